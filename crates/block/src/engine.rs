@@ -1,0 +1,59 @@
+//! How a store has the kernel work for it without waiting: one answer for ring and thread pool.
+
+use crate::{Completion, Request};
+use std::cell::RefCell;
+use std::fs::File;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Runs file operations beside the worker. One for each worker; `io` implements it.
+pub trait Engine {
+    /// For logs and metrics: `uring`, `pool`, `inline`.
+    fn name(&self) -> &'static str;
+
+    /// Takes the job. Its completion arrives in the job's inbox; the worker is woken.
+    fn submit(&self, job: FileJob);
+
+    /// Hands over to the kernel what was taken since the last call. Called once for a batch.
+    fn flush(&self) {}
+}
+
+/// Where an engine leaves completions for one store. Belongs to one worker.
+pub type Inbox = Rc<RefCell<Vec<Completion>>>;
+
+/// A file operation with the request that it fulfils.
+pub struct FileJob {
+    /// The request, given back in the completion. For Read and Write its `bytes` are the memory.
+    pub request: Request,
+    /// The open file; kept alive until the job has ended.
+    pub file: Arc<File>,
+    /// What to do with it.
+    pub operation: FileOperation,
+    /// Where the completion goes.
+    pub inbox: Inbox,
+}
+
+/// What the kernel is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileOperation {
+    /// Read the request's extent; bytes past the end of the file are an error, not zeros.
+    Read,
+    /// Write the request's extent, with RWF_DSYNC when `durable`.
+    Write {
+        /// On stable storage before it completes.
+        durable: bool,
+    },
+    /// fdatasync(2).
+    Sync,
+    /// Give the extent's space back, keeping the size.
+    PunchHole,
+    /// Make the extent zeros with space behind it, keeping the size.
+    ZeroRange,
+    /// Look for data and holes in the extent.
+    Extents,
+    /// Copy from this byte offset of the same file.
+    Copy {
+        /// First byte of the source.
+        source: u64,
+    },
+}

@@ -1,0 +1,51 @@
+//! The two traits of the waist: a disk that exists once, and one worker's channel to it.
+
+use crate::{Completion, Engine, Error, Limits, Request};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A disk that exists once in the process, shared by all workers.
+pub trait Backend: Send + Sync {
+    /// The store's facts as they are now.
+    fn limits(&self) -> Arc<Limits>;
+
+    /// What it is and where, for people.
+    fn description(&self) -> Description;
+
+    /// Opens this worker's channel. Called once for each worker that serves the disk.
+    fn open(&self, engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, Error>;
+
+    /// Looks again at what lies behind (a file or device that grew or shrank) and tells whether the
+    /// limits changed.
+    fn refresh(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Changes the size, where the store can, to this many blocks.
+    fn resize(&self, _blocks: u64) -> Result<(), Error> {
+        Err(Error::new(crate::ErrorKind::Unsupported))
+    }
+}
+
+/// What a store is, for listings and logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The kind's name: `file`, `device`, `ram`, `null`.
+    pub kind: &'static str,
+    /// The address that a person gave: a path, a size.
+    pub address: String,
+}
+
+/// One worker's channel to a [`Backend`]. It never blocks the worker for long and never sees a
+/// request twice. All channels of a backend see each other's completed writes at once.
+pub trait Store {
+    /// Takes every request of the batch. Those that could be finished at once are in `done` on
+    /// return; the others come out of [`Store::poll`].
+    fn submit(&mut self, batch: &mut Vec<Request>, done: &mut Vec<Completion>);
+
+    /// Moves what has completed since into `done`. The engine's wake-up tells when to call.
+    fn poll(&mut self, done: &mut Vec<Completion>);
+
+    /// The number of requests taken and not yet given back.
+    fn in_flight(&self) -> usize;
+}
