@@ -1,1 +1,7 @@
-//! See Cargo.toml.
+//! RFC 7143 for both ends of the wire, without I/O: no sockets, no clock, no randomness, no data.
+//!
+//! A CDB is bytes here, and so are LUNs and sense data. The core trades in *places*: it parses
+//! 48-byte headers and says where the bytes that follow belong; whoever drives it owns the memory.
+#![forbid(unsafe_code)]
+
+pub mod wire;
