@@ -34,7 +34,8 @@ impl Lane {
         todo!()
     }
 
-    /// The nexus is lost: its tasks end without events, what only lived with it (SPC-2 reservations,
+    /// The nexus is lost: its tasks end without events of their own, and one [`Event::NexusClosed`] follows
+    /// when the last has ended and nothing of them can touch the medium any more. What only lived with it (SPC-2 reservations,
     /// prevention of removal) goes. Persistent reservations stay.
     pub fn close_nexus(&mut self, _nexus: NexusId) {
         todo!()

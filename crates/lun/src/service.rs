@@ -154,6 +154,12 @@ pub enum Event {
         /// The task.
         tag: TaskTag,
     },
+    /// After [`crate::Lane::close_nexus`]: the last of its tasks has ended, nothing of them can touch
+    /// the medium any more. A session that takes the place of this one may begin (RFC 7143 6.3.5).
+    NexusClosed {
+        /// The nexus.
+        nexus: NexusId,
+    },
     /// A task management function has ended.
     TaskManagementDone {
         /// The nexus.
