@@ -29,8 +29,19 @@ pub struct FileJob {
     pub file: Arc<File>,
     /// What to do with it.
     pub operation: FileOperation,
+    /// Whether the file bypasses the page cache. An engine may take another way for those that do not.
+    pub caching: Caching,
     /// Where the completion goes.
     pub inbox: Inbox,
+}
+
+/// Whether a file's data pass through the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// They do.
+    Buffered,
+    /// Opened with O_DIRECT.
+    Direct,
 }
 
 /// What the kernel is asked to do.
@@ -56,4 +67,19 @@ pub enum FileOperation {
         /// First byte of the source.
         source: u64,
     },
+}
+
+/// An engine that takes no jobs: for stores that never have any, such as [`crate::pure`], and their tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEngine;
+
+impl Engine for NoEngine {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn submit(&self, job: FileJob) {
+        let refused = job.request.complete(Err(crate::Error::new(crate::ErrorKind::Unsupported)));
+        job.inbox.borrow_mut().push(refused);
+    }
 }

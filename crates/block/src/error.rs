@@ -48,8 +48,52 @@ impl Error {
         Error { kind, offset: None, os: None }
     }
 
+    /// What an operating system's error number (Linux) means for a store.
+    ///
+    /// Numbers without a meaning of their own are [`ErrorKind::Medium`]: the data did not come or go.
+    pub const fn from_os(number: i32) -> Self {
+        let kind = match number {
+            // ENOSPC, EDQUOT
+            28 | 122 => ErrorKind::NoSpace,
+            // EPERM, EFBIG, EROFS
+            1 | 27 | 30 => ErrorKind::ReadOnly,
+            // ENXIO, ENODEV, ESTALE
+            6 | 19 | 116 => ErrorKind::Gone,
+            // ENOSYS, EOPNOTSUPP
+            38 | 95 => ErrorKind::Unsupported,
+            // ECANCELED
+            125 => ErrorKind::Aborted,
+            // EAGAIN, ENOMEM, ENFILE, EMFILE
+            11 | 12 | 23 | 24 => ErrorKind::Busy,
+            _ => ErrorKind::Medium,
+        };
+        Error { kind, offset: None, os: Some(number) }
+    }
+
     /// The same error at a byte offset of the store.
     pub const fn at(self, offset: u64) -> Self {
         Error { offset: Some(offset), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f14_error_numbers_keep_their_meaning() {
+        for (number, kind) in [
+            (28, ErrorKind::NoSpace),
+            (122, ErrorKind::NoSpace),
+            (30, ErrorKind::ReadOnly),
+            (27, ErrorKind::ReadOnly),
+            (116, ErrorKind::Gone),
+            (6, ErrorKind::Gone),
+            (5, ErrorKind::Medium),
+            (61, ErrorKind::Medium),
+        ] {
+            assert_eq!(Error::from_os(number).kind, kind, "error number {number}");
+        }
+        assert!(Error::from_os(5).at(512).to_string().contains("at byte 512"));
     }
 }

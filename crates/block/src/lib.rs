@@ -9,12 +9,15 @@
 mod buffer;
 mod engine;
 mod error;
+pub mod layer;
 mod limits;
+pub mod pure;
 mod request;
 mod store;
+pub mod testing;
 
 pub use buffer::{Buf, PAGE_BYTES, Page, Pool};
-pub use engine::{Engine, FileJob, FileOperation, Inbox};
+pub use engine::{Caching, Engine, FileJob, FileOperation, Inbox, NoEngine};
 pub use error::{Error, ErrorKind};
 pub use limits::{Limits, Rotation, UnmapLimits, WriteCache};
 pub use request::{Completion, Extent, ExtentState, Operation, Outcome, Request, RequestId};

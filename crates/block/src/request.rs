@@ -1,6 +1,6 @@
 //! One request to a store, and what comes of it.
 
-use crate::{Buf, Error};
+use crate::{Buf, Error, ErrorKind, Limits};
 use std::ops::Range;
 
 /// A request's name. Whoever submits chooses it; a store only hands it back.
@@ -119,6 +119,40 @@ impl Request {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let data = self.data.clone();
         self.buffer.as_mut().map_or(&mut [], |buffer| &mut buffer.as_mut_slice()[data])
+    }
+
+    /// Whether a store with these limits can take it: the extent lies within the capacity, on block
+    /// boundaries, and is as long as the data; a read-only store is not written.
+    ///
+    /// `lun` has looked at all of this in its own terms; a store looks again because a size can have
+    /// changed in between and because nothing must ever reach memory or a file beyond its extent.
+    pub fn check(&self, limits: &Limits) -> Result<(), Error> {
+        let writes = match self.operation {
+            Operation::Flush => return Ok(()),
+            Operation::Read | Operation::Extents => false,
+            Operation::Write { .. } | Operation::Unmap | Operation::WriteZeroes { .. } | Operation::Copy { .. } => true,
+        };
+        if writes && limits.read_only {
+            return Err(Error::new(ErrorKind::ReadOnly).at(self.offset));
+        }
+        let within = |offset: u64| offset.checked_add(self.length).is_some_and(|end| end <= limits.capacity());
+        if !within(self.offset) {
+            return Err(Error::new(ErrorKind::OutOfRange).at(self.offset.max(limits.capacity())));
+        }
+        let block = u64::from(limits.block_length.max(1));
+        let aligned = |value: u64| value.is_multiple_of(block);
+        let mut fits = aligned(self.offset) && aligned(self.length);
+        if let Operation::Copy { source } = self.operation {
+            if !within(source) {
+                return Err(Error::new(ErrorKind::OutOfRange).at(source.max(limits.capacity())));
+            }
+            fits &= aligned(source);
+        }
+        if matches!(self.operation, Operation::Read | Operation::Write { .. }) {
+            let room = self.buffer.as_ref().map_or(0, Buf::capacity);
+            fits &= self.data.start <= self.data.end && self.data.end <= room && self.data.len() as u64 == self.length;
+        }
+        if fits { Ok(()) } else { Err(Error::new(ErrorKind::Unsupported).at(self.offset)) }
     }
 
     /// Gives the request back. Consumes it, so that nothing completes twice.

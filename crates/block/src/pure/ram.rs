@@ -1,0 +1,276 @@
+//! A sparse disk in memory, shared by all workers. What was never written takes no memory.
+//!
+//! Memory comes in chunks of 64 KiB that know which of their 4 KiB pages hold data; UNMAP gives
+//! whole pages back as holes and a chunk without data back to the system. Chunks are spread over
+//! locks, so that workers rarely meet, and one is locked while bytes are copied, so that a block is
+//! never a mixture of two writes.
+
+use super::Immediate;
+use crate::{
+    Backend, Buf, Description, Engine, Error, ErrorKind, Extent, ExtentState, Limits, Operation, Outcome, PAGE_BYTES,
+    Request, Rotation, Store, UnmapLimits, WriteCache,
+};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+const PAGE: u64 = PAGE_BYTES as u64;
+const CHUNK: u64 = 16 * PAGE;
+const SHARDS: usize = 64;
+/// The most runs in one answer to Extents; the answer may end before the extent does.
+const RUNS_MAX: usize = 64;
+
+/// The disk in memory.
+pub struct Ram(Arc<Shared>);
+
+struct Shared {
+    limits: RwLock<Arc<Limits>>,
+    shards: Vec<Mutex<HashMap<u64, Chunk>>>,
+}
+
+struct Chunk {
+    /// Bit n: page n holds data. The bytes of the other pages are zeros.
+    mapped: u16,
+    memory: Buf,
+}
+
+impl Ram {
+    /// A disk of `blocks` blocks of `block_length` bytes (512 or 4096). Takes no memory yet.
+    pub fn new(block_length: u32, blocks: u64) -> Arc<Ram> {
+        let limits = Limits {
+            block_length,
+            blocks,
+            physical_block_length: block_length.max(PAGE_BYTES as u32),
+            lowest_aligned_block: 0,
+            optimal_transfer_length: 0,
+            unmap: Some(UnmapLimits { granularity: PAGE_BYTES as u32, alignment: 0, reads_zeros: true }),
+            write_cache: WriteCache::None,
+            read_only: false,
+            rotation: Rotation::NonRotating,
+            copies: true,
+        };
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Arc::new(Ram(Arc::new(Shared { limits: RwLock::new(Arc::new(limits)), shards })))
+    }
+
+    /// Bytes of memory that hold data now, in whole chunks of 64 KiB.
+    pub fn resident_bytes(&self) -> u64 {
+        self.0.shards.iter().map(|shard| lock(shard).len() as u64 * CHUNK).sum()
+    }
+}
+
+impl Backend for Ram {
+    fn limits(&self) -> Arc<Limits> {
+        self.0.limits()
+    }
+
+    fn description(&self) -> Description {
+        Description { kind: "ram", address: format!("{} bytes", self.limits().capacity()) }
+    }
+
+    fn open(&self, _engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, Error> {
+        let shared = self.0.clone();
+        Ok(Box::new(Immediate(move |request: &mut Request| shared.run(request))))
+    }
+
+    fn resize(&self, blocks: u64) -> Result<(), Error> {
+        let old = self.limits();
+        let limits = Arc::new(Limits { blocks, ..(*old).clone() });
+        let end = limits.capacity();
+        *self.0.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+        // What lies beyond must not come back when the disk grows again. Only what exists is looked
+        // at: the old capacity may be any number.
+        for shard in &self.0.shards {
+            lock(shard).retain(|index, chunk| {
+                let start = index * CHUNK;
+                if start + CHUNK > end {
+                    chunk.clear(end.saturating_sub(start)..CHUNK);
+                }
+                chunk.mapped != 0
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn limits(&self) -> Arc<Limits> {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn run(&self, request: &mut Request) -> Result<Outcome, Error> {
+        request.check(&self.limits())?;
+        let (offset, length) = (request.offset, request.length);
+        match request.operation {
+            Operation::Read => self.read(offset, request.bytes_mut()),
+            Operation::Write { .. } => self.write(offset, request.bytes())?,
+            Operation::Flush => {}
+            Operation::Unmap | Operation::WriteZeroes { .. } => self.clear(offset, length),
+            Operation::Extents => return Ok(Outcome::Extents(self.extents(offset, length))),
+            Operation::Copy { source } => self.copy(source, offset, length)?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn shard(&self, index: u64) -> MutexGuard<'_, HashMap<u64, Chunk>> {
+        lock(&self.shards[(index % SHARDS as u64) as usize])
+    }
+
+    fn read(&self, offset: u64, mut into: &mut [u8]) {
+        for (index, within) in chunks(offset, into.len() as u64) {
+            let (piece, rest) = into.split_at_mut(bytes(&within).len());
+            match self.shard(index).get(&index) {
+                Some(chunk) => piece.copy_from_slice(&chunk.memory.as_slice()[bytes(&within)]),
+                None => piece.fill(0),
+            }
+            into = rest;
+        }
+    }
+
+    fn write(&self, offset: u64, mut from: &[u8]) -> Result<(), Error> {
+        for (index, within) in chunks(offset, from.len() as u64) {
+            let (piece, rest) = from.split_at(bytes(&within).len());
+            let mut shard = self.shard(index);
+            let chunk = match shard.entry(index) {
+                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    let no_memory = Error::new(ErrorKind::NoSpace).at(index * CHUNK + within.start);
+                    let memory = Buf::new(CHUNK as usize).ok_or(no_memory)?;
+                    entry.insert(Chunk { mapped: 0, memory })
+                }
+            };
+            chunk.memory.as_mut_slice()[bytes(&within)].copy_from_slice(piece);
+            chunk.mapped |= pages(within.start / PAGE..within.end.div_ceil(PAGE));
+            from = rest;
+        }
+        Ok(())
+    }
+
+    fn clear(&self, offset: u64, length: u64) {
+        for (index, within) in chunks(offset, length) {
+            let mut shard = self.shard(index);
+            if let Some(chunk) = shard.get_mut(&index) {
+                chunk.clear(within);
+                if chunk.mapped == 0 {
+                    shard.remove(&index);
+                }
+            }
+        }
+    }
+
+    fn extents(&self, offset: u64, length: u64) -> Vec<Extent> {
+        let mut runs: Vec<Extent> = Vec::new();
+        for (index, within) in chunks(offset, length) {
+            let mapped = self.shard(index).get(&index).map_or(0, |chunk| chunk.mapped);
+            let mut at = within.start;
+            while at < within.end {
+                let end = if mapped == 0 { within.end } else { (at / PAGE + 1).saturating_mul(PAGE).min(within.end) };
+                let state = if mapped >> (at / PAGE) & 1 == 1 { ExtentState::Mapped } else { ExtentState::Deallocated };
+                let full = runs.len() == RUNS_MAX;
+                match runs.last_mut() {
+                    Some(last) if last.state == state => last.length += end - at,
+                    _ if full => return runs,
+                    _ => runs.push(Extent { offset: index * CHUNK + at, length: end - at, state }),
+                }
+                at = end;
+            }
+        }
+        runs
+    }
+
+    fn copy(&self, source: u64, target: u64, length: u64) -> Result<(), Error> {
+        let mut bounce = Buf::new(CHUNK as usize).ok_or(Error::new(ErrorKind::Busy))?;
+        let mut done = 0;
+        while done < length {
+            let piece = (length - done).min(CHUNK) as usize;
+            let memory = &mut bounce.as_mut_slice()[..piece];
+            self.read(source + done, memory);
+            self.write(target + done, memory)?;
+            done += piece as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Chunk {
+    fn clear(&mut self, within: Range<u64>) {
+        self.memory.as_mut_slice()[bytes(&within)].fill(0);
+        self.mapped &= !pages(within.start.div_ceil(PAGE)..within.end / PAGE);
+    }
+}
+
+/// The chunks that an extent touches, with the part of each.
+fn chunks(offset: u64, length: u64) -> impl Iterator<Item = (u64, Range<u64>)> {
+    let end = offset + length;
+    (offset / CHUNK..end.div_ceil(CHUNK)).map(move |index| {
+        let start = index * CHUNK;
+        (index, offset.max(start) - start..end.min(start.saturating_add(CHUNK)) - start)
+    })
+}
+
+/// A part of a chunk as slice bounds.
+fn bytes(within: &Range<u64>) -> Range<usize> {
+    within.start as usize..within.end as usize
+}
+
+/// The bits of a run of pages of a chunk.
+fn pages(run: Range<u64>) -> u16 {
+    run.fold(0, |bits, page| bits | 1 << page)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    #[test]
+    fn what_was_never_written_takes_no_memory() {
+        let ram = Ram::new(512, 1 << 40);
+        let mut bench = Bench::new(ram.clone());
+        assert_eq!(bench.read((1 << 48) + 512, 512).unwrap(), vec![0; 512]);
+        assert_eq!(ram.resident_bytes(), 0);
+        bench.write((1 << 48) + 512, &[7; 512]).unwrap();
+        assert_eq!(ram.resident_bytes(), CHUNK);
+    }
+
+    #[test]
+    fn unmap_gives_memory_back_and_leaves_zeros() {
+        let ram = Ram::new(512, 4096);
+        let mut bench = Bench::new(ram.clone());
+        bench.write(0, &[9; 3 * 65536]).unwrap();
+        assert_eq!(ram.resident_bytes(), 3 * CHUNK);
+        bench.run(Operation::Unmap, 512, 2 * 65536).unwrap();
+        // The first chunk holds block 0 still, the third all but its first block.
+        assert_eq!(ram.resident_bytes(), 2 * CHUNK);
+        assert_eq!(bench.read(512, 65536).unwrap(), vec![0; 65536]);
+        assert_eq!(bench.read(0, 512).unwrap(), vec![9; 512]);
+        let states: Vec<_> = bench.extents(0, 3 * 65536).into_iter().map(|run| (run.offset, run.state)).collect();
+        assert_eq!(states, [(0, ExtentState::Mapped), (4096, ExtentState::Deallocated), (131072, ExtentState::Mapped)]);
+    }
+
+    #[test]
+    fn what_a_smaller_size_cut_off_does_not_come_back() {
+        let ram = Ram::new(512, 256);
+        let mut bench = Bench::new(ram.clone());
+        bench.write(0, &[5; 131072]).unwrap();
+        ram.resize(9).unwrap();
+        assert_eq!(bench.read(9 * 512, 512).unwrap_err().kind, ErrorKind::OutOfRange);
+        ram.resize(256).unwrap();
+        assert_eq!(bench.read(8 * 512, 512).unwrap(), vec![5; 512]);
+        assert_eq!(bench.read(9 * 512, 512).unwrap(), vec![0; 512]);
+        assert_eq!(bench.read(65536, 512).unwrap(), vec![0; 512]);
+    }
+
+    #[test]
+    fn copy_within_the_disk() {
+        let mut bench = Bench::new(Ram::new(512, 1024));
+        bench.write(512, &[3; 100 * 512]).unwrap();
+        bench.run(Operation::Copy { source: 512 }, 300 * 512, 100 * 512).unwrap();
+        assert_eq!(bench.read(300 * 512, 100 * 512).unwrap(), vec![3; 100 * 512]);
+    }
+}
