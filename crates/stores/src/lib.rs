@@ -1,1 +1,71 @@
-//! See Cargo.toml.
+//! Backing stores and the table of their kinds.
+//!
+//! A store is named by one line of text, its address: `disk.img,size=10G`, `/dev/vdb,direct`,
+//! `ram:1G,block=4096`, `null:1T`. [`open`] turns an address into a [`block::Backend`]. A new kind is
+//! a module with a [`StoreKind`] and its line in [`KINDS`]; help and option checks follow from those.
+#![forbid(unsafe_code)]
+
+mod address;
+mod error;
+mod file;
+mod memory;
+mod size;
+
+pub use address::Address;
+pub use error::OpenError;
+pub use size::{Size, parse_size};
+
+use block::Backend;
+use std::sync::Arc;
+
+/// The kinds of stores, in the order in which they are asked whether an address is theirs.
+pub const KINDS: &[StoreKind] = &[memory::RAM, memory::NULL, file::DEVICE, file::FILE];
+
+/// A kind of store.
+pub struct StoreKind {
+    /// Its name, which an address may begin with: `ram:`.
+    pub name: &'static str,
+    /// One line for help texts.
+    pub summary: &'static str,
+    /// An address of this kind, for help texts.
+    pub example: &'static str,
+    /// The options it takes.
+    pub options: &'static [StoreOption],
+    /// Whether an address that names no kind is this kind's. Looks, changes nothing.
+    pub probe: fn(place: &str) -> bool,
+    /// Opens the store.
+    pub open: fn(&Address) -> Result<Opened, OpenError>,
+}
+
+/// An option of a [`StoreKind`].
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOption {
+    /// What stands before the `=`, or the whole of it.
+    pub name: &'static str,
+    /// What the value is, as help writes it; `None` for an option without one.
+    pub value: Option<&'static str>,
+    /// One line for help texts.
+    pub help: &'static str,
+}
+
+/// An opened store. The file behind it is locked until the backend and all its channels are dropped.
+pub struct Opened {
+    /// The store.
+    pub backend: Arc<dyn Backend>,
+    /// Whether the file was made by this.
+    pub created: bool,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opened({:?})", self.backend.description())
+    }
+}
+
+/// Opens the store at this address.
+///
+/// Fails with one line that says what is wrong, where, and what would mend it.
+pub fn open(address: &str) -> Result<Opened, OpenError> {
+    let address = Address::parse(address)?;
+    (address.kind.open)(&address)
+}

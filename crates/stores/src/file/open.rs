@@ -1,0 +1,159 @@
+//! From an address to an open, locked file, with an error for every way in which that can fail.
+
+use super::backend::{Access, FileBackend};
+use super::facts::{self, Nature};
+use super::lock::{self, Hold};
+use crate::{Address, OpenError, Opened, Size};
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// O_EXCL without O_CREAT: a block device that nobody has mounted or put into an array.
+const EXCLUSIVE: u32 = rustix::fs::OFlags::EXCL.bits();
+
+pub(super) fn open(address: &Address) -> Result<Opened, OpenError> {
+    let size = address.size()?;
+    let block = address.block_length()?;
+    if let Some(size) = size {
+        address.blocks(size, block.unwrap_or(512))?;
+    }
+    match std::fs::metadata(&address.place) {
+        Ok(metadata) if metadata.is_dir() => {
+            let inside = Path::new(&address.place).join("disk.img,size=10G");
+            Err(address.error("is a directory").remedy(format!("name a file in it: {}", inside.display())))
+        }
+        Ok(metadata) if metadata.is_file() || metadata.file_type().is_block_device() => {
+            let file = open_existing(address, metadata.file_type().is_block_device())?;
+            take(address, file, Origin::Found)
+        }
+        Ok(_) => Err(address.error("is neither a file nor a block device")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let file = create(address, size)?;
+            take(address, file, Origin::Created).inspect_err(|_| {
+                // A file that could not be used is not left behind. It was made by us just now.
+                let _ = std::fs::remove_file(&address.place);
+            })
+        }
+        Err(error) => Err(failed(address, &error)),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Found,
+    Created,
+}
+
+fn open_existing(address: &Address, device: bool) -> Result<File, OpenError> {
+    let read_only = address.has("ro");
+    let mut options = OpenOptions::new();
+    options.read(true).write(!read_only);
+    if device && !read_only {
+        options.custom_flags(EXCLUSIVE.cast_signed());
+    }
+    options.open(&address.place).map_err(|error| failed(address, &error))
+}
+
+fn create(address: &Address, size: Option<u64>) -> Result<File, OpenError> {
+    let place = Path::new(&address.place);
+    let directory = place.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+        let problem = format!("its directory {} does not exist", directory.display());
+        return Err(address.error(problem).remedy(format!("make it with: mkdir -p {}", directory.display())));
+    }
+    if address.has("ro") {
+        return Err(address.error("does not exist").remedy("with ro it must; leave out ro to create it"));
+    }
+    if size.is_none() {
+        return Err(address.error("does not exist").remedy("add ,size=10G to create it"));
+    }
+    let mut options = OpenOptions::new();
+    // What is on a disk is its owner's business.
+    options.read(true).write(true).create_new(true).mode(0o600);
+    options.open(place).map_err(|error| failed(address, &error))
+}
+
+/// Locks an open file, looks at it, and makes a backend of it.
+fn take(address: &Address, file: File, origin: Origin) -> Result<Opened, OpenError> {
+    let read_only = address.has("ro");
+    let hold = if read_only { Hold::Shared } else { Hold::Exclusive };
+    lock::lock(&file, hold).map_err(|problem| address.error(problem).remedy("a disk is served once"))?;
+    let facts = facts::look(&file).map_err(|error| failed(address, &error))?;
+    let block_length = match (facts.nature, address.block_length()?) {
+        (Nature::File, block) => block.unwrap_or(512),
+        (Nature::Device, None) if facts.logical_block_length > 512 => 4096,
+        (Nature::Device, None) => 512,
+        (Nature::Device, Some(block)) if block < facts.logical_block_length => {
+            let problem = format!("block={block} is less than the device's {}-byte blocks", facts.logical_block_length);
+            return Err(address.error(problem).remedy("use block=4096"));
+        }
+        (Nature::Device, Some(block)) => block,
+    };
+    let mut found = facts::size(&file, facts.nature).map_err(|error| failed(address, &error))?;
+    if let Some(wanted) = address.size()?
+        && wanted != found
+    {
+        // A file of no bytes is one that somebody made for us with touch(1).
+        if found != 0 || read_only || facts.nature == Nature::Device {
+            let problem = format!("holds {} ({found} bytes), not the {} asked for", Size(found), Size(wanted));
+            let remedy = match facts.nature {
+                Nature::File => format!("leave out size=, or change the file: truncate -s {wanted} {}", address.place),
+                Nature::Device => "leave out size=".into(),
+            };
+            return Err(address.error(problem).remedy(remedy));
+        }
+        file.set_len(wanted).map_err(|error| failed(address, &error))?;
+        found = wanted;
+    }
+    if found == 0 {
+        let remedy = match facts.nature {
+            Nature::File => "add ,size=10G to give it a size",
+            Nature::Device => "is there a medium in it?",
+        };
+        return Err(address.error("is empty").remedy(remedy));
+    }
+    let blocks = match facts.nature {
+        Nature::File if !found.is_multiple_of(u64::from(block_length)) => {
+            let whole = found.next_multiple_of(u64::from(block_length));
+            return Err(address
+                .error(format!("its {found} bytes are not a whole number of {block_length}-byte blocks"))
+                .remedy(format!("fill it up with: truncate -s {whole} {}", address.place)));
+        }
+        // The end of a device that is no whole block is not used.
+        _ => found / u64::from(block_length),
+    };
+    let access = Access { read_only, direct: address.has("direct") };
+    let backend = FileBackend::new(address.place.clone(), file, facts, block_length, blocks, access);
+    if access.direct {
+        backend.try_direct().map_err(|error| {
+            let problem = format!("direct I/O does not work here: {error}");
+            address.error(problem).remedy("leave out direct")
+        })?;
+    }
+    Ok(Opened { backend, created: origin == Origin::Created })
+}
+
+/// A system call's error in words that name what to do.
+fn failed(address: &Address, error: &std::io::Error) -> OpenError {
+    match error.kind() {
+        ErrorKind::PermissionDenied if address.has("ro") => {
+            address.error("no permission to read it").remedy("give this user read permission")
+        }
+        ErrorKind::PermissionDenied => address
+            .error("no permission to read and write it")
+            .remedy("give this user permission, or add ,ro if reading is enough"),
+        ErrorKind::ReadOnlyFilesystem => {
+            address.error("lies on a file system that cannot be written").remedy("add ,ro if reading is enough")
+        }
+        ErrorKind::ResourceBusy => address
+            .error("is in use: mounted, or part of an array, a volume group or another target")
+            .remedy("unmount it, or name the volume that is to be served"),
+        ErrorKind::FileTooLarge => {
+            address.error("the file system cannot hold a file of that size").remedy("choose a smaller size")
+        }
+        ErrorKind::StorageFull => address.error("the file system is full"),
+        ErrorKind::NotADirectory => address.error("a part of its path is a file, not a directory"),
+        _ => address.error(error.to_string()),
+    }
+}
