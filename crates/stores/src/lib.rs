@@ -69,3 +69,19 @@ pub fn open(address: &str) -> Result<Opened, OpenError> {
     let address = Address::parse(address)?;
     (address.kind.open)(&address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_explains_itself_with_an_example_that_is_its_own() {
+        for kind in KINDS {
+            assert!(!kind.summary.is_empty());
+            assert!(kind.options.iter().all(|option| !option.help.is_empty()));
+            let address = Address::parse(kind.example).unwrap();
+            // Whether a path is a device is seen by looking, and this one may not be there.
+            assert!(address.kind.name == kind.name || kind.name == "device", "{}", kind.example);
+        }
+    }
+}

@@ -249,3 +249,29 @@ fn file_key(file: &Arc<File>) -> usize {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use block::{Operation, RequestId};
+
+    fn job(file: &Arc<File>, mailbox: &Arc<Mailbox>, id: u64) -> Job {
+        let request = Request::over(RequestId(id), Operation::Flush, 0, 0);
+        Job { slot: 0, request, file: file.clone(), operation: FileOperation::Sync, mailbox: mailbox.clone() }
+    }
+
+    #[test]
+    fn f18_a_stuck_file_leaves_threads_for_others() {
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        let mailbox =
+            Arc::new(Mailbox { finished: Mutex::default(), wake: Arc::new(wake), closed: AtomicBool::new(false) });
+        let [stuck, other] = [(); 2].map(|()| Arc::new(File::open("/dev/null").unwrap()));
+        let mut state = State::default();
+        state.queue.extend([job(&stuck, &mailbox, 1), job(&stuck, &mailbox, 2), job(&other, &mailbox, 3)]);
+        state.busy.insert(file_key(&stuck), THREADS_PER_FILE);
+        assert_eq!(state.next().map(|job| job.request.id), Some(RequestId(3)));
+        assert!(state.next().is_none());
+        state.busy.insert(file_key(&stuck), THREADS_PER_FILE - 1);
+        assert_eq!(state.next().map(|job| job.request.id), Some(RequestId(1)), "the oldest first");
+    }
+}

@@ -176,6 +176,7 @@ fn an_unknown_engine_is_named_with_those_that_exist() {
 fn the_choice_says_why() {
     assert_eq!(Engines::new(Choice::Pool).choice().used, "pool");
     let auto = Engines::new(Choice::Auto);
+    println!("{:?}", auto.choice());
     assert!(matches!(auto.choice().used, "uring" | "pool"));
     assert!(!auto.choice().reason.is_empty());
 }

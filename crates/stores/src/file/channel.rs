@@ -285,9 +285,9 @@ impl Channel {
                     }
                     Some(Next::Synced) => {
                         self.sync_running = false;
-                        if completion.result.is_err() {
+                        if completion.result.as_ref().is_err_and(was_tried) {
                             self.shared.set_lost();
-                        } else if self.shared.is_lost() {
+                        } else if completion.result.is_ok() && self.shared.is_lost() {
                             // Another worker's flush failed meanwhile.
                             completion.result = Err(LOST);
                         }
@@ -315,6 +315,11 @@ impl Channel {
 
 /// A flush after one that failed: data are lost.
 const LOST: Error = Error { kind: ErrorKind::Medium, offset: None, os: Some(5) };
+
+/// Whether the system was asked for the flush and said no, rather than an engine that could not ask.
+fn was_tried(error: &Error) -> bool {
+    error.os.is_some() || !matches!(error.kind, ErrorKind::Busy | ErrorKind::Aborted)
+}
 
 impl Turn {
     /// Whether a write stays within the file as it is now, so that a file that shrank does not grow again.

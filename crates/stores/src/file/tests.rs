@@ -214,7 +214,7 @@ fn errors_say_what_where_and_how_to_mend_it() {
 }
 
 #[test]
-fn f16_a_file_that_shrank_neither_reads_zeros_nor_grows() {
+fn sbc_16_a_file_that_shrank_neither_reads_zeros_nor_grows() {
     for choice in CHOICES {
         let directory = Directory::new();
         let path = directory.at("disk.img");
@@ -252,7 +252,7 @@ fn a_file_that_grew_is_seen_after_a_refresh_and_a_resize_changes_both() {
 }
 
 #[test]
-fn f13_a_full_file_system_refuses_the_write_and_recovers_when_there_is_room() {
+fn sbc_14_a_full_file_system_refuses_the_write_and_recovers_when_there_is_room() {
     let directory = Directory::new();
     let place = directory.at("small");
     std::fs::create_dir(&place).unwrap();
@@ -313,7 +313,7 @@ fn ids(done: &[Completion]) -> Vec<u64> {
 }
 
 #[test]
-fn f12_after_a_failed_flush_no_later_flush_says_good() {
+fn sbc_05_after_a_failed_flush_no_later_flush_says_good() {
     let directory = Directory::new();
     let opened = open(&format!("{},size=1M", directory.at("disk.img"))).unwrap();
     let scripted = Rc::new(Scripted::default());
@@ -379,4 +379,46 @@ fn a_durable_write_is_answered_after_its_flush_and_gives_its_buffer_back() {
     scripted.end_all(Ok(Outcome::Done));
     store.poll(&mut done);
     assert!(done[0].result.is_ok() && done[0].buffer.is_some());
+}
+
+#[test]
+fn f12_a_flush_that_was_never_tried_may_be_tried_again() {
+    let directory = Directory::new();
+    let opened = open(&format!("{},size=1M", directory.at("disk.img"))).unwrap();
+    let scripted = Rc::new(Scripted::default());
+    let engine: Rc<dyn Engine> = scripted.clone();
+    let mut store = opened.backend.open(&engine).unwrap();
+    let mut done = Vec::new();
+    for (id, answer) in [(1, Err(block::Error::new(ErrorKind::Busy))), (2, Ok(Outcome::Done))] {
+        store.submit(&mut vec![Request::over(RequestId(id), Operation::Flush, 0, 0)], &mut done);
+        scripted.end_all(answer.clone());
+        store.poll(&mut done);
+        assert_eq!(done.pop().unwrap().result, answer);
+    }
+}
+
+#[test]
+fn workers_on_threads_of_their_own_share_one_disk() {
+    let directory = Directory::new();
+    let opened = open(&format!("{},size=4M", directory.at("disk.img"))).unwrap();
+    let half = 2 << 20;
+    std::thread::scope(|scope| {
+        for worker in 0..2u64 {
+            let backend = opened.backend.clone();
+            scope.spawn(move || {
+                let mut bench = bench(backend, Choice::Auto);
+                for step in 0..64 {
+                    let bytes = vec![worker as u8 + 1; 32768];
+                    match step % 4 {
+                        0 => bench.write_durable(worker * half + step * 32768, &bytes).unwrap(),
+                        _ => bench.write(worker * half + step * 32768, &bytes).unwrap(),
+                    }
+                }
+                bench.run(Operation::Flush, 0, 0).unwrap();
+            });
+        }
+    });
+    let mut bench = bench(opened.backend, Choice::Pool);
+    assert!(bench.read(0, half as usize).unwrap().iter().all(|byte| *byte == 1));
+    assert!(bench.read(half, half as usize).unwrap().iter().all(|byte| *byte == 2));
 }
