@@ -1,8 +1,11 @@
 //! SAM-5, SPC-5 and SBC-4 words and codecs. No I/O, no state.
 #![forbid(unsafe_code)]
 
+mod field;
+pub mod inquiry;
 mod sense;
 mod status;
+pub mod vpd;
 
 pub use sense::Sense;
 pub use status::Status;

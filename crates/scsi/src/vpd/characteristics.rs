@@ -1,0 +1,43 @@
+//! B1h, block device characteristics (SBC-4 6.6.2).
+
+use super::{ParseError, body};
+use crate::{
+    field,
+    inquiry::{Facts, Rotation},
+};
+
+pub(super) fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let rate = match facts.rotation {
+        Rotation::NotReported => 0,
+        Rotation::NonRotating => 1,
+        Rotation::Rate(rate) => rate,
+    };
+    out.extend_from_slice(&rate.to_be_bytes());
+    out.resize(start + 60, 0); // form factor not reported, not zoned
+}
+
+/// The medium's rotation.
+pub fn parse(bytes: &[u8]) -> Result<Rotation, ParseError> {
+    Ok(match field::be16(body(0xB1, bytes)?, 0).ok_or(ParseError::Truncated)? {
+        1 => Rotation::NonRotating,
+        rate @ 0x0401..=0xFFFE => Rotation::Rate(rate),
+        _ => Rotation::NotReported,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{inquiry::tests::facts, vpd::tests::page};
+
+    #[test]
+    fn spc_03_rotation_comes_back() {
+        let mut facts = facts();
+        for rotation in [Rotation::NotReported, Rotation::NonRotating, Rotation::Rate(7200)] {
+            facts.rotation = rotation;
+            assert_eq!(parse(&page(0xB1, &facts)), Ok(rotation));
+        }
+        assert_eq!(page(0xB1, &facts).len(), 64);
+    }
+}
