@@ -3,8 +3,10 @@
 
 mod field;
 pub mod inquiry;
+pub mod persistent;
 mod sense;
 mod status;
+pub mod transport_id;
 pub mod vpd;
 
 pub use sense::Sense;
