@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod lane;
+pub mod reservation;
 mod service;
+mod state;
 mod unit;
 
 pub use lane::{Lane, LaneContext};
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };
+pub use state::{StateError, StateKind, StateStore};
 pub use unit::{Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options, TargetPort};

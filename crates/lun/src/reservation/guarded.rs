@@ -1,0 +1,149 @@
+//! Reservations as the lanes share them: behind a lock, with a number that tells when permissions
+//! may have changed, written down before anybody hears of a change.
+
+use super::{Class, Effects, Nexus, Refusal, Reservations, Surroundings};
+use crate::state::{StateError, StateKind, StateStore};
+use scsi::persistent::{
+    InAction, ListError, MoveList, OutAction, OutList, encode_capabilities, encode_full_status, encode_keys,
+    encode_reservation,
+};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// A PERSISTENT RESERVE OUT command (SPC-5 6.17).
+#[derive(Debug, Clone, Copy)]
+pub struct OutRequest<'a> {
+    /// Byte 1 of the CDB, whose low five bits are the SERVICE ACTION.
+    pub service_action: u8,
+    /// Byte 2 of the CDB, SCOPE and TYPE.
+    pub scope_type: u8,
+    /// All of the parameter list, as long as PARAMETER LIST LENGTH says.
+    pub list: &'a [u8],
+}
+
+/// The reservations of one unit, shared by all lanes.
+pub struct Guarded {
+    state: Mutex<Reservations>,
+    epoch: AtomicU64,
+    unit: [u8; 16],
+    store: Option<Arc<dyn StateStore>>,
+}
+
+impl Guarded {
+    /// Reservations of this unit, restored from what was stored. Damaged bytes are an error: a unit whose
+    /// fences are unknown must not be served as if there had been none.
+    pub fn open(unit: [u8; 16], store: Option<Arc<dyn StateStore>>) -> Result<Guarded, StateError> {
+        let stored = match &store {
+            Some(store) => store.load(unit, StateKind::Reservations)?,
+            None => None,
+        };
+        let state = match stored {
+            Some(bytes) => Reservations::from_stored(&bytes).map_err(|error| StateError(error.to_string()))?,
+            None => Reservations::default(),
+        };
+        Ok(Guarded { state: Mutex::new(state), epoch: AtomicU64::new(0), unit, store })
+    }
+
+    /// Changes whenever an answer of [`Guarded::permits`] may have changed. A lane that remembers answers
+    /// compares this first; it is one atomic load.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether a command of this class may run for this nexus.
+    pub fn permits(&self, nexus: &Nexus, class: Class) -> bool {
+        self.lock().permits(nexus, class)
+    }
+
+    /// The state as it is now.
+    pub fn snapshot(&self) -> Reservations {
+        self.lock().clone()
+    }
+
+    /// PERSISTENT RESERVE IN: the whole answer, which the caller cuts at the allocation length. Byte 1 of
+    /// the CDB carries the service action.
+    pub fn read(&self, service_action: u8, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let action = InAction::from_code(service_action & 0x1F).ok_or(Refusal::InvalidCdbField(1))?;
+        let state = self.lock();
+        match action {
+            InAction::ReadKeys => encode_keys(state.generation(), state.keys(), out),
+            InAction::ReadReservation => encode_reservation(state.generation(), state.reservation(), out),
+            InAction::ReportCapabilities => encode_capabilities(self.store.is_some(), state.persists(), out),
+            InAction::ReadFullStatus => encode_full_status(state.generation(), state.full_status(), out),
+        }
+        Ok(())
+    }
+
+    /// PERSISTENT RESERVE OUT. On return the new state is in force and, where APTPL asks for it, saved;
+    /// GOOD may be answered once the tasks of [`Effects::abort`] have ended. Blocks while it saves.
+    pub fn write(
+        &self,
+        nexus: &Nexus,
+        request: OutRequest<'_>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Effects, Refusal> {
+        let action = OutAction::from_code(request.service_action & 0x1F).ok_or(Refusal::InvalidCdbField(1))?;
+        let mut state = self.lock();
+        let mut next = state.clone();
+        let (effects, persist) = if action == OutAction::RegisterAndMove {
+            let list = MoveList::parse(request.list).map_err(refusal)?;
+            (next.register_and_move(nexus, &list, surroundings)?, list.persist)
+        } else {
+            let list = OutList::parse(request.list).map_err(refusal)?;
+            let registers = matches!(action, OutAction::Register | OutAction::RegisterAndIgnoreExistingKey);
+            (next.apply(nexus, action, request.scope_type, &list, surroundings)?, registers && list.persist)
+        };
+        if persist && self.store.is_none() {
+            // PTPL_C is 0: what cannot be kept is not promised (SPC-5 6.17.3).
+            return Err(Refusal::InvalidListField(if action == OutAction::RegisterAndMove { 17 } else { 20 }));
+        }
+        if let (true, Some(store)) = (effects.persist, &self.store) {
+            let saved = store.save(self.unit, StateKind::Reservations, &next.to_stored());
+            saved.map_err(|_| Refusal::NotSaved)?;
+        }
+        *state = next;
+        self.epoch.fetch_add(1, Ordering::Release);
+        Ok(effects)
+    }
+
+    /// RESERVE (6) and (10).
+    pub fn reserve_exclusive(&self, nexus: &Nexus) -> Result<(), Refusal> {
+        self.change(|state| state.reserve_exclusive(nexus))
+    }
+
+    /// RELEASE (6) and (10).
+    pub fn release_exclusive(&self, nexus: &Nexus) -> Result<(), Refusal> {
+        self.change(|state| state.release_exclusive(nexus))
+    }
+
+    /// The nexus is lost (SPC-5 5.14.1): what only lived with it ends.
+    pub fn nexus_lost(&self, nexus: &Nexus) {
+        self.change(|state| state.nexus_lost(nexus));
+    }
+
+    /// LOGICAL UNIT RESET or power on.
+    pub fn reset(&self) {
+        self.change(Reservations::reset);
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Reservations) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        self.epoch.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// The state is replaced whole, so that a panic elsewhere under the lock leaves no half of one.
+    fn lock(&self) -> MutexGuard<'_, Reservations> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refusal(error: ListError) -> Refusal {
+    match error {
+        ListError::Length => Refusal::ListLength,
+        ListError::Field(byte) => Refusal::InvalidListField(byte),
+    }
+}
