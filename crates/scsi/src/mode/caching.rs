@@ -1,0 +1,34 @@
+//! 08h, caching (SBC-4 6.5.5).
+
+use super::{Page, Values, always};
+
+pub(super) const PAGE: Page = Page {
+    code: 0x08,
+    subpage: 0x00,
+    applies: always,
+    defaults: |facts| {
+        let mut page = vec![0; 18];
+        if let Some(flags) = page.first_mut() {
+            *flags = if facts.volatile_cache { WCE } else { 0 };
+        }
+        page
+    },
+    // Without a volatile cache there is nothing to switch.
+    changeable: |facts| {
+        let mut mask = vec![0; 18];
+        if let Some(flags) = mask.first_mut() {
+            *flags = if facts.volatile_cache { WCE } else { 0 };
+        }
+        mask
+    },
+};
+
+impl Values {
+    /// WCE: a write may be answered while it rests in a volatile cache. With 0 every write is stable
+    /// at GOOD.
+    pub fn write_cache_enabled(&self) -> bool {
+        self.byte(0x08, 0x00, 0) & WCE != 0
+    }
+}
+
+const WCE: u8 = 0x04;

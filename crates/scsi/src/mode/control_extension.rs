@@ -1,0 +1,19 @@
+//! 0Ah/01h, control extension (SPC-5 7.5.11).
+
+use super::{Page, always};
+
+/// No timestamp command, no implicit asymmetric access by priority, the initial priority is 0, and
+/// the longest sense data is 252 bytes.
+pub(super) const PAGE: Page = Page {
+    code: 0x0A,
+    subpage: 0x01,
+    applies: always,
+    defaults: |_| {
+        let mut page = vec![0; 28];
+        if let Some(maximum_sense) = page.get_mut(2) {
+            *maximum_sense = 252;
+        }
+        page
+    },
+    changeable: |_| vec![0; 28],
+};

@@ -1,0 +1,158 @@
+//! Mode pages (SPC-5 7.5, SBC-4 6.5): one file a page, one list, and the values of one unit.
+//!
+//! A page is a row of [`PAGES`]: its code, its default bytes and the mask of what MODE SELECT may
+//! change. What a page says is only what the device server does; the setters of behaviour are the
+//! named getters at [`Values`], beside the pages that hold them.
+
+pub mod caching;
+pub mod control;
+pub mod control_extension;
+pub mod error_recovery;
+pub mod exceptions;
+mod parameters;
+pub mod provisioning;
+#[cfg(test)]
+mod tests;
+
+pub use parameters::{
+    BlockDescriptor, DeviceParameter, Header, ListLength, PageControl, ParseError, SenseRequest, parse,
+};
+
+/// What the pages of a unit depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// There is a volatile cache that WCE can turn off.
+    pub volatile_cache: bool,
+    /// Thresholds of thin provisioning are watched.
+    pub thresholds: bool,
+}
+
+/// One page.
+#[derive(Debug)]
+pub struct Page {
+    /// PAGE CODE.
+    pub code: u8,
+    /// SUBPAGE CODE; 00h is a page without (page_0 format).
+    pub subpage: u8,
+    /// Whether a unit of these facts has it.
+    pub applies: fn(Facts) -> bool,
+    /// The values after power on, without the header.
+    pub defaults: fn(Facts) -> Vec<u8>,
+    /// Ones where MODE SELECT may change; as long as the defaults.
+    pub changeable: fn(Facts) -> Vec<u8>,
+}
+
+/// All pages, ascending by code and subpage (SPC-5 7.5.7 asks for that order of 3Fh).
+pub const PAGES: &[Page] = &[
+    error_recovery::PAGE,
+    caching::PAGE,
+    control::PAGE,
+    control_extension::PAGE,
+    exceptions::PAGE,
+    provisioning::PAGE,
+];
+
+/// Why a MODE SELECT or MODE SENSE is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// INVALID FIELD IN CDB, 05h/24h/00h, at this byte.
+    #[error("invalid field in byte {0} of the CDB")]
+    InvalidCdbField(u8),
+    /// PARAMETER LIST LENGTH ERROR, 05h/1Ah/00h.
+    #[error("the mode parameter list is cut off")]
+    ListLength,
+    /// INVALID FIELD IN PARAMETER LIST, 05h/26h/00h, at this byte and, where it is one bit, this bit.
+    #[error("invalid field at byte {byte} of the mode parameter list")]
+    InvalidListField {
+        /// FIELD POINTER.
+        byte: u16,
+        /// BIT POINTER.
+        bit: Option<u8>,
+    },
+}
+
+/// The mode pages of one logical unit: what holds now, and what was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Values {
+    facts: Facts,
+    current: Vec<Stored>,
+    saved: Option<Vec<Stored>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    code: u8,
+    subpage: u8,
+    bytes: Vec<u8>,
+}
+
+/// Whether pages can be saved (the SP bit of MODE SELECT, PC 3 and the PS bit of MODE SENSE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// Somebody keeps them.
+    Supported,
+    /// SP is refused, and so is asking for saved values (39h/00h).
+    Unsupported,
+}
+
+impl Values {
+    /// Defaults.
+    pub fn new(facts: Facts) -> Values {
+        Values { facts, current: defaults(facts), saved: None }
+    }
+
+    /// Defaults with what was saved laid over them. Of the saved bytes only changeable bits of pages
+    /// that exist are taken, so that neither damage nor an older program can set what is not ours to set.
+    pub fn restore(facts: Facts, saved: &[u8]) -> Values {
+        let mut values = Values::new(facts);
+        let mut rest = saved;
+        while let Some((&[code, subpage, length], after)) = rest.split_first_chunk::<3>() {
+            let Some((bytes, after)) = after.split_at_checked(usize::from(length)) else { break };
+            rest = after;
+            let Some(page) = pages(facts).find(|page| (page.code, page.subpage) == (code, subpage)) else { continue };
+            let Some(stored) = values.current.iter_mut().find(|one| (one.code, one.subpage) == (code, subpage)) else {
+                continue;
+            };
+            for ((byte, mask), new) in stored.bytes.iter_mut().zip((page.changeable)(facts)).zip(bytes) {
+                *byte = *byte & !mask | new & mask;
+            }
+        }
+        values.saved = Some(values.current.clone());
+        values
+    }
+
+    /// What [`Values::restore`] reads: for each page its code, subpage, length and bytes. Plain; who
+    /// keeps it also guards it against damage.
+    pub fn to_saved(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for one in self.saved.as_ref().unwrap_or(&self.current) {
+            out.extend_from_slice(&[one.code, one.subpage, u8::try_from(one.bytes.len()).unwrap_or(u8::MAX)]);
+            out.extend_from_slice(&one.bytes);
+        }
+        out
+    }
+
+    /// LOGICAL UNIT RESET: the saved values, or else the defaults (SPC-5 5.10).
+    pub fn reset(&mut self) {
+        self.current = self.saved.clone().unwrap_or_else(|| defaults(self.facts));
+    }
+
+    /// A byte of a page, counted from after its header; 0 where the page or the byte is not there.
+    fn byte(&self, code: u8, subpage: u8, at: usize) -> u8 {
+        let page = self.current.iter().find(|one| (one.code, one.subpage) == (code, subpage));
+        page.and_then(|one| one.bytes.get(at).copied()).unwrap_or(0)
+    }
+}
+
+/// The pages of a unit of these facts.
+fn pages(facts: Facts) -> impl Iterator<Item = &'static Page> {
+    PAGES.iter().filter(move |page| (page.applies)(facts))
+}
+
+fn defaults(facts: Facts) -> Vec<Stored> {
+    pages(facts).map(|page| Stored { code: page.code, subpage: page.subpage, bytes: (page.defaults)(facts) }).collect()
+}
+
+fn always(_: Facts) -> bool {
+    true
+}
