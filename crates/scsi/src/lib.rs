@@ -3,6 +3,7 @@
 
 mod field;
 pub mod inquiry;
+pub mod log;
 pub mod mode;
 pub mod persistent;
 mod sense;

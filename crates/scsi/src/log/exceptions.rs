@@ -1,0 +1,16 @@
+//! 2Fh, informational exceptions (SPC-5 7.3.12).
+
+use super::{Page, Parameter};
+
+/// No exception; the temperatures as far as they are known.
+pub(super) const PAGE: Page = Page {
+    code: 0x2F,
+    applies: |_| true,
+    counts: false,
+    parameters: |facts| {
+        let (current, reference) = facts.temperature.map_or((UNKNOWN, UNKNOWN), |now| (now.current, now.reference));
+        vec![Parameter { code: 0x0000, value: vec![0x00, 0x00, current, reference] }]
+    },
+};
+
+const UNKNOWN: u8 = 0xFF;
