@@ -18,8 +18,6 @@ pub struct Facts<'a> {
     pub serial: &'a str,
     /// RMB: the medium can be removed.
     pub removable: bool,
-    /// Bytes of one logical block.
-    pub block_length: u32,
     /// The medium's kind.
     pub rotation: Rotation,
     /// V_SUP: writes may rest in a volatile cache.
@@ -307,7 +305,6 @@ pub(crate) mod tests {
             revision: "0001",
             serial: "S-42",
             removable: false,
-            block_length: 512,
             rotation: Rotation::NonRotating,
             volatile_cache: true,
             limits: BlockLimits {

@@ -78,7 +78,7 @@ impl TransportId {
         if !text.contains(&0) {
             return Err(TransportIdError::Name);
         }
-        let text = field::padded_utf8(text).ok_or(TransportIdError::Name)?.to_lowercase();
+        let text = field::padded_utf8(text).ok_or(TransportIdError::Name)?.to_ascii_lowercase();
         let id = match first >> 6 {
             FORMAT_DEVICE => TransportId::Device { name: text },
             FORMAT_PORT => {

@@ -6,12 +6,14 @@
 //! before answering works on a clone and keeps it only after the write has returned; [`Guarded`]
 //! does that.
 
+mod class;
 mod guarded;
 mod operations;
 mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use class::Class;
 pub use guarded::{Guarded, OutRequest};
 pub use operations::Surroundings;
 pub use stored::StoredError;
@@ -29,24 +31,6 @@ pub struct Nexus {
     pub initiator: Arc<[u8]>,
     /// The relative target port identifier.
     pub relative_port: u16,
-}
-
-/// What a command does, as far as reservations care (SPC-5 table of 5.14.1, SBC-4 table of 4.17).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Never refused: INQUIRY, REPORT LUNS, REQUEST SENSE, LOG SENSE, READ CAPACITY, RELEASE (6, 10),
-    /// PREVENT ALLOW MEDIUM REMOVAL that allows.
-    Always,
-    /// Refused only by another's RESERVE (6, 10): TEST UNIT READY, PERSISTENT RESERVE IN and OUT, REPORT
-    /// TARGET PORT GROUPS, START STOP UNIT that starts, RESERVE itself. Persistent reservations let it
-    /// come through, or it has rules of its own.
-    Management,
-    /// Refused by exclusive access: reads, VERIFY, PRE-FETCH, GET LBA STATUS, MODE SENSE, READ BUFFER,
-    /// RECEIVE DIAGNOSTIC RESULTS.
-    Read,
-    /// Refused by every type: writes of any form, UNMAP, FORMAT, SYNCHRONIZE CACHE, MODE SELECT, LOG
-    /// SELECT, WRITE BUFFER, SEND DIAGNOSTIC, PREVENT, START STOP UNIT that stops, and whatever is unknown.
-    Write,
 }
 
 /// Why an operation changed nothing.

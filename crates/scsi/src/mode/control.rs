@@ -20,7 +20,7 @@ impl Values {
         self.byte(0x0A, 0x00, 0) & D_SENSE != 0
     }
 
-    /// SWP: every writing command is refused with 07h/27h/02h.
+    /// SWP: every writing command is refused as write protected (SPC-5 7.5.10; sense key 7h, ASC 27h).
     pub fn software_write_protected(&self) -> bool {
         self.byte(0x0A, 0x00, 2) & SWP != 0
     }
