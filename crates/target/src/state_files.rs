@@ -1,0 +1,185 @@
+//! The state of logical units as files of one directory: persistent reservations, saved mode pages.
+//!
+//! A file is replaced whole: written beside, flushed, renamed, and the directory flushed; so after a
+//! crash at any point it is the old one or the new one. Every file carries a checksum. A damaged one
+//! is an error each time it is read and stays where it is: to move it away would turn "the fences of
+//! this disk are unknown" into "there are none" at the next start. An administrator may do that.
+//!
+//! ```text
+//! "LunettST"  FNV-1a of the content u64  the content            (big-endian)
+//! ```
+
+use lun::{StateError, StateKind, StateStore};
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+/// The largest file that is read; more cannot come from [`StateStore::save`].
+const MAXIMUM_BYTES: u64 = 1 << 20;
+
+/// A directory with a file for each unit and kind of state. Only this process may write there.
+#[derive(Debug, Clone)]
+pub struct StateFiles {
+    directory: PathBuf,
+}
+
+impl StateFiles {
+    /// State in this directory, which is made where it is not there.
+    pub fn open(directory: &Path) -> Result<StateFiles, StateError> {
+        fs::create_dir_all(directory).map_err(|error| failed("cannot make", directory, &error))?;
+        Ok(StateFiles { directory: directory.to_owned() })
+    }
+
+    fn path(&self, unit: [u8; 16], kind: StateKind) -> PathBuf {
+        let name = match kind {
+            StateKind::Reservations => "reservations",
+            StateKind::ModePages => "mode-pages",
+        };
+        self.directory.join(format!("{:032x}.{name}", u128::from_be_bytes(unit)))
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let beside = path.with_added_extension("new");
+        let mut file = File::create(&beside)?;
+        file.write_all(MAGIC)?;
+        file.write_all(&fnv_1a(bytes).to_be_bytes())?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        // Without this the rename itself may be lost with the power.
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+impl StateStore for StateFiles {
+    fn load(&self, unit: [u8; 16], kind: StateKind) -> Result<Option<Vec<u8>>, StateError> {
+        let path = self.path(unit, kind);
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("cannot read", &path, &error)),
+            Ok(found) if found.len() > MAXIMUM_BYTES => return Err(damaged(&path)),
+            Ok(_) => {}
+        }
+        let bytes = fs::read(&path).map_err(|error| failed("cannot read", &path, &error))?;
+        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged(&path))?;
+        let (sum, content) = rest.split_first_chunk::<8>().ok_or_else(|| damaged(&path))?;
+        if u64::from_be_bytes(*sum) != fnv_1a(content) {
+            return Err(damaged(&path));
+        }
+        Ok(Some(content.to_vec()))
+    }
+
+    fn save(&self, unit: [u8; 16], kind: StateKind, bytes: &[u8]) -> Result<(), StateError> {
+        let path = self.path(unit, kind);
+        self.replace(&path, bytes).map_err(|error| failed("cannot save", &path, &error))
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> StateError {
+    StateError(format!("{what} {}: {error}", path.display()))
+}
+
+fn damaged(path: &Path) -> StateError {
+    StateError(format!("{} is damaged; the disk stays closed until it is repaired or moved away", path.display()))
+}
+
+/// FNV-1a, 64 bits: enough to tell a torn or rotten file from a whole one.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+}
+
+const MAGIC: &[u8] = b"LunettST";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lun::reservation::{Guarded, Nexus, OutRequest, Surroundings};
+    use scsi::{persistent::OutList, transport_id::TransportId};
+    use std::sync::Arc;
+
+    const UNIT: [u8; 16] = [7; 16];
+
+    /// A directory of this test's own, gone with it.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("lunette-state-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_was_saved_last_comes_back_for_its_unit_and_kind_only() {
+        let scratch = Scratch::new("last");
+        let files = StateFiles::open(&scratch.0).unwrap();
+        assert_eq!(files.load(UNIT, StateKind::ModePages), Ok(None));
+        files.save(UNIT, StateKind::ModePages, b"old").unwrap();
+        files.save(UNIT, StateKind::ModePages, b"new").unwrap();
+        files.save([8; 16], StateKind::ModePages, b"").unwrap();
+        let again = StateFiles::open(&scratch.0).unwrap();
+        assert_eq!(again.load(UNIT, StateKind::ModePages), Ok(Some(b"new".to_vec())));
+        assert_eq!(again.load([8; 16], StateKind::ModePages), Ok(Some(Vec::new())));
+        assert_eq!(again.load(UNIT, StateKind::Reservations), Ok(None));
+    }
+
+    #[test]
+    fn prs_09_a_crash_before_the_rename_leaves_the_old_state_and_the_next_save_works() {
+        let scratch = Scratch::new("crash");
+        let files = StateFiles::open(&scratch.0).unwrap();
+        files.save(UNIT, StateKind::Reservations, b"old").unwrap();
+        let beside = files.path(UNIT, StateKind::Reservations).with_added_extension("new");
+        fs::write(&beside, b"half of a n").unwrap();
+        assert_eq!(files.load(UNIT, StateKind::Reservations), Ok(Some(b"old".to_vec())));
+        files.save(UNIT, StateKind::Reservations, b"new").unwrap();
+        assert_eq!(files.load(UNIT, StateKind::Reservations), Ok(Some(b"new".to_vec())));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_at_every_byte_and_stays() {
+        let scratch = Scratch::new("damage");
+        let files = StateFiles::open(&scratch.0).unwrap();
+        files.save(UNIT, StateKind::Reservations, b"fences").unwrap();
+        let path = files.path(UNIT, StateKind::Reservations);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut rotten = whole.clone();
+            rotten[at] ^= 1;
+            for bad in [&whole[..at], &rotten] {
+                fs::write(&path, bad).unwrap();
+                assert!(files.load(UNIT, StateKind::Reservations).is_err(), "{at}");
+                assert_eq!(fs::read(&path).unwrap(), bad);
+            }
+        }
+    }
+
+    #[test]
+    fn prs_09_reservations_with_aptpl_survive_a_restart_and_a_failed_save_changes_nothing() {
+        let scratch = Scratch::new("aptpl");
+        let open = || Guarded::open(UNIT, Some(Arc::new(StateFiles::open(&scratch.0).unwrap()))).unwrap();
+        let initiator = TransportId::port("iqn.2026-01.org.example:a", [0, 2, 0x3D, 0, 0, 1]).encode().into();
+        let nexus = Nexus { initiator, relative_port: 1 };
+        let register = |guarded: &Guarded, key, action_key| {
+            let list = OutList { key, action_key, persist: true, ..OutList::default() }.encode();
+            let request = OutRequest { service_action: 0, scope_type: 0, list: &list };
+            guarded.write(&nexus, request, Surroundings { ports: &[1], initiators: &[] })
+        };
+        let guarded = open();
+        register(&guarded, 0, 5).unwrap();
+        let before = guarded.snapshot();
+        assert_eq!(open().snapshot(), before);
+
+        fs::remove_dir_all(&scratch.0).unwrap();
+        assert!(register(&guarded, 5, 6).is_err());
+        assert_eq!(guarded.snapshot(), before);
+    }
+}
