@@ -59,6 +59,21 @@ pub enum Refusal {
     NotSaved,
 }
 
+impl Refusal {
+    /// Sense key, ASC and ASCQ of the CHECK CONDITION; `None` where the status is RESERVATION CONFLICT.
+    pub fn sense(self) -> Option<(u8, u8, u8)> {
+        match self {
+            Refusal::Conflict => None,
+            Refusal::InvalidCdbField(_) => Some((0x5, 0x24, 0x00)),
+            Refusal::InvalidListField(_) => Some((0x5, 0x26, 0x00)),
+            Refusal::ListLength => Some((0x5, 0x1A, 0x00)),
+            Refusal::InvalidRelease => Some((0x5, 0x26, 0x04)),
+            Refusal::InsufficientResources => Some((0x5, 0x55, 0x04)),
+            Refusal::NotSaved => Some((0x4, 0x44, 0x00)),
+        }
+    }
+}
+
 /// A unit attention that an operation owes to another nexus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Attention {

@@ -157,7 +157,9 @@ fn prs_06_release_and_its_unit_attentions() {
         let wrong = if kind == Type::WriteExclusive { 3 } else { 1 };
         assert_eq!(act(&mut state, 1, OutAction::Release, wrong, list(1, 0)), Err(Refusal::InvalidRelease));
         assert_eq!(act(&mut state, 1, OutAction::Release, kind as u8 | 0x10, list(1, 0)), Err(Refusal::InvalidRelease));
+        assert_eq!(Refusal::InvalidRelease.sense(), Some((0x5, 0x26, 0x04)));
         assert_eq!(act(&mut state, 1, OutAction::Release, kind as u8, list(2, 0)), Err(Refusal::Conflict));
+        assert_eq!(Refusal::Conflict.sense(), None, "a status of its own");
         if !kind.is_all_registrants() {
             let before = state.clone();
             assert_eq!(act(&mut state, 2, OutAction::Release, kind as u8, list(2, 0)), Ok(Effects::default()));
@@ -375,7 +377,8 @@ fn prs_11_one_registration_too_many_is_refused_and_changes_nothing() {
         state.apply(&Nexus { initiator, relative_port: 1 }, OutAction::Register, 0, &persistent, NONE_KNOWN).unwrap();
     }
     let before = state.clone();
-    assert_eq!(act(&mut state, 1, OutAction::Register, 0, list(0, 1)), Err(Refusal::InsufficientResources));
+    let refused = act(&mut state, 1, OutAction::Register, 0, list(0, 1)).unwrap_err();
+    assert_eq!(refused.sense(), Some((0x5, 0x55, 0x04)));
     assert_eq!(state, before);
     assert_eq!(Reservations::from_stored(&state.to_stored()), Ok(state));
 }

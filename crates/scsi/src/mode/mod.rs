@@ -71,6 +71,17 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// ASC and ASCQ; the sense key is ILLEGAL REQUEST, 5h.
+    pub fn code(self) -> (u8, u8) {
+        match self {
+            Refusal::InvalidCdbField(_) => (0x24, 0x00),
+            Refusal::ListLength => (0x1A, 0x00),
+            Refusal::InvalidListField { .. } => (0x26, 0x00),
+        }
+    }
+}
+
 /// The mode pages of one logical unit: what holds now, and what was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Values {
