@@ -4,4 +4,7 @@
 //! 48-byte headers and says where the bytes that follow belong; whoever drives it owns the memory.
 #![forbid(unsafe_code)]
 
+pub mod key;
+pub mod serial;
+pub mod session;
 pub mod wire;

@@ -1,0 +1,185 @@
+//! The driver between one socket and one protocol core: the only reader and writer of PDU streams.
+//!
+//! It reads once, parses everything that came, and says where each payload belongs by asking the
+//! core; it owns memory access, digests and system calls, the core owns none of them. What it holds
+//! for an idle connection is a few hundred bytes: staging memory and batches belong to the worker
+//! and are lent ([`Scratch`]).
+//!
+//! Policy, with its reasons (ARCHITECTURE.md, the data plane): payload that is already staged is
+//! copied to its place (cheap, and warm for the digest); once [`DIRECT_BYTES`] or more of a data
+//! segment are missing, the next read lands in the place itself, with staging behind it for the
+//! headers that follow.
+
+mod receive;
+mod transmit;
+
+pub use receive::Received;
+
+use iscsi::session::{ConnectionError, ConnectionId, Incoming, Session, TaskId, TxBatch};
+use iscsi::wire::BHS_BYTES;
+use std::time::Instant;
+use tokio::net::TcpStream;
+
+/// From this many missing bytes on, a data segment is read straight into its place.
+pub const DIRECT_BYTES: usize = 16 << 10;
+/// Bytes of the staging memory of a worker.
+pub const STAGING_BYTES: usize = 256 << 10;
+
+/// The protocol core of one connection's session, whichever role it has.
+pub trait Core {
+    /// How long the header segments are, digest included, told from the first 48 bytes.
+    fn header_bytes(&self, c: ConnectionId, first: &[u8; BHS_BYTES]) -> usize;
+    /// Takes a header; answers where its data belongs.
+    fn handle_header(
+        &mut self,
+        now: Instant,
+        c: ConnectionId,
+        header: &[u8],
+        digest_ok: bool,
+    ) -> Result<Incoming, ConnectionError>;
+    /// Bytes of a data segment that the core keeps itself.
+    fn collect(&mut self, c: ConnectionId, bytes: &[u8]);
+    /// The data segment is complete.
+    fn handle_data_end(&mut self, c: ConnectionId, digest_ok: bool) -> Result<(), ConnectionError>;
+    /// Bytes that the task may receive in all; `None` when it has ended.
+    fn expected_bytes(&self, task: TaskId) -> Option<u32>;
+    /// Fills a batch.
+    fn poll_transmit(&mut self, c: ConnectionId, out: &mut TxBatch);
+    /// A batch has left.
+    fn transmitted(&mut self, batch: &TxBatch);
+}
+
+impl Core for Session {
+    fn header_bytes(&self, c: ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
+        Session::header_bytes(self, c, first)
+    }
+
+    fn handle_header(
+        &mut self,
+        now: Instant,
+        c: ConnectionId,
+        header: &[u8],
+        digest_ok: bool,
+    ) -> Result<Incoming, ConnectionError> {
+        Session::handle_header(self, now, c, header, digest_ok)
+    }
+
+    fn collect(&mut self, c: ConnectionId, bytes: &[u8]) {
+        Session::collect(self, c, bytes);
+    }
+
+    fn handle_data_end(&mut self, c: ConnectionId, digest_ok: bool) -> Result<(), ConnectionError> {
+        Session::handle_data_end(self, c, digest_ok)
+    }
+
+    fn expected_bytes(&self, task: TaskId) -> Option<u32> {
+        self.task(task).map(|task| task.expected_out())
+    }
+
+    fn poll_transmit(&mut self, c: ConnectionId, out: &mut TxBatch) {
+        Session::poll_transmit(self, c, out);
+    }
+
+    fn transmitted(&mut self, batch: &TxBatch) {
+        Session::transmitted(self, batch);
+    }
+}
+
+/// Where bytes of a task go.
+pub enum Placement<'a> {
+    /// Here: as many bytes as were asked for.
+    Here(&'a mut [u8]),
+    /// Nowhere any more: they are read and forgotten.
+    Gone,
+    /// There is no memory now. The stream waits; [`Link::poll_receive`] is called again later.
+    Wait,
+}
+
+/// The tasks' memory, in the hands of the application.
+pub trait Memory {
+    /// Memory for `length` bytes at `offset` of the task's data, which may grow to `expected` bytes.
+    fn place(&mut self, task: TaskId, expected: u32, offset: u32, length: u32) -> Placement<'_>;
+    /// `length` bytes at `offset` of the task's data, to be sent. Empty when it is not there, which
+    /// is a defect of the application.
+    fn payload(&self, task: TaskId, offset: u32, length: u32) -> &[u8];
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The peer closed it.
+    #[error("closed by the peer")]
+    Closed,
+    /// The network did.
+    #[error("{0}")]
+    Network(#[from] std::io::Error),
+    /// The protocol did.
+    #[error("{0}")]
+    Protocol(#[from] ConnectionError),
+}
+
+/// What a worker lends to whichever connection is at work.
+pub struct Scratch {
+    staging: Box<[u8]>,
+    batches: Vec<Box<TxBatch>>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch { staging: vec![0; STAGING_BYTES].into_boxed_slice(), batches: Vec::new() }
+    }
+}
+
+/// Counters of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinkCounters {
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Reads that brought something.
+    pub reads: u64,
+    /// Writes that took something.
+    pub writes: u64,
+}
+
+/// One connection's socket with what is half read and half written.
+pub struct Link {
+    stream: TcpStream,
+    /// Bytes that could not be parsed yet: part of a header, or what stands behind a place that
+    /// has no memory.
+    leftover: Vec<u8>,
+    reading: receive::Reading,
+    batch: Option<Box<TxBatch>>,
+    sent: transmit::Progress,
+    counters: LinkCounters,
+}
+
+impl Link {
+    /// A link over a connected stream; `early` was read from it already.
+    pub fn new(stream: TcpStream, early: Vec<u8>) -> Link {
+        Link {
+            stream,
+            leftover: early,
+            reading: receive::Reading::Header,
+            batch: None,
+            sent: transmit::Progress::default(),
+            counters: LinkCounters::default(),
+        }
+    }
+
+    /// What went through it.
+    pub fn counters(&self) -> LinkCounters {
+        self.counters
+    }
+
+    /// Whether something is half written.
+    pub fn is_sending(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    /// The socket, for shutdown.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}

@@ -1,0 +1,186 @@
+//! Data from the initiator: unsolicited data, R2Ts and what answers them (RFC 7143 §4.2.5.2, §11.7, §11.8).
+
+use super::connection::{ConnectionId, Outgoing};
+use super::receive::Pending;
+use super::task::{DataOutFault, Phase, Response, TaskId};
+use super::{Event, Session};
+use crate::wire::{DataOut, FINAL, Pdu, RESERVED_TAG, RejectReason};
+use zerocopy::IntoBytes;
+
+impl Session {
+    /// The application wants the first `length` bytes of the task's data and has memory for them.
+    /// [`Event::DataOut`] says when they are there.
+    pub fn receive_data_out(&mut self, id: TaskId, length: u32) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.phase != Phase::Active || task.wanted.is_some() {
+            return;
+        }
+        task.wanted = Some(length.min(task.expected_out()));
+        self.data_settled(id);
+    }
+
+    /// The application has ended the task with this response. It leaves as soon as the initiator
+    /// owes the task no more data (§11.4.2).
+    pub fn complete(&mut self, id: TaskId, response: Response) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        match task.phase {
+            Phase::Arriving | Phase::Active => {
+                task.phase = Phase::Ended;
+                task.response = Some(response);
+                self.settle(id);
+            }
+            Phase::Ending => self.end_task(id),
+            Phase::Ended => {}
+        }
+    }
+
+    /// The application has ended the task and no answer is to be sent.
+    pub fn end_task(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.phase = Phase::Ended;
+        task.response = None;
+        task.answer_queued = false;
+        self.settle(id);
+    }
+
+    pub(super) fn begin_data_out(&mut self, c: ConnectionId, header: &DataOut) -> Pending {
+        let reject = || Pending::Reject(RejectReason::InvalidPduField, header.as_bytes().into());
+        let Some(id) = self.tasks.by_tag(header.initiator_task_tag.get()) else { return reject() };
+        let Some(task) = self.tasks.get_mut(id) else { return reject() };
+        if task.connection != c {
+            return reject();
+        }
+        let length = header.header().data_segment_bytes();
+        let (offset, data_sn) = (header.buffer_offset.get(), header.data_sn.get());
+        let tag = header.target_transfer_tag.get();
+        // The place is judged before a byte is read; a bad PDU still counts towards the end of its
+        // sequence, so that the task can end.
+        let fits = if tag == RESERVED_TAG {
+            let Some(unsolicited) = &mut task.unsolicited else { return reject() };
+            let in_order = data_sn == unsolicited.next_data_sn && offset == task.received;
+            unsolicited.next_data_sn = data_sn.wrapping_add(1);
+            in_order && u64::from(offset) + u64::from(length) <= u64::from(unsolicited.limit)
+        } else {
+            let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) else {
+                return reject();
+            };
+            if header.lun != task.lun {
+                return reject();
+            }
+            let in_order = data_sn == grant.next_data_sn && offset == grant.offset.wrapping_add(grant.received);
+            grant.next_data_sn = data_sn.wrapping_add(1);
+            in_order && u64::from(grant.received) + u64::from(length) <= u64::from(grant.length)
+        };
+        if !fits {
+            task.fault.get_or_insert(DataOutFault::IncorrectAmountOfData);
+        }
+        if task.fault.is_some() || matches!(task.phase, Phase::Ending | Phase::Ended) {
+            // Read past, so that the sequence ends, without touching memory.
+            if length == 0 {
+                self.data_out_arrived(id, header);
+            } else if header.flags & FINAL != 0 {
+                self.sequence_ends(id, tag);
+            }
+            return Pending::Ignore;
+        }
+        Pending::DataOut { task: id, header: *header }
+    }
+
+    /// A Data-Out whose data was placed, or would have been, is complete.
+    pub(super) fn data_out_arrived(&mut self, id: TaskId, header: &DataOut) {
+        let length = header.header().data_segment_bytes();
+        let tag = header.target_transfer_tag.get();
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.fault.is_none() {
+            if tag == RESERVED_TAG {
+                task.received = task.received.saturating_add(length);
+            } else if let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) {
+                grant.received = grant.received.saturating_add(length);
+            }
+        }
+        if header.flags & FINAL != 0 {
+            self.sequence_ends(id, tag);
+        }
+    }
+
+    fn sequence_ends(&mut self, id: TaskId, tag: u32) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if tag == RESERVED_TAG {
+            if let Some(unsolicited) = task.unsolicited.take()
+                && task.received != unsolicited.limit
+            {
+                task.fault.get_or_insert(DataOutFault::IncorrectAmountOfData);
+            }
+        } else if let Some(at) = task.grants.iter().position(|grant| grant.target_transfer_tag == tag) {
+            let grant = task.grants.remove(at);
+            if grant.received != grant.length {
+                task.fault.get_or_insert(DataOutFault::IncorrectAmountOfData);
+            }
+            task.received = task.received.saturating_add(grant.received);
+        }
+        self.data_settled(id);
+    }
+
+    /// Something about the task's data changed: more is to be asked for, all is there, or it ends.
+    pub(super) fn data_settled(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        match task.phase {
+            Phase::Arriving | Phase::Ending => {}
+            Phase::Ended => self.settle(id),
+            Phase::Active => {
+                if let Some(fault) = task.fault {
+                    if task.data_done() {
+                        self.events.push_back(Event::DataOutFault(id, fault));
+                    }
+                    return;
+                }
+                let (Some(wanted), None) = (task.wanted, task.unsolicited) else { return };
+                if task.received >= wanted {
+                    self.events.push_back(Event::DataOut(id));
+                } else if !task.r2t_queued {
+                    task.granted = task.granted.max(task.received);
+                    let room = (task.grants.len() as u32) < self.parameters.max_outstanding_r2t;
+                    if room && task.granted < wanted {
+                        task.r2t_queued = true;
+                        let c = task.connection;
+                        if let Some(connection) = self.connection_mut(c) {
+                            connection.queue(Outgoing::ReadyToTransfer(id));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A task that the application has ended: its answer leaves, or it is gone, once no data is owed.
+    pub(super) fn settle(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.phase != Phase::Ended || task.in_batch || !task.data_done() {
+            return;
+        }
+        if task.response.is_some() {
+            if !task.answer_queued {
+                task.answer_queued = true;
+                let c = task.connection;
+                if let Some(connection) = self.connection_mut(c) {
+                    connection.queue(Outgoing::Answer(id));
+                }
+            }
+        } else {
+            self.release(id);
+        }
+    }
+
+    /// The task is over: its slot is free, its credit goes back, and who waited for it is told.
+    pub(super) fn release(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.remove(id) else { return };
+        if task.holds_credit {
+            self.window.give_credit();
+        }
+        if let Some(function) = task.managed_by {
+            self.function_task_ended(function);
+        }
+        self.events.push_back(Event::Ended(id));
+        self.logout_proceeds();
+    }
+}

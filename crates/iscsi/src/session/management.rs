@@ -1,0 +1,241 @@
+//! Task management functions as the session sees them (RFC 7143 §11.5, §11.6, §4.2.3).
+//!
+//! A response leaves when the unit has answered *and* every affected task of this session has
+//! ended, data that the initiator owes for outstanding R2Ts included.
+
+use super::connection::{ConnectionId, Outgoing};
+use super::receive::Deferred;
+use super::task::{Phase, TaskId};
+use super::window::Arrival;
+use super::{ConnectionError, Event, Session};
+use crate::serial::precedes;
+use crate::wire::{RESERVED_TAG, RejectReason, TaskManagementRequest};
+use zerocopy::IntoBytes;
+
+/// Function codes (RFC 7143 §11.5.1; from 9 on RFC 7144 §4.1).
+pub(super) mod function {
+    pub const ABORT_TASK: u8 = 1;
+    pub const ABORT_TASK_SET: u8 = 2;
+    pub const CLEAR_ACA: u8 = 3;
+    pub const CLEAR_TASK_SET: u8 = 4;
+    pub const LOGICAL_UNIT_RESET: u8 = 5;
+    pub const TARGET_WARM_RESET: u8 = 6;
+    pub const TARGET_COLD_RESET: u8 = 7;
+    pub const TASK_REASSIGN: u8 = 8;
+    pub const QUERY_TASK: u8 = 9;
+    pub const QUERY_TASK_SET: u8 = 10;
+    pub const I_T_NEXUS_RESET: u8 = 11;
+    pub const QUERY_ASYNCHRONOUS_EVENT: u8 = 12;
+}
+
+/// Response codes (RFC 7143 §11.6.1).
+pub mod response {
+    /// Function complete.
+    pub const FUNCTION_COMPLETE: u8 = 0;
+    /// Task does not exist.
+    pub const TASK_DOES_NOT_EXIST: u8 = 1;
+    /// LUN does not exist.
+    pub const LUN_DOES_NOT_EXIST: u8 = 2;
+    /// Task still allegiant.
+    pub const TASK_STILL_ALLEGIANT: u8 = 3;
+    /// Task allegiance reassignment not supported.
+    pub const REASSIGNMENT_NOT_SUPPORTED: u8 = 4;
+    /// Task management function not supported.
+    pub const NOT_SUPPORTED: u8 = 5;
+    /// Function authorization failed.
+    pub const NOT_AUTHORIZED: u8 = 6;
+    /// Function succeeded (RFC 7144 §4.2).
+    pub const FUNCTION_SUCCEEDED: u8 = 7;
+    /// Function rejected.
+    pub const FUNCTION_REJECTED: u8 = 255;
+}
+
+struct Function {
+    id: u32,
+    connection: ConnectionId,
+    initiator_task_tag: u32,
+    waiting_for_tasks: u32,
+    answer: Option<(u8, [u8; 3])>,
+}
+
+/// The functions in progress.
+#[derive(Default)]
+pub(super) struct Functions {
+    active: Vec<Function>,
+    next_id: u32,
+}
+
+impl Session {
+    /// The unit has carried the function out. `code` is a response code of RFC 7143 §11.6.1.
+    pub fn task_management_done(&mut self, id: u32, code: u8, additional: [u8; 3]) {
+        if let Some(function) = self.functions.active.iter_mut().find(|function| function.id == id) {
+            function.answer = Some((code, additional));
+        }
+        self.function_proceeds(id);
+    }
+
+    pub(super) fn task_management(
+        &mut self,
+        c: ConnectionId,
+        header: &TaskManagementRequest,
+    ) -> Result<(), ConnectionError> {
+        let tag = header.initiator_task_tag.get();
+        let busy = self.functions.active.len() >= self.limits.immediate as usize;
+        if tag == RESERVED_TAG || self.functions.active.iter().any(|active| active.initiator_task_tag == tag) {
+            return self.reject(c, RejectReason::InvalidPduField, header.as_bytes().into());
+        }
+        if busy {
+            return self.reject(c, RejectReason::ImmediateCommandReject, header.as_bytes().into());
+        }
+        let code = header.function & 0x7f;
+        let id = self.functions.next_id;
+        self.functions.next_id = id.wrapping_add(1);
+        self.functions.active.push(Function {
+            id,
+            connection: c,
+            initiator_task_tag: tag,
+            waiting_for_tasks: 0,
+            answer: None,
+        });
+        let level_2 = self.parameters.protocol_level >= 2;
+        let forward = |session: &mut Session, referenced| {
+            session.events.push_back(Event::TaskManagement { id, function: code, lun: header.lun, referenced });
+        };
+        match code {
+            function::ABORT_TASK => {
+                let answer = self.abort_task(id, header);
+                self.task_management_done(id, answer, [0; 3]);
+            }
+            function::ABORT_TASK_SET | function::CLEAR_TASK_SET | function::LOGICAL_UNIT_RESET => {
+                self.affect(id, header, Some(header.lun));
+                forward(self, None);
+            }
+            function::TARGET_WARM_RESET | function::TARGET_COLD_RESET => {
+                self.affect(id, header, None);
+                forward(self, None);
+            }
+            function::CLEAR_ACA => forward(self, None),
+            function::TASK_REASSIGN => {
+                self.task_management_done(id, response::REASSIGNMENT_NOT_SUPPORTED, [0; 3]);
+            }
+            function::QUERY_TASK if level_2 => {
+                let referenced = header.referenced_task_tag.get();
+                if self.functions.active.iter().any(|active| active.initiator_task_tag == referenced) {
+                    self.task_management_done(id, response::FUNCTION_REJECTED, [0; 3]);
+                } else {
+                    let found = self.tasks.by_tag(referenced).and_then(|task| self.tasks.get(task));
+                    let answer = match found {
+                        Some(task) if task.phase != Phase::Ended => response::FUNCTION_SUCCEEDED,
+                        _ => response::FUNCTION_COMPLETE,
+                    };
+                    self.task_management_done(id, answer, [0; 3]);
+                }
+            }
+            function::QUERY_TASK_SET | function::QUERY_ASYNCHRONOUS_EVENT if level_2 => forward(self, None),
+            function::I_T_NEXUS_RESET if level_2 => {
+                self.affect(id, header, None);
+                forward(self, None);
+            }
+            _ => self.task_management_done(id, response::NOT_SUPPORTED, [0; 3]),
+        }
+        Ok(())
+    }
+
+    fn abort_task(&mut self, id: u32, header: &TaskManagementRequest) -> u8 {
+        let referenced = header.referenced_task_tag.get();
+        if self.functions.active.iter().any(|active| active.id != id && active.initiator_task_tag == referenced) {
+            return response::FUNCTION_REJECTED;
+        }
+        if let Some(task) = self.tasks.by_tag(referenced) {
+            if self.tasks.get(task).is_some_and(|task| task.lun != header.lun) {
+                return response::TASK_DOES_NOT_EXIST;
+            }
+            self.abort(task, id, false);
+            return response::FUNCTION_COMPLETE;
+        }
+        let missing = header.ref_cmd_sn.get();
+        match self.window.classify(missing) {
+            // The command has not come: count it as received, so that it is ignored when it does.
+            Arrival::Next if precedes(missing, header.cmd_sn.get()) => {
+                self.in_turn(Deferred::Plug);
+                response::FUNCTION_COMPLETE
+            }
+            Arrival::Early if precedes(missing, header.cmd_sn.get()) => {
+                self.window.keep(missing, Deferred::Plug);
+                response::FUNCTION_COMPLETE
+            }
+            _ => response::TASK_DOES_NOT_EXIST,
+        }
+    }
+
+    /// Marks this session's tasks that the function ends: those with a lower CmdSN, at one unit or all.
+    fn affect(&mut self, id: u32, header: &TaskManagementRequest, lun: Option<[u8; 8]>) {
+        let affected: Vec<TaskId> = self
+            .tasks
+            .ids()
+            .filter(|task| {
+                self.tasks.get(*task).is_some_and(|task| {
+                    lun.is_none_or(|lun| task.lun == lun)
+                        && (task.immediate || precedes(task.cmd_sn, header.cmd_sn.get()))
+                })
+            })
+            .collect();
+        for task in affected {
+            self.abort(task, id, true);
+        }
+    }
+
+    /// Ends a task for a function, which waits for it. Where the initiator no longer answers the
+    /// task's R2Ts (ABORT TASK, unlike the others: §11.5.1), data is not waited for.
+    fn abort(&mut self, task_id: TaskId, function: u32, wait_for_data: bool) {
+        let Some(task) = self.tasks.get_mut(task_id) else { return };
+        if task.managed_by.is_some() {
+            return;
+        }
+        task.managed_by = Some(function);
+        if !wait_for_data {
+            task.unsolicited = None;
+            task.grants.clear();
+        }
+        if let Some(active) = self.functions.active.iter_mut().find(|active| active.id == function) {
+            active.waiting_for_tasks += 1;
+        }
+        match task.phase {
+            Phase::Arriving => self.end_task(task_id),
+            Phase::Active => {
+                task.phase = Phase::Ending;
+                self.events.push_back(Event::Abort(task_id));
+            }
+            Phase::Ending => {}
+            // Its answer has not left yet and must not follow the function's response (§11.5.1).
+            Phase::Ended => self.end_task(task_id),
+        }
+    }
+
+    pub(super) fn function_task_ended(&mut self, id: u32) {
+        if let Some(function) = self.functions.active.iter_mut().find(|function| function.id == id) {
+            function.waiting_for_tasks = function.waiting_for_tasks.saturating_sub(1);
+        }
+        self.function_proceeds(id);
+    }
+
+    fn function_proceeds(&mut self, id: u32) {
+        let Some(at) = self
+            .functions
+            .active
+            .iter()
+            .position(|function| function.id == id && function.waiting_for_tasks == 0 && function.answer.is_some())
+        else {
+            return;
+        };
+        let function = self.functions.active.swap_remove(at);
+        let (code, additional) = function.answer.unwrap_or_default();
+        if let Some(connection) = self.connection_mut(function.connection) {
+            connection.queue(Outgoing::TaskManagement {
+                initiator_task_tag: function.initiator_task_tag,
+                response: code,
+                additional,
+            });
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The full feature phase of one session at the target, for all of its connections.
+//!
+//! Who calls what, in which order (the driver is `io::link`, the application `target`):
+//!
+//! ```text
+//!   bytes arrive      header_bytes → handle_header → place for the data → handle_data_end
+//!   then              poll_event until None: Command, DataOut, DataOutFault, Abort, TaskManagement …
+//!   the application   receive_data_out · complete · end_task · task_management_done
+//!   before sleeping   poll_transmit until it adds nothing; when a batch is on the wire: transmitted
+//!   time              poll_timeout · handle_timeout
+//! ```
+//!
+//! A task belongs to the session and outlives what the network does to it: it ends when the
+//! application has ended it *and* the initiator owes it no more data *and* its answer has left.
+
+mod connection;
+mod data_out;
+mod management;
+mod other;
+mod receive;
+mod task;
+mod transmit;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::ConnectionId;
+pub use management::response as task_management_response;
+pub use receive::{Incoming, Place};
+pub use task::{DataOutFault, Response, Task, TaskId};
+pub use transmit::{Digest, Segment, TxBatch};
+
+use crate::key::{ConnectionParameters, SessionParameters};
+use connection::Connection;
+use management::Functions;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use task::Tasks;
+use window::Window;
+
+/// What bounds a session (conformance.md, "Bounds every implementation sets").
+#[derive(Debug, Clone)]
+pub struct SessionLimits {
+    /// SCSI commands in flight: the command window.
+    pub window: u32,
+    /// Immediate SCSI commands and task management functions in flight beside the window.
+    pub immediate: u32,
+    /// Bytes of text, ping data and rejected headers queued for one connection before reading from
+    /// it stops.
+    pub backlog_bytes: usize,
+    /// Rejects on one connection before it is closed.
+    pub rejects: u32,
+    /// An idle connection is pinged after this time. Zero: never.
+    pub nop_interval: Duration,
+    /// A ping that is not answered within this time costs the connection.
+    pub nop_timeout: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        SessionLimits {
+            window: 128,
+            immediate: 16,
+            backlog_bytes: 512 << 10,
+            rejects: 1000,
+            nop_interval: Duration::from_secs(15),
+            nop_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What kind of session it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    /// SCSI.
+    Normal,
+    /// SendTargets and logout only (RFC 7143 §4.3).
+    Discovery,
+}
+
+/// With what a connection enters the full feature phase: the end of its login.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The connection's identifier.
+    pub cid: u16,
+    /// What was agreed for the connection.
+    pub parameters: ConnectionParameters,
+    /// StatSN of the next response.
+    pub next_stat_sn: u32,
+}
+
+/// Why a connection must be closed, at once and without a further word.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The initiator broke a rule that leaves no trust in the stream (RFC 7143 §7.7).
+    #[error("format error: {0}")]
+    Format(&'static str),
+    /// A header's digest does not match: where the next PDU begins is unknown (RFC 7143 §7.8).
+    #[error("header digest error")]
+    HeaderDigest,
+    /// A bound was reached.
+    #[error("limit reached: {0}")]
+    Limit(&'static str),
+    /// A ping was not answered.
+    #[error("no answer to a ping within {0:?}")]
+    PingTimeout(Duration),
+}
+
+/// What the application must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A command is to be executed; in CmdSN order. [`Session::task`] tells it.
+    Command(TaskId),
+    /// What [`Session::receive_data_out`] asked for is there.
+    DataOut(TaskId),
+    /// The task's data did not come as agreed: end it with the fault's sense data. The command may
+    /// or may not have been told before.
+    DataOutFault(TaskId, DataOutFault),
+    /// Give the task up and answer with [`Session::end_task`] once nothing of it goes on.
+    Abort(TaskId),
+    /// The task is over and its name with it: its memory is free.
+    Ended(TaskId),
+    /// A task management function for the unit; answer with [`Session::task_management_done`].
+    TaskManagement {
+        /// The name to answer with.
+        id: u32,
+        /// Function code (RFC 7143 §11.5.1, RFC 7144 §4.1).
+        function: u8,
+        /// The unit.
+        lun: [u8; 8],
+        /// The task that a QUERY TASK is about.
+        referenced: Option<TaskId>,
+    },
+    /// The initiator logged out; the session ends when its connections have closed.
+    LoggedOut {
+        /// Whether it was the whole session.
+        session: bool,
+    },
+}
+
+/// One session at the target.
+pub struct Session {
+    kind: SessionKind,
+    parameters: SessionParameters,
+    limits: SessionLimits,
+    window: Window,
+    tasks: Tasks,
+    functions: Functions,
+    connections: Vec<Option<Connection>>,
+    events: VecDeque<Event>,
+    logging_out: bool,
+}
+
+impl Session {
+    /// A session with its leading connection, whose identifier comes with it. `exp_cmd_sn` is the
+    /// number of the first command, as the login said.
+    pub fn new(
+        kind: SessionKind,
+        parameters: SessionParameters,
+        limits: SessionLimits,
+        exp_cmd_sn: u32,
+        opening: Opening,
+        now: Instant,
+    ) -> (Session, ConnectionId) {
+        let mut session = Session {
+            kind,
+            window: Window::new(exp_cmd_sn, limits.window),
+            tasks: Tasks::default(),
+            functions: Functions::default(),
+            connections: Vec::new(),
+            events: VecDeque::new(),
+            logging_out: false,
+            parameters,
+            limits,
+        };
+        let connection = session.attach(opening, now);
+        (session, connection)
+    }
+
+    /// A further connection of the session.
+    pub fn attach(&mut self, opening: Opening, now: Instant) -> ConnectionId {
+        let connection = Connection::new(opening, now);
+        match self.connections.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) {
+            Some((index, slot)) => {
+                *slot = Some(connection);
+                ConnectionId(index)
+            }
+            None => {
+                self.connections.push(Some(connection));
+                ConnectionId(self.connections.len() - 1)
+            }
+        }
+    }
+
+    /// What was agreed for the session.
+    pub fn parameters(&self) -> &SessionParameters {
+        &self.parameters
+    }
+
+    /// What was agreed for a connection, as long as it is open.
+    pub fn connection_parameters(&self, c: ConnectionId) -> Option<&ConnectionParameters> {
+        self.connection(c).map(|connection| &connection.parameters)
+    }
+
+    /// A task that has not ended.
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(id)
+    }
+
+    /// Tasks that have not ended.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.iter().flatten().count()
+    }
+
+    /// Whether the connection is to be closed once what [`Session::poll_transmit`] gave has left.
+    pub fn wants_close(&self, c: ConnectionId) -> bool {
+        self.connection(c).is_none_or(|connection| connection.closing)
+    }
+
+    /// Whether reading from the connection must wait, because its answers are not read.
+    pub fn congested(&self, c: ConnectionId) -> bool {
+        self.connection(c).is_some_and(|connection| connection.backlog_bytes > self.limits.backlog_bytes)
+    }
+
+    /// The next thing that the application must know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Session::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.connections.iter().flatten().filter_map(|connection| connection.deadline(&self.limits)).min()
+    }
+
+    /// Pings connections that have been idle and names those that did not answer.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<(ConnectionId, ConnectionError)> {
+        for (index, connection) in self.connections.iter_mut().enumerate() {
+            if let Some(connection) = connection
+                && self.kind == SessionKind::Normal
+                && connection.tick(now, &self.limits).is_err()
+            {
+                return Some((ConnectionId(index), ConnectionError::PingTimeout(self.limits.nop_timeout)));
+            }
+        }
+        None
+    }
+
+    /// The connection is gone. At recovery level 0 the session goes with it: its other connections
+    /// are to be closed too and the application ends its tasks by closing the nexus.
+    pub fn handle_closed(&mut self, c: ConnectionId) {
+        if let Some(slot) = self.connections.get_mut(c.0) {
+            *slot = None;
+        }
+        for connection in self.connections.iter_mut().flatten() {
+            connection.closing = true;
+        }
+        self.events.clear();
+    }
+
+    /// Asks the initiator to log out within this many seconds (RFC 7143 §11.9.1, event 1).
+    pub fn request_logout(&mut self, seconds: u16) {
+        for connection in self.connections.iter_mut().flatten() {
+            connection.queue_async(crate::wire::AsyncEvent::LogoutRequest, 0, 0, seconds);
+        }
+    }
+
+    /// Tells the initiator that all connections are being dropped (event 3) and closes them.
+    pub fn drop_connections(&mut self) {
+        let (wait, retain) = (self.parameters.default_time_2_wait, self.parameters.default_time_2_retain);
+        for connection in self.connections.iter_mut().flatten() {
+            if self.kind == SessionKind::Normal {
+                connection.queue_async(
+                    crate::wire::AsyncEvent::DropAllConnections,
+                    0,
+                    u16::try_from(wait).unwrap_or(u16::MAX),
+                    u16::try_from(retain).unwrap_or(u16::MAX),
+                );
+            }
+            connection.closing = true;
+        }
+    }
+
+    fn connection(&self, c: ConnectionId) -> Option<&Connection> {
+        self.connections.get(c.0)?.as_ref()
+    }
+
+    fn connection_mut(&mut self, c: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(c.0)?.as_mut()
+    }
+}

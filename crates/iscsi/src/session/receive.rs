@@ -1,0 +1,450 @@
+//! What comes from the initiator: header by header, in whatever order the connections bring it.
+
+use super::connection::{ConnectionId, Outgoing};
+use super::task::{DataOutFault, Phase, Task, TaskId, Unsolicited};
+use super::window::Arrival;
+use super::{ConnectionError, Event, Session, SessionKind};
+use crate::serial::precedes;
+use crate::wire::{
+    AdditionalHeader, AdditionalHeaders, BHS_BYTES, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
+    Pdu, RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, extended_cdb, padding,
+};
+use std::time::Instant;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Where the bytes of a data segment belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the task's memory, at this offset.
+    Task {
+        /// The task.
+        task: TaskId,
+        /// Byte offset within its data.
+        offset: u32,
+    },
+    /// In the connection's small arena: hand them to [`Session::collect`].
+    Arena,
+    /// Nowhere: read and forget.
+    Discard,
+}
+
+/// The data segment that follows a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incoming {
+    /// Where it belongs.
+    pub place: Place,
+    /// Its bytes, without padding. Zero: there is none, and the PDU has been handled.
+    pub length: u32,
+    /// Bytes of padding behind it.
+    pub padding: u32,
+    /// Whether a data digest follows.
+    pub digest: bool,
+}
+
+/// A PDU whose header has been seen and whose data segment is being received.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A command whose immediate data is coming.
+    Command(TaskId),
+    /// A Data-Out whose data counts, with its header in case its digest does not match.
+    DataOut { task: TaskId, header: DataOut },
+    /// A request that is acted upon when its data is complete.
+    Request(Deferred),
+    /// To be answered with a Reject behind its data.
+    Reject(RejectReason, Box<[u8]>),
+    /// To be ignored.
+    Ignore,
+}
+
+/// A request that may have to wait for its turn in CmdSN order.
+#[derive(Debug)]
+pub(super) enum Deferred {
+    /// The command is delivered.
+    Command(TaskId),
+    /// A number that was aborted before its command came (RFC 7143 §11.5.1).
+    Plug,
+    /// A ping.
+    Ping { c: ConnectionId, header: NopOut, data: Vec<u8> },
+    /// A task management function.
+    TaskManagement { c: ConnectionId, header: TaskManagementRequest },
+    /// A logout.
+    Logout { c: ConnectionId, header: LogoutRequest },
+}
+
+/// Text and ping data beyond this length is not kept (pings are answered with what was).
+const ARENA_BYTES: usize = 64 << 10;
+
+impl Session {
+    /// How many bytes the header segments take, additional headers and digest included, told from
+    /// the first 48 of them. Between 48 and 1,072.
+    pub fn header_bytes(&self, c: ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
+        let digest = self.connection(c).is_some_and(|connection| connection.parameters.header_digest);
+        BHS_BYTES + usize::from(first[4]) * 4 + if digest { 4 } else { 0 }
+    }
+
+    /// Takes a header with its additional segments, without its digest. Returns where the data
+    /// segment belongs; without one the PDU has been handled.
+    pub fn handle_header(
+        &mut self,
+        now: Instant,
+        c: ConnectionId,
+        header: &[u8],
+        digest_ok: bool,
+    ) -> Result<Incoming, ConnectionError> {
+        let Ok((basic, additional)) = Header::ref_from_prefix(header) else {
+            return Err(ConnectionError::Format("a header shorter than 48 bytes"));
+        };
+        if !digest_ok {
+            return Err(ConnectionError::HeaderDigest);
+        }
+        let length = basic.data_segment_bytes();
+        let connection = self.connection_mut(c).ok_or(ConnectionError::Format("a closed connection"))?;
+        connection.heard(now);
+        if length > connection.parameters.max_recv_data_segment_length {
+            return Err(ConnectionError::Format("DataSegmentLength above the declared MaxRecvDataSegmentLength"));
+        }
+        let digest = connection.parameters.data_digest && length > 0;
+        // LogoutRequest, commands and all others acknowledge status at the same place.
+        let exp_stat_sn = u32::from_be_bytes([basic.rest[8], basic.rest[9], basic.rest[10], basic.rest[11]]);
+        if precedes(connection.stat_sn, exp_stat_sn) {
+            return Err(ConnectionError::Format("ExpStatSN ahead of StatSN"));
+        }
+        let pending = self.begin(c, basic, additional, header)?;
+        let place = match &pending {
+            Pending::Command(task) => Place::Task { task: *task, offset: 0 },
+            Pending::DataOut { task, header } => Place::Task { task: *task, offset: header.buffer_offset.get() },
+            Pending::Request(_) => Place::Arena,
+            Pending::Reject(..) | Pending::Ignore => Place::Discard,
+        };
+        let connection = self.connection_mut(c).ok_or(ConnectionError::Format("a closed connection"))?;
+        connection.pending = Some(pending);
+        connection.collected.clear();
+        if length == 0 {
+            self.handle_data_end(c, true)?;
+        }
+        Ok(Incoming { place, length, padding: padding(length), digest })
+    }
+
+    /// Bytes of a data segment that belongs in [`Place::Arena`], as they come.
+    pub fn collect(&mut self, c: ConnectionId, bytes: &[u8]) {
+        if let Some(connection) = self.connection_mut(c) {
+            let room = ARENA_BYTES.saturating_sub(connection.collected.len());
+            connection.collected.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        }
+    }
+
+    /// The data segment is complete, and its digest, where there is one, did or did not match.
+    pub fn handle_data_end(&mut self, c: ConnectionId, digest_ok: bool) -> Result<(), ConnectionError> {
+        let Some(connection) = self.connection_mut(c) else { return Ok(()) };
+        match connection.pending.take() {
+            None | Some(Pending::Ignore) => Ok(()),
+            Some(Pending::Reject(reason, header)) => self.reject(c, reason, header),
+            Some(Pending::Command(task)) if !digest_ok => {
+                // The command counts as not received (§7.8): its number stays a gap.
+                let header = self.tasks.get(task).map(command_header).unwrap_or_default();
+                self.tasks.remove(task);
+                self.reject(c, RejectReason::DataDigestError, header)
+            }
+            Some(Pending::Command(task)) => {
+                self.deliver_command(task);
+                Ok(())
+            }
+            Some(Pending::DataOut { task, header }) => {
+                if !digest_ok {
+                    self.reject(c, RejectReason::DataDigestError, header.as_bytes().into())?;
+                    if let Some(task) = self.tasks.get_mut(task) {
+                        task.fault.get_or_insert(DataOutFault::ProtocolServiceCrcError);
+                    }
+                }
+                self.data_out_arrived(task, &header);
+                Ok(())
+            }
+            Some(Pending::Request(request)) if !digest_ok => {
+                let header = request_header(&request);
+                self.reject(c, RejectReason::DataDigestError, header)
+            }
+            Some(Pending::Request(request)) => {
+                let collected = std::mem::take(&mut connection.collected);
+                self.request_complete(with_data(request, collected))
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        c: ConnectionId,
+        basic: &Header,
+        additional: &[u8],
+        header: &[u8],
+    ) -> Result<Pending, ConnectionError> {
+        let rejected = |reason| Ok(Pending::Reject(reason, header.into()));
+        let Some(opcode) = Opcode::from_number(basic.opcode()) else {
+            return rejected(RejectReason::CommandNotSupported);
+        };
+        if self.kind == SessionKind::Discovery && !matches!(opcode, Opcode::TextRequest | Opcode::LogoutRequest) {
+            return rejected(RejectReason::ProtocolError);
+        }
+        if opcode != Opcode::ScsiCommand && !additional.is_empty() {
+            return Err(ConnectionError::Format("additional header segments where none belong"));
+        }
+        match opcode {
+            Opcode::ScsiCommand => self.begin_command(c, ScsiCommand::view(basic), additional, header),
+            Opcode::DataOut => Ok(self.begin_data_out(c, DataOut::view(basic))),
+            Opcode::NopOut => {
+                let header = *NopOut::view(basic);
+                if header.initiator_task_tag.get() == RESERVED_TAG && !basic.immediate() {
+                    return rejected(RejectReason::ProtocolError);
+                }
+                Ok(Pending::Request(Deferred::Ping { c, header, data: Vec::new() }))
+            }
+            // Text in the full feature phase comes with the negotiation of keys.
+            Opcode::TextRequest => rejected(RejectReason::CommandNotSupported),
+            Opcode::TaskManagementRequest if basic.data_segment_bytes() == 0 => {
+                Ok(Pending::Request(Deferred::TaskManagement { c, header: *TaskManagementRequest::view(basic) }))
+            }
+            Opcode::LogoutRequest if basic.data_segment_bytes() == 0 => {
+                Ok(Pending::Request(Deferred::Logout { c, header: *LogoutRequest::view(basic) }))
+            }
+            Opcode::TaskManagementRequest | Opcode::LogoutRequest => rejected(RejectReason::InvalidPduField),
+            // At recovery level 0 there is nothing to send again (§11.16, ERL-03).
+            Opcode::SnackRequest => rejected(RejectReason::CommandNotSupported),
+            Opcode::LoginRequest => Err(ConnectionError::Format("a login request in the full feature phase")),
+            Opcode::NopIn
+            | Opcode::ScsiResponse
+            | Opcode::TaskManagementResponse
+            | Opcode::LoginResponse
+            | Opcode::TextResponse
+            | Opcode::DataIn
+            | Opcode::LogoutResponse
+            | Opcode::ReadyToTransfer
+            | Opcode::AsyncMessage
+            | Opcode::Reject => rejected(RejectReason::ProtocolError),
+        }
+    }
+
+    fn begin_command(
+        &mut self,
+        c: ConnectionId,
+        command: &ScsiCommand,
+        additional: &[u8],
+        header: &[u8],
+    ) -> Result<Pending, ConnectionError> {
+        let immediate = command.header().immediate();
+        if command.flags & FINAL == 0 && !command.writes() {
+            return Err(ConnectionError::Format("a SCSI command with neither F nor W"));
+        }
+        let mut extension = None;
+        let mut bidirectional_read_length = None;
+        for segment in AdditionalHeaders::new(additional) {
+            match segment {
+                Ok(AdditionalHeader::ExtendedCdb(rest)) => extension = Some(rest),
+                Ok(AdditionalHeader::BidirectionalReadLength(length)) => bidirectional_read_length = Some(length),
+                Ok(AdditionalHeader::Unknown(_)) => {}
+                Err(()) => return Err(ConnectionError::Format("additional header segments that do not add up")),
+            }
+        }
+        if !immediate && self.window.classify(command.cmd_sn.get()) == Arrival::Ignored {
+            return Ok(Pending::Ignore);
+        }
+        if command.reads() && command.writes() && bidirectional_read_length.is_none() || command.attribute() > 4 {
+            return Ok(Pending::Reject(RejectReason::InvalidPduField, header.into()));
+        }
+        let tag = command.initiator_task_tag.get();
+        if tag == RESERVED_TAG {
+            return Ok(Pending::Reject(RejectReason::InvalidPduField, header.into()));
+        }
+        if self.tasks.by_tag(tag).is_some() {
+            return Ok(Pending::Reject(RejectReason::TaskInProgress, header.into()));
+        }
+        if self.logging_out {
+            return Ok(Pending::Reject(RejectReason::WaitingForLogout, header.into()));
+        }
+        if immediate && self.tasks.immediate() >= self.limits.immediate {
+            return Ok(Pending::Reject(RejectReason::ImmediateCommandReject, header.into()));
+        }
+        let length = command.header().data_segment_bytes();
+        let expected = if command.writes() { command.expected_data_transfer_length.get() } else { 0 };
+        let unsolicited_limit = self.parameters.first_burst_length.min(expected);
+        let more = command.writes() && command.flags & FINAL == 0;
+        let fault = if length > 0 && (!self.parameters.immediate_data || length > unsolicited_limit) {
+            Some(DataOutFault::UnexpectedUnsolicitedData)
+        } else if more && self.parameters.initial_r2t {
+            Some(DataOutFault::UnexpectedUnsolicitedData)
+        } else {
+            None
+        };
+        let task = Task {
+            connection: c,
+            phase: Phase::Arriving,
+            immediate,
+            holds_credit: false,
+            cmd_sn: command.cmd_sn.get(),
+            initiator_task_tag: tag,
+            flags: command.flags,
+            received: if fault.is_none() { length } else { 0 },
+            unsolicited: more.then_some(Unsolicited { limit: unsolicited_limit, next_data_sn: 0 }),
+            wanted: None,
+            granted: 0,
+            grants: Vec::new(),
+            r2t_sn: 0,
+            r2t_queued: false,
+            fault,
+            response: None,
+            answer_queued: false,
+            in_batch: false,
+            sent: 0,
+            data_sn: 0,
+            managed_by: None,
+            lun: command.lun,
+            cdb: command.cdb,
+            extended_cdb: extension.map(|rest| extended_cdb(&command.cdb, rest)),
+            expected_data_transfer_length: command.expected_data_transfer_length.get(),
+            bidirectional_read_length: bidirectional_read_length.unwrap_or(0),
+            priority: if self.parameters.protocol_level >= 2 { command.crn & 0x0f } else { 0 },
+        };
+        Ok(Pending::Command(self.tasks.insert(task)))
+    }
+
+    /// A command with its immediate data is here; it is delivered now or in its turn.
+    fn deliver_command(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.immediate {
+            self.start(id);
+            return;
+        }
+        let cmd_sn = task.cmd_sn;
+        match self.window.classify(cmd_sn) {
+            Arrival::Next => {
+                task.holds_credit = true;
+                self.window.take_credit();
+                self.in_turn(Deferred::Command(id));
+            }
+            Arrival::Early => {
+                task.holds_credit = true;
+                self.window.take_credit();
+                self.window.keep(cmd_sn, Deferred::Command(id));
+            }
+            // Another connection of the session brought the same number while this one's data came.
+            Arrival::Ignored => {
+                self.tasks.remove(id);
+            }
+        }
+    }
+
+    fn start(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.phase != Phase::Arriving {
+            return;
+        }
+        task.phase = Phase::Active;
+        if task.fault.is_some() {
+            self.data_settled(id);
+        } else {
+            self.events.push_back(Event::Command(id));
+        }
+    }
+
+    fn request_complete(&mut self, request: Deferred) -> Result<(), ConnectionError> {
+        let (cmd_sn, immediate) = match &request {
+            Deferred::Ping { header, .. } => (header.cmd_sn.get(), header.header().immediate()),
+            Deferred::TaskManagement { header, .. } => (header.cmd_sn.get(), header.header().immediate()),
+            Deferred::Logout { header, .. } => (header.cmd_sn.get(), header.header().immediate()),
+            Deferred::Command(_) | Deferred::Plug => return Ok(()),
+        };
+        if immediate {
+            return self.act(request);
+        }
+        match self.window.classify(cmd_sn) {
+            Arrival::Next => {
+                self.in_turn(request);
+                Ok(())
+            }
+            Arrival::Early => {
+                self.window.keep(cmd_sn, request);
+                Ok(())
+            }
+            Arrival::Ignored => Ok(()),
+        }
+    }
+
+    /// The request with the expected number, and whatever waited behind it.
+    pub(super) fn in_turn(&mut self, request: Deferred) {
+        let mut next = Some(request);
+        while let Some(request) = next.take() {
+            next = self.window.advance();
+            let c = match &request {
+                Deferred::Command(_) | Deferred::Plug => None,
+                Deferred::Ping { c, .. }
+                | Deferred::TaskManagement { c, .. }
+                | Deferred::Logout { c, .. } => Some(*c),
+            };
+            if self.act(request).is_err()
+                && let Some(connection) = c.and_then(|c| self.connection_mut(c))
+            {
+                connection.closing = true;
+            }
+        }
+    }
+
+    fn act(&mut self, request: Deferred) -> Result<(), ConnectionError> {
+        match request {
+            Deferred::Command(task) => {
+                self.start(task);
+                Ok(())
+            }
+            Deferred::Plug => Ok(()),
+            Deferred::Ping { c, header, data } => {
+                self.ping(c, &header, data);
+                Ok(())
+            }
+            Deferred::TaskManagement { c, header } => self.task_management(c, &header),
+            Deferred::Logout { c, header } => self.logout(c, &header),
+        }
+    }
+
+    /// Queues a Reject with the header of what is refused.
+    pub(super) fn reject(
+        &mut self,
+        c: ConnectionId,
+        reason: RejectReason,
+        header: Box<[u8]>,
+    ) -> Result<(), ConnectionError> {
+        let limit = self.limits.rejects;
+        if let Some(connection) = self.connection_mut(c) {
+            connection.rejects += 1;
+            if connection.rejects > limit {
+                return Err(ConnectionError::Limit("rejected PDUs"));
+            }
+            connection.queue(Outgoing::Reject { reason, header });
+        }
+        Ok(())
+    }
+}
+
+fn with_data(request: Deferred, collected: Vec<u8>) -> Deferred {
+    match request {
+        Deferred::Ping { c, header, .. } => Deferred::Ping { c, header, data: collected },
+        other => other,
+    }
+}
+
+fn request_header(request: &Deferred) -> Box<[u8]> {
+    match request {
+        Deferred::Ping { header, .. } => header.as_bytes().into(),
+        Deferred::TaskManagement { header, .. } => header.as_bytes().into(),
+        Deferred::Logout { header, .. } => header.as_bytes().into(),
+        Deferred::Command(_) | Deferred::Plug => Box::default(),
+    }
+}
+
+/// The header of a command as it can be told from its task.
+fn command_header(task: &Task) -> Box<[u8]> {
+    let mut header = ScsiCommand::empty();
+    header.flags = task.flags;
+    header.lun = task.lun;
+    header.initiator_task_tag = task.initiator_task_tag.into();
+    header.expected_data_transfer_length = task.expected_data_transfer_length.into();
+    header.cmd_sn = task.cmd_sn.into();
+    header.cdb = task.cdb;
+    header.as_bytes().into()
+}
