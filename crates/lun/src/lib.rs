@@ -5,13 +5,11 @@
 //! part that runs on one worker, with that worker's channels to the stores.
 #![forbid(unsafe_code)]
 
-mod lane;
 pub mod reservation;
 mod service;
 mod state;
 mod unit;
 
-pub use lane::{Lane, LaneContext};
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };

@@ -40,6 +40,21 @@ impl LogicalUnit {
     pub fn new(identity: Identity, options: Options, backend: Arc<dyn Backend>) -> Arc<LogicalUnit> {
         Arc::new(LogicalUnit { identity, options, backend })
     }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What was chosen for it.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What stands behind it.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
 }
 
 /// The target's side of a nexus (SPC-5 7.7.6, designation descriptors; RFC 7143 4.4.2).

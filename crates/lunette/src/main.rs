@@ -1,2 +1,7 @@
 //! The `lunette` binary.
-fn main() {}
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    eprintln!("lunette: no command is built yet (see README.md)");
+    std::process::ExitCode::from(2)
+}

@@ -1,1 +1,2 @@
-//! See Cargo.toml.
+//! The seeded world for tests: network, disk, clock, scripted peers.
+#![forbid(unsafe_code)]

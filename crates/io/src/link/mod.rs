@@ -121,7 +121,7 @@ pub enum LinkError {
 /// What a worker lends to whichever connection is at work.
 pub struct Scratch {
     staging: Box<[u8]>,
-    batches: Vec<Box<TxBatch>>,
+    batches: Vec<TxBatch>,
 }
 
 impl Default for Scratch {
@@ -150,7 +150,7 @@ pub struct Link {
     /// has no memory.
     leftover: Vec<u8>,
     reading: receive::Reading,
-    batch: Option<Box<TxBatch>>,
+    batch: Option<TxBatch>,
     sent: transmit::Progress,
     counters: LinkCounters,
 }

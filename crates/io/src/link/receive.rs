@@ -65,9 +65,8 @@ impl Link {
                 Placement::Here(place) => {
                     ready!(self.stream.poll_read_ready(cx))?;
                     let missing = place.len();
-                    let read = self
-                        .stream
-                        .try_read_vectored(&mut [IoSliceMut::new(place), IoSliceMut::new(&mut staging[..])]);
+                    let read =
+                        self.stream.try_read_vectored(&mut [IoSliceMut::new(place), IoSliceMut::new(&mut staging[..])]);
                     let count = match read {
                         Ok(0) => return Poll::Ready(Err(LinkError::Closed)),
                         Ok(count) => count,
@@ -84,8 +83,7 @@ impl Link {
                     let landed = count.min(missing);
                     if let Reading::Data { incoming, done, crc } = &mut self.reading {
                         if incoming.digest
-                            && let Placement::Here(place) =
-                                memory.place(task, expected, offset + *done, landed as u32)
+                            && let Placement::Here(place) = memory.place(task, expected, offset + *done, landed as u32)
                         {
                             crc.update(place);
                         }

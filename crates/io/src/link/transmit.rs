@@ -91,7 +91,7 @@ impl Link {
     }
 }
 
-fn spare(scratch: &mut Scratch, batch: Box<TxBatch>) {
+fn spare(scratch: &mut Scratch, batch: TxBatch) {
     if scratch.batches.len() < SPARE_BATCHES {
         scratch.batches.push(batch);
     }

@@ -87,9 +87,11 @@ impl Session {
 
     /// Answers a logout once the tasks that it ends have ended.
     pub(super) fn logout_proceeds(&mut self) {
-        let Some(c) = self.connections.iter().position(|slot| {
-            slot.as_ref().is_some_and(|connection| connection.logging_out.is_some())
-        }) else {
+        let Some(c) = self
+            .connections
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|connection| connection.logging_out.is_some()))
+        else {
             return;
         };
         if self.tasks.ids().any(|id| self.tasks.get(id).is_some_and(|task| task.phase == Phase::Ending)) {

@@ -6,8 +6,8 @@ use super::window::Arrival;
 use super::{ConnectionError, Event, Session, SessionKind};
 use crate::serial::precedes;
 use crate::wire::{
-    AdditionalHeader, AdditionalHeaders, BHS_BYTES, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
-    Pdu, RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, extended_cdb, padding,
+    AdditionalHeader, AdditionalHeaders, BHS_BYTES, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode, Pdu,
+    RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, extended_cdb, padding,
 };
 use std::time::Instant;
 use zerocopy::{FromBytes, IntoBytes};
@@ -266,13 +266,8 @@ impl Session {
         let expected = if command.writes() { command.expected_data_transfer_length.get() } else { 0 };
         let unsolicited_limit = self.parameters.first_burst_length.min(expected);
         let more = command.writes() && command.flags & FINAL == 0;
-        let fault = if length > 0 && (!self.parameters.immediate_data || length > unsolicited_limit) {
-            Some(DataOutFault::UnexpectedUnsolicitedData)
-        } else if more && self.parameters.initial_r2t {
-            Some(DataOutFault::UnexpectedUnsolicitedData)
-        } else {
-            None
-        };
+        let beyond = length > 0 && (!self.parameters.immediate_data || length > unsolicited_limit);
+        let fault = (beyond || more && self.parameters.initial_r2t).then_some(DataOutFault::UnexpectedUnsolicitedData);
         let task = Task {
             connection: c,
             phase: Phase::Arriving,
@@ -374,9 +369,7 @@ impl Session {
             next = self.window.advance();
             let c = match &request {
                 Deferred::Command(_) | Deferred::Plug => None,
-                Deferred::Ping { c, .. }
-                | Deferred::TaskManagement { c, .. }
-                | Deferred::Logout { c, .. } => Some(*c),
+                Deferred::Ping { c, .. } | Deferred::TaskManagement { c, .. } | Deferred::Logout { c, .. } => Some(*c),
             };
             if self.act(request).is_err()
                 && let Some(connection) = c.and_then(|c| self.connection_mut(c))

@@ -219,10 +219,11 @@ impl Tasks {
     }
 
     pub fn ids(&self) -> impl Iterator<Item = TaskId> {
-        self.slots.iter().enumerate().filter(|(_, (_, task))| task.is_some()).map(|(slot, (generation, _))| TaskId {
-            slot: slot as u32,
-            generation: *generation,
-        })
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, task))| task.is_some())
+            .map(|(slot, (generation, _))| TaskId { slot: slot as u32, generation: *generation })
     }
 
     /// The tag must not be in use.

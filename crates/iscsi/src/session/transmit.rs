@@ -4,8 +4,8 @@ use super::connection::{ConnectionId, Outgoing};
 use super::task::{Grant, TaskId};
 use super::{Session, SessionKind};
 use crate::wire::{
-    AsyncMessage, DataIn, FINAL, LogoutResponse, NopIn, Pdu, RESERVED_TAG, ReadyToTransfer, Reject,
-    ScsiResponse, TaskManagementResponse, padding,
+    AsyncMessage, DataIn, FINAL, LogoutResponse, NopIn, Pdu, RESERVED_TAG, ReadyToTransfer, Reject, ScsiResponse,
+    TaskManagementResponse, padding,
 };
 use std::ops::Range;
 
@@ -133,13 +133,7 @@ impl TxBatch {
         self.push_arena(from);
     }
 
-    fn push_payload(
-        &mut self,
-        task: TaskId,
-        offset: u32,
-        length: u32,
-        parameters: &crate::key::ConnectionParameters,
-    ) {
+    fn push_payload(&mut self, task: TaskId, offset: u32, length: u32, parameters: &crate::key::ConnectionParameters) {
         self.segments.push(Segment::Payload { task, offset, length });
         self.payload_bytes += length as usize;
         let pad = padding(length);

@@ -43,12 +43,11 @@ fn parse_one(bytes: &[u8]) -> Option<(AdditionalHeader<'_>, &[u8])> {
     let length = usize::from(u16::from_be_bytes([head[0], head[1]]));
     let body = bytes.get(3..)?;
     let content = body.get(..length)?;
-    let rest = body.get((length + 3).next_multiple_of(4) - 3..).or_else(|| (body.len() == length).then_some(&[][..]))?;
+    let rest =
+        body.get((length + 3).next_multiple_of(4) - 3..).or_else(|| (body.len() == length).then_some(&[][..]))?;
     let segment = match head[2] & 0x3f {
         1 if length > 1 => AdditionalHeader::ExtendedCdb(content.get(1..)?),
-        2 if length == 5 => {
-            AdditionalHeader::BidirectionalReadLength(u32::from_be_bytes(*content.last_chunk::<4>()?))
-        }
+        2 if length == 5 => AdditionalHeader::BidirectionalReadLength(u32::from_be_bytes(*content.last_chunk::<4>()?)),
         1 | 2 => return None,
         _ if length == 0 => return None,
         other => AdditionalHeader::Unknown(other),
@@ -86,7 +85,8 @@ mod tests {
 
     #[test]
     fn pdu_12_lying_lengths_end_the_walk() {
-        for bytes in [&[0xff, 0xff, 1, 0][..], &[0, 0, 1, 0], &[0, 1, 1, 0], &[0, 9, 1, 0, 1, 2, 3, 4], &[0, 0, 0, 0], &[0]]
+        for bytes in
+            [&[0xff, 0xff, 1, 0][..], &[0, 0, 1, 0], &[0, 1, 1, 0], &[0, 9, 1, 0, 1, 2, 3, 4], &[0, 0, 0, 0], &[0]]
         {
             assert_eq!(walk(bytes), [Err(())], "{bytes:02x?}");
         }
