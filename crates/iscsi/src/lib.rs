@@ -7,4 +7,5 @@
 pub mod key;
 pub mod serial;
 pub mod session;
+pub mod text;
 pub mod wire;
