@@ -205,6 +205,11 @@ fn word(value: bool) -> &'static str {
     if value { "Yes" } else { "No" }
 }
 
+/// A reserved word was proposed as a value, which is a protocol error (§6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a reserved word is no proposal")]
+pub struct ReservedWord;
+
 /// The answer to a proposed value of a negotiated key, and the effect on what was agreed. `Err` is
 /// a protocol error: a reserved word as a proposal (§6.2).
 ///
@@ -216,9 +221,9 @@ pub fn answer(
     offers: &Offers,
     session: &mut SessionParameters,
     connection: &mut ConnectionParameters,
-) -> Result<Option<String>, ()> {
+) -> Result<Option<String>, ReservedWord> {
     if ["Reject", "Irrelevant", "NotUnderstood"].contains(&proposed) {
-        return Err(());
+        return Err(ReservedWord);
     }
     if discovery && key.irrelevant_in_discovery {
         return Ok(Some("Irrelevant".to_owned()));
@@ -380,7 +385,7 @@ mod tests {
         for value in ["Reject", "Irrelevant", "NotUnderstood"] {
             let key = find("MaxBurstLength").unwrap();
             let result = answer(key, value, false, &Offers::default(), &mut session, &mut connection);
-            assert_eq!(result, Err(()));
+            assert_eq!(result, Err(ReservedWord));
         }
     }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod key;
+pub mod login;
 pub mod serial;
 pub mod session;
 pub mod text;
