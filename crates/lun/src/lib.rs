@@ -5,11 +5,14 @@
 //! part that runs on one worker, with that worker's channels to the stores.
 #![forbid(unsafe_code)]
 
+mod command;
+mod lane;
 pub mod reservation;
 mod service;
 mod state;
 mod unit;
 
+pub use lane::{Lane, LaneContext, MAXIMUM_TRANSFER_BYTES};
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };

@@ -11,5 +11,5 @@ mod status;
 pub mod transport_id;
 pub mod vpd;
 
-pub use sense::Sense;
+pub use sense::{Condition, Sense, SenseKey};
 pub use status::Status;

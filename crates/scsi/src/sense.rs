@@ -1,12 +1,148 @@
 //! Sense data (SPC-5 4.4).
 
+/// SENSE KEY (SPC-5 4.4.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SenseKey {
+    /// Nothing to say.
+    NoSense = 0x0,
+    /// It can be had, but not now.
+    NotReady = 0x2,
+    /// The medium failed.
+    MediumError = 0x3,
+    /// The device failed.
+    HardwareError = 0x4,
+    /// The command is wrong.
+    IllegalRequest = 0x5,
+    /// Something happened that the initiator has to know first.
+    UnitAttention = 0x6,
+    /// Writing is not possible.
+    DataProtect = 0x7,
+    /// The command was ended.
+    AbortedCommand = 0xb,
+    /// The data does not compare equal.
+    Miscompare = 0xe,
+}
+
+/// What sense data says, before it is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition {
+    /// SENSE KEY.
+    pub key: SenseKey,
+    /// ADDITIONAL SENSE CODE and its qualifier.
+    pub code: (u8, u8),
+    /// INFORMATION: an LBA or an offset.
+    pub information: Option<u64>,
+    /// SENSE KEY SPECIFIC: three bytes with SKSV set (a field pointer, a progress indication).
+    pub specific: Option<[u8; 3]>,
+}
+
+impl Condition {
+    /// A key and a code, and nothing more.
+    pub const fn new(key: SenseKey, code: u8, qualifier: u8) -> Condition {
+        Condition { key, code: (code, qualifier), information: None, specific: None }
+    }
+
+    /// INVALID FIELD IN CDB with its field pointer (SPC-5 4.4.2.4.2).
+    pub const fn invalid_cdb_field(byte: u16, bit: Option<u8>) -> Condition {
+        let condition = Condition::new(SenseKey::IllegalRequest, 0x24, 0x00);
+        condition.with_specific(field_pointer(0x40, byte, bit))
+    }
+
+    /// INVALID FIELD IN PARAMETER LIST with its field pointer.
+    pub const fn invalid_parameter(byte: u16, bit: Option<u8>) -> Condition {
+        let condition = Condition::new(SenseKey::IllegalRequest, 0x26, 0x00);
+        condition.with_specific(field_pointer(0x00, byte, bit))
+    }
+
+    /// With INFORMATION.
+    pub const fn with_information(self, information: u64) -> Condition {
+        Condition { information: Some(information), ..self }
+    }
+
+    /// With SENSE KEY SPECIFIC bytes.
+    pub const fn with_specific(self, specific: [u8; 3]) -> Condition {
+        Condition { specific: Some(specific), ..self }
+    }
+}
+
+const fn field_pointer(command_data: u8, byte: u16, bit: Option<u8>) -> [u8; 3] {
+    let [high, low] = byte.to_be_bytes();
+    let bit = match bit {
+        Some(bit) => 0x08 | bit & 7,
+        None => 0,
+    };
+    [0x80 | command_data | bit, high, low]
+}
+
 /// Encoded sense data, fixed or descriptor format, at most 252 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sense(Box<[u8]>);
 
 impl Sense {
+    /// Fixed format (70h). INFORMATION of more than 32 bits does not fit: VALID stays 0 (SAM-08).
+    pub fn fixed(condition: &Condition) -> Sense {
+        let mut bytes = [0u8; 18];
+        bytes[0] = 0x70;
+        bytes[2] = condition.key as u8;
+        bytes[7] = 10;
+        (bytes[12], bytes[13]) = condition.code;
+        if let Some(information) = condition.information.and_then(|information| u32::try_from(information).ok()) {
+            bytes[0] |= 0x80;
+            bytes[3..7].copy_from_slice(&information.to_be_bytes());
+        }
+        if let Some(specific) = condition.specific {
+            bytes[15..18].copy_from_slice(&specific);
+        }
+        Sense(bytes.into())
+    }
+
+    /// Descriptor format (72h).
+    pub fn descriptor(condition: &Condition) -> Sense {
+        let mut bytes = vec![0x72, condition.key as u8, condition.code.0, condition.code.1, 0, 0, 0, 0];
+        if let Some(information) = condition.information {
+            bytes.extend_from_slice(&[0x00, 0x0a, 0x80, 0x00]);
+            bytes.extend_from_slice(&information.to_be_bytes());
+        }
+        if let Some([a, b, c]) = condition.specific {
+            bytes.extend_from_slice(&[0x02, 0x06, 0, 0, a, b, c, 0]);
+        }
+        bytes[7] = (bytes.len() - 8) as u8;
+        Sense(bytes.into())
+    }
+
+    /// In the format that D_SENSE asks for.
+    pub fn encode(condition: &Condition, descriptor_format: bool) -> Sense {
+        if descriptor_format { Sense::descriptor(condition) } else { Sense::fixed(condition) }
+    }
+
     /// Its bytes as they go on the wire.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The bytes themselves.
+    pub fn into_bytes(self) -> Box<[u8]> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sam_08_fixed_format_holds_no_lba_above_32_bits() {
+        let at = |lba| Condition::new(SenseKey::MediumError, 0x11, 0).with_information(lba);
+        assert_eq!(Sense::fixed(&at(0x1234_5678)).as_bytes()[..8], [0xf0, 0, 3, 0x12, 0x34, 0x56, 0x78, 10]);
+        assert_eq!(Sense::fixed(&at(1 << 32)).as_bytes()[..7], [0x70, 0, 3, 0, 0, 0, 0]);
+        let descriptor = Sense::descriptor(&at(1 << 32));
+        assert_eq!(descriptor.as_bytes(), [0x72, 3, 0x11, 0, 0, 0, 0, 12, 0, 10, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_field_pointer_names_byte_and_bit() {
+        let sense = Sense::fixed(&Condition::invalid_cdb_field(1, Some(5)));
+        assert_eq!((&sense.as_bytes()[12..14], &sense.as_bytes()[15..]), (&[0x24, 0][..], &[0xcd, 0, 1][..]));
     }
 }

@@ -1,0 +1,78 @@
+//! Commands that every LUN answers: who are you, are you there, which LUNs are there.
+
+use super::{Outcome, field};
+use crate::lane::Execution;
+use scsi::{Condition, Sense, SenseKey, inquiry, vpd};
+
+/// Vendor and product of what is not a disk.
+const CONTROLLER: (&str, &str, &str) = ("LUNETTE", "Controller", "0001");
+
+/// TEST UNIT READY (SPC-5 6.47).
+pub(super) fn test_unit_ready(_: &mut Execution<'_>) -> Outcome {
+    Outcome::Good
+}
+
+/// REQUEST SENSE (SPC-5 6.39): a pending unit attention, or no sense; never a CHECK CONDITION of its own.
+pub(super) fn request_sense(execution: &mut Execution<'_>) -> Outcome {
+    let condition = execution.take_attention().unwrap_or(match execution.is_absent() {
+        true => Condition::new(SenseKey::IllegalRequest, 0x25, 0x00),
+        false => Condition::new(SenseKey::NoSense, 0x00, 0x00),
+    });
+    let sense = Sense::encode(&condition, field(execution.cdb, 1, 1) & 1 != 0);
+    execution.data.extend_from_slice(sense.as_bytes());
+    Outcome::Data(field(execution.cdb, 4, 1) as usize)
+}
+
+/// INQUIRY (SPC-5 6.7).
+pub(super) fn inquiry(execution: &mut Execution<'_>) -> Outcome {
+    let (evpd, page) = (field(execution.cdb, 1, 1) & 1 != 0, field(execution.cdb, 2, 1) as u8);
+    let allocation = field(execution.cdb, 3, 2) as usize;
+    if !evpd && page != 0 {
+        return Outcome::Check(Condition::invalid_cdb_field(2, Some(7)));
+    }
+    let (vendor, product, revision) = CONTROLLER;
+    let mut data = std::mem::take(execution.data);
+    let known = execution.with_facts(|facts| match evpd {
+        true => vpd::encode(page, facts, &mut data).is_ok(),
+        false => {
+            inquiry::encode(facts, &mut data);
+            true
+        }
+    });
+    let known = known.unwrap_or_else(|| {
+        inquiry::encode_absent(vendor, product, revision, &mut data);
+        if execution.is_controller()
+            && let Some(first) = data.first_mut()
+        {
+            // A storage array controller device, connected (SAM-5 4.7.2: LUN 0 always answers).
+            *first = 0x0c;
+        }
+        !evpd
+    });
+    *execution.data = data;
+    if known { Outcome::Data(allocation) } else { Outcome::Check(Condition::invalid_cdb_field(2, Some(7))) }
+}
+
+/// REPORT LUNS (SPC-5 6.33).
+pub(super) fn report_luns(execution: &mut Execution<'_>) -> Outcome {
+    let (select, allocation) = (field(execution.cdb, 2, 1), field(execution.cdb, 6, 4) as usize);
+    if allocation < 16 {
+        return Outcome::Check(Condition::invalid_cdb_field(6, Some(7)));
+    }
+    let mut numbers: Vec<u16> = match select {
+        0x00 | 0x02 => execution.units.entries.iter().map(|entry| entry.number).collect(),
+        0x01 => Vec::new(),
+        _ => return Outcome::Check(Condition::invalid_cdb_field(2, Some(7))),
+    };
+    if select != 0x01 && numbers.first() != Some(&0) {
+        numbers.insert(0, 0);
+    }
+    execution.data.extend_from_slice(&(numbers.len() as u32 * 8).to_be_bytes());
+    execution.data.extend_from_slice(&[0; 4]);
+    for number in numbers {
+        // Peripheral device addressing below 256, flat space addressing above (SAM-5 4.7.7).
+        let [high, low] = if number < 256 { number } else { number | 0x4000 }.to_be_bytes();
+        execution.data.extend_from_slice(&[high, low, 0, 0, 0, 0, 0, 0]);
+    }
+    Outcome::Data(allocation)
+}
