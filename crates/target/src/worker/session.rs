@@ -1,0 +1,316 @@
+//! One session on its worker: between the protocol's core, the lane and the socket.
+
+use super::Shared;
+use super::memory::TaskMemory;
+use crate::target::Handover;
+use io::link::{Link, LinkError, Received};
+use iscsi::session::{
+    ConnectionId, DataOutFault, Event, Response, Session, SessionKind, SessionLimits, TaskId,
+    task_management_response as code,
+};
+use lun::{Cdb, Command, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag};
+use scsi::{Condition, Sense, SenseKey};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+use tokio::net::TcpStream;
+
+/// A session's state beside its sockets.
+pub(crate) struct Driver {
+    session: Session,
+    memory: TaskMemory,
+    nexus: NexusId,
+    waker: Option<Waker>,
+    hungry: Vec<TaskId>,
+    closed: bool,
+    gone: bool,
+}
+
+/// Turns of reading before others get theirs.
+const TURNS: usize = 8;
+
+/// The name of a task in the lane: nexus, slot and generation.
+fn tag(nexus: NexusId, task: TaskId) -> TaskTag {
+    let (slot, generation) = (task.number() & 0xffff, task.number() >> 32 & 0xff_ffff);
+    TaskTag(u64::from(nexus.0) << 40 | generation << 16 | slot)
+}
+
+impl Driver {
+    /// Asks the initiator to log out.
+    pub fn leave(&mut self) {
+        self.session.request_logout(1);
+        self.session.drop_connections();
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn task_of(&self, wanted: TaskTag) -> Option<TaskId> {
+        self.memory.tasks().find(|task| tag(self.nexus, *task) == wanted)
+    }
+
+    /// Something that the lane has to say.
+    pub fn lane_event(&mut self, shared: &Shared, event: lun::Event) {
+        match event {
+            lun::Event::ReceiveDataOut { tag, length, .. } => {
+                if let Some(task) = self.task_of(tag) {
+                    self.memory.slot(task).wanted = length;
+                    self.want(task);
+                }
+            }
+            lun::Event::Completed { tag, completed, .. } => match self.task_of(tag) {
+                None => {
+                    if let Some(buffer) = completed.data_in {
+                        shared.pool.give(buffer);
+                    }
+                }
+                Some(task) => {
+                    self.memory.slot(task).in_lane = false;
+                    if let Some(buffer) = completed.data_in {
+                        self.memory.put(task, buffer);
+                    }
+                    let response = Response {
+                        status: completed.status as u8,
+                        sense: completed.sense.map(Sense::into_bytes),
+                        data_in: completed.data_in_length,
+                        transfer_length: completed.transfer_length,
+                    };
+                    self.session.complete(task, response);
+                }
+            },
+            lun::Event::Aborted { tag, .. } => {
+                if let Some(task) = self.task_of(tag) {
+                    let slot = self.memory.slot(task);
+                    slot.in_lane = false;
+                    match slot.fault {
+                        Some(fault) => self.session.complete(task, faulted(fault)),
+                        None => self.session.end_task(task),
+                    }
+                }
+            }
+            lun::Event::NexusClosed { .. } => self.gone = true,
+            lun::Event::TaskManagementDone { id, response, .. } => {
+                let (code, additional) = match response {
+                    TaskManagementResponse::FunctionComplete => (code::FUNCTION_COMPLETE, [0; 3]),
+                    TaskManagementResponse::FunctionSucceeded(additional) => (code::FUNCTION_SUCCEEDED, additional),
+                    TaskManagementResponse::FunctionRejected => (code::FUNCTION_REJECTED, [0; 3]),
+                    TaskManagementResponse::IncorrectLogicalUnitNumber => (code::LUN_DOES_NOT_EXIST, [0; 3]),
+                };
+                self.session.task_management_done(id as u32, code, additional);
+            }
+        }
+        self.wake();
+    }
+
+    /// Grants the task's data once there is memory for it.
+    fn want(&mut self, task: TaskId) {
+        let Some(received) = self.session.task(task).map(|task| task.received()) else { return };
+        let wanted = self.memory.slot(task).wanted;
+        if self.memory.reserve(task, wanted.max(received), received) {
+            self.session.receive_data_out(task, wanted);
+        } else {
+            self.hungry.push(task);
+        }
+    }
+
+    /// What the protocol's core has to say.
+    fn events(&mut self, shared: &Shared, now: Instant) {
+        for task in std::mem::take(&mut self.hungry) {
+            self.want(task);
+        }
+        let _ = now;
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Command(id) => self.command(shared, id),
+                Event::DataOut(id) => {
+                    let buffer = self.memory.take(id);
+                    let length = self.memory.slot(id).wanted;
+                    shared.lane.borrow_mut().data_out(tag(self.nexus, id), buffer, length);
+                }
+                Event::DataOutFault(id, fault) => {
+                    let slot = self.memory.slot(id);
+                    if slot.in_lane {
+                        slot.fault = Some(fault);
+                        shared.lane.borrow_mut().abort(tag(self.nexus, id));
+                    } else {
+                        self.session.complete(id, faulted(fault));
+                    }
+                }
+                Event::Abort(id) => {
+                    if self.memory.slot(id).in_lane {
+                        shared.lane.borrow_mut().abort(tag(self.nexus, id));
+                    } else {
+                        self.session.end_task(id);
+                    }
+                }
+                Event::Ended(id) => self.memory.release(id),
+                Event::TaskManagement { id, function, lun, .. } => {
+                    let function = match function {
+                        2 => TaskManagementFunction::AbortTaskSet,
+                        3 => TaskManagementFunction::ClearAca,
+                        4 => TaskManagementFunction::ClearTaskSet,
+                        5 => TaskManagementFunction::LogicalUnitReset,
+                        10 => TaskManagementFunction::QueryTaskSet,
+                        12 => TaskManagementFunction::QueryAsynchronousEvent,
+                        _ => TaskManagementFunction::TargetReset,
+                    };
+                    shared.lane.borrow_mut().task_management(self.nexus, u64::from(id), lun, function);
+                }
+                Event::LoggedOut { .. } => {}
+            }
+        }
+    }
+
+    fn command(&mut self, shared: &Shared, id: TaskId) {
+        let Some(task) = self.session.task(id) else { return };
+        let command = Command {
+            nexus: self.nexus,
+            tag: tag(self.nexus, id),
+            lun: task.lun,
+            cdb: match &task.extended_cdb {
+                None => Cdb::Short(task.cdb),
+                Some(cdb) => Cdb::Long(cdb.clone()),
+            },
+            attribute: match task.attribute() {
+                0 => TaskAttribute::Untagged,
+                1 => TaskAttribute::Simple,
+                2 => TaskAttribute::Ordered,
+                3 => TaskAttribute::HeadOfQueue,
+                _ => TaskAttribute::Aca,
+            },
+            priority: task.priority,
+            expected_in: task.expected_in(),
+            expected_out: task.expected_out(),
+        };
+        self.memory.slot(id).in_lane = true;
+        shared.lane.borrow_mut().command(command);
+    }
+}
+
+/// The sense data of a fault (RFC 7143 §11.4.7.2).
+fn faulted(fault: DataOutFault) -> Response {
+    let (code, qualifier) = match fault {
+        DataOutFault::UnexpectedUnsolicitedData => (0x0c, 0x0c),
+        DataOutFault::IncorrectAmountOfData => (0x0c, 0x0d),
+        DataOutFault::ProtocolServiceCrcError => (0x47, 0x05),
+    };
+    let condition = Condition::new(SenseKey::AbortedCommand, code, qualifier);
+    Response { status: 2, sense: Some(Sense::fixed(&condition).into_bytes()), ..Response::default() }
+}
+
+/// Serves a session with its leading connection to its end.
+pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
+    let Handover { stream, early, logged_in, nexus, ended } = handover;
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let now = Instant::now();
+    let nexus = shared.lane.borrow_mut().open_nexus(nexus);
+    let (session, c) = Session::new(
+        SessionKind::Normal,
+        logged_in.session.clone(),
+        SessionLimits::default(),
+        logged_in.exp_cmd_sn,
+        logged_in.opening.clone(),
+        now,
+    );
+    let driver = Rc::new(RefCell::new(Driver {
+        session,
+        memory: TaskMemory::new(shared.pool.clone()),
+        nexus,
+        waker: None,
+        hungry: Vec::new(),
+        closed: false,
+        gone: false,
+    }));
+    shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
+    let mut link = Link::new(stream, early);
+    let why = loop {
+        let deadline = driver.borrow().session.poll_timeout();
+        let timer = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = poll_fn(|cx| turn(cx, &shared, &driver, &mut link, c)) => break ended,
+            () = timer => {
+                if let Some((_, error)) = driver.borrow_mut().session.handle_timeout(Instant::now()) {
+                    break LinkError::Protocol(error);
+                }
+            }
+        }
+    };
+    {
+        let mut driver = driver.borrow_mut();
+        driver.closed = true;
+        driver.session.handle_closed(c);
+    }
+    drop(link);
+    shared.lane.borrow_mut().close_nexus(nexus);
+    shared.pump();
+    poll_fn(|cx| {
+        let mut driver = driver.borrow_mut();
+        driver.waker = Some(cx.waker().clone());
+        if driver.gone { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    driver.borrow_mut().memory.clear();
+    shared.sessions.borrow_mut().remove(&nexus);
+    let _ = ended.send(why.to_string());
+}
+
+/// One turn of the session's connection; ready with the reason for its end.
+fn turn(
+    cx: &mut Context<'_>,
+    shared: &Shared,
+    driver: &RefCell<Driver>,
+    link: &mut Link,
+    c: ConnectionId,
+) -> Poll<LinkError> {
+    // Nobody has to wake a session that is at work.
+    driver.borrow_mut().waker = None;
+    for _ in 0..TURNS {
+        let now = Instant::now();
+        let mut idle = true;
+        {
+            let driver = &mut *driver.borrow_mut();
+            if !driver.session.congested(c) && !driver.session.wants_close(c) {
+                let scratch = &mut *shared.scratch.borrow_mut();
+                match link.poll_receive(cx, now, &mut driver.session, c, &mut driver.memory, scratch) {
+                    Poll::Ready(Ok(Received::Some)) => idle = false,
+                    Poll::Ready(Ok(Received::WaitsForMemory)) | Poll::Pending => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(error),
+                }
+            }
+            driver.events(shared, now);
+        }
+        shared.pump();
+        {
+            // What completed at once may have told the core more.
+            let driver = &mut *driver.borrow_mut();
+            driver.events(shared, now);
+        }
+        shared.pump();
+        let driver = &mut *driver.borrow_mut();
+        let scratch = &mut *shared.scratch.borrow_mut();
+        match link.poll_transmit(cx, &mut driver.session, c, &driver.memory, scratch) {
+            Poll::Ready(Ok(())) if driver.session.wants_close(c) => return Poll::Ready(LinkError::Closed),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(error),
+        }
+        driver.events(shared, now);
+        if idle {
+            driver.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
