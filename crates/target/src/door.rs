@@ -85,15 +85,21 @@ impl Door {
             match step {
                 Step::More => {}
                 Step::Failed(failure) => return Err(failure.why),
+                Step::Done(logged_in) if logged_in.asked.kind == SessionKind::Discovery => {
+                    let name = self.target.name.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = crate::discovery::serve(stream, *logged_in, &name).await {
+                            tracing::info!(%peer, "discovery: {error}");
+                        }
+                    });
+                    return Ok(());
+                }
                 Step::Done(logged_in) => return self.hand_over(stream, peer, *logged_in),
             }
         }
     }
 
     fn hand_over(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn) -> Result<(), String> {
-        if logged_in.asked.kind == SessionKind::Discovery {
-            return Err("discovery sessions are not served yet".to_owned());
-        }
         let stream = stream.into_std().map_err(|error| error.to_string())?;
         let initiator = TransportId::port(&logged_in.asked.initiator_name, logged_in.asked.isid).encode();
         let nexus = NexusDescription {

@@ -1,6 +1,7 @@
 //! Targets, portals, sessions, and who may use what.
 #![forbid(unsafe_code)]
 
+mod discovery;
 mod door;
 mod state_files;
 mod target;

@@ -25,6 +25,8 @@ pub(super) enum Outgoing {
     Ping { target_transfer_tag: u32 },
     /// A task management response.
     TaskManagement { initiator_task_tag: u32, response: u8, additional: [u8; 3] },
+    /// A text response.
+    Text { initiator_task_tag: u32, final_bit: bool, continues: bool, target_transfer_tag: u32, data: Vec<u8> },
     /// A logout response. The connection closes behind it where `close`.
     Logout { initiator_task_tag: u32, response: u8, close: bool },
     /// A reject with the header that is refused.
@@ -48,6 +50,7 @@ pub(super) struct Connection {
     pub collected: Vec<u8>,
     pub outgoing: VecDeque<Outgoing>,
     pub backlog_bytes: usize,
+    pub text: Option<super::text::Exchange>,
     pub rejects: u32,
     pub closing: bool,
     pub logging_out: Option<LoggingOut>,
@@ -66,6 +69,7 @@ impl Connection {
             collected: Vec::new(),
             outgoing: VecDeque::new(),
             backlog_bytes: 0,
+            text: None,
             rejects: 0,
             closing: false,
             logging_out: None,
@@ -145,7 +149,7 @@ fn backlog(outgoing: &Outgoing) -> usize {
     match outgoing {
         // Bounded by the window already.
         Outgoing::Answer(_) | Outgoing::ReadyToTransfer(_) => 0,
-        Outgoing::PingAnswer { data, .. } => EACH + data.len(),
+        Outgoing::PingAnswer { data, .. } | Outgoing::Text { data, .. } => EACH + data.len(),
         Outgoing::Reject { header, .. } => EACH + header.len(),
         _ => EACH,
     }

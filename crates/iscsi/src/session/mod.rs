@@ -19,6 +19,7 @@ mod management;
 mod other;
 mod receive;
 mod task;
+mod text;
 mod transmit;
 mod window;
 
@@ -132,6 +133,13 @@ pub enum Event {
         lun: [u8; 8],
         /// The task that a QUERY TASK is about.
         referenced: Option<TaskId>,
+    },
+    /// A text request asks for targets; answer with [`Session::answer_text`].
+    SendTargets {
+        /// The connection that asks.
+        connection: ConnectionId,
+        /// `All`, a name, or empty.
+        value: String,
     },
     /// The initiator logged out; the session ends when its connections have closed.
     LoggedOut {

@@ -6,8 +6,8 @@ use super::window::Arrival;
 use super::{ConnectionError, Event, Session, SessionKind};
 use crate::serial::precedes;
 use crate::wire::{
-    AdditionalHeader, AdditionalHeaders, BHS_BYTES, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode, Pdu,
-    RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, extended_cdb, padding,
+    AdditionalHeader, AdditionalHeaders, BHS_BYTES, CONTINUE, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
+    Pdu, RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, TextRequest, extended_cdb, padding,
 };
 use std::time::Instant;
 use zerocopy::{FromBytes, IntoBytes};
@@ -65,6 +65,8 @@ pub(super) enum Deferred {
     Plug,
     /// A ping.
     Ping { c: ConnectionId, header: NopOut, data: Vec<u8> },
+    /// Text.
+    Text { c: ConnectionId, header: TextRequest, text: Vec<u8> },
     /// A task management function.
     TaskManagement { c: ConnectionId, header: TaskManagementRequest },
     /// A logout.
@@ -197,8 +199,13 @@ impl Session {
                 }
                 Ok(Pending::Request(Deferred::Ping { c, header, data: Vec::new() }))
             }
-            // Text in the full feature phase comes with the negotiation of keys.
-            Opcode::TextRequest => rejected(RejectReason::CommandNotSupported),
+            Opcode::TextRequest => {
+                let request = *TextRequest::view(basic);
+                if request.flags & CONTINUE != 0 && request.flags & FINAL != 0 {
+                    return rejected(RejectReason::ProtocolError);
+                }
+                Ok(Pending::Request(Deferred::Text { c, header: request, text: Vec::new() }))
+            }
             Opcode::TaskManagementRequest if basic.data_segment_bytes() == 0 => {
                 Ok(Pending::Request(Deferred::TaskManagement { c, header: *TaskManagementRequest::view(basic) }))
             }
@@ -342,6 +349,7 @@ impl Session {
     fn request_complete(&mut self, request: Deferred) -> Result<(), ConnectionError> {
         let (cmd_sn, immediate) = match &request {
             Deferred::Ping { header, .. } => (header.cmd_sn.get(), header.header().immediate()),
+            Deferred::Text { header, .. } => (header.cmd_sn.get(), header.header().immediate()),
             Deferred::TaskManagement { header, .. } => (header.cmd_sn.get(), header.header().immediate()),
             Deferred::Logout { header, .. } => (header.cmd_sn.get(), header.header().immediate()),
             Deferred::Command(_) | Deferred::Plug => return Ok(()),
@@ -369,7 +377,10 @@ impl Session {
             next = self.window.advance();
             let c = match &request {
                 Deferred::Command(_) | Deferred::Plug => None,
-                Deferred::Ping { c, .. } | Deferred::TaskManagement { c, .. } | Deferred::Logout { c, .. } => Some(*c),
+                Deferred::Ping { c, .. }
+                | Deferred::Text { c, .. }
+                | Deferred::TaskManagement { c, .. }
+                | Deferred::Logout { c, .. } => Some(*c),
             };
             if self.act(request).is_err()
                 && let Some(connection) = c.and_then(|c| self.connection_mut(c))
@@ -390,6 +401,7 @@ impl Session {
                 self.ping(c, &header, data);
                 Ok(())
             }
+            Deferred::Text { c, header, text } => self.text(c, &header, &text),
             Deferred::TaskManagement { c, header } => self.task_management(c, &header),
             Deferred::Logout { c, header } => self.logout(c, &header),
         }
@@ -417,6 +429,7 @@ impl Session {
 fn with_data(request: Deferred, collected: Vec<u8>) -> Deferred {
     match request {
         Deferred::Ping { c, header, .. } => Deferred::Ping { c, header, data: collected },
+        Deferred::Text { c, header, .. } => Deferred::Text { c, header, text: collected },
         other => other,
     }
 }
@@ -424,6 +437,7 @@ fn with_data(request: Deferred, collected: Vec<u8>) -> Deferred {
 fn request_header(request: &Deferred) -> Box<[u8]> {
     match request {
         Deferred::Ping { header, .. } => header.as_bytes().into(),
+        Deferred::Text { header, .. } => header.as_bytes().into(),
         Deferred::TaskManagement { header, .. } => header.as_bytes().into(),
         Deferred::Logout { header, .. } => header.as_bytes().into(),
         Deferred::Command(_) | Deferred::Plug => Box::default(),

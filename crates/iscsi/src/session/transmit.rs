@@ -4,8 +4,8 @@ use super::connection::{ConnectionId, Outgoing};
 use super::task::{Grant, TaskId};
 use super::{Session, SessionKind};
 use crate::wire::{
-    AsyncMessage, DataIn, FINAL, LogoutResponse, NopIn, Pdu, RESERVED_TAG, ReadyToTransfer, Reject, ScsiResponse,
-    TaskManagementResponse, padding,
+    AsyncMessage, CONTINUE, DataIn, FINAL, LogoutResponse, NopIn, Pdu, RESERVED_TAG, ReadyToTransfer, Reject,
+    ScsiResponse, TaskManagementResponse, TextResponse, padding,
 };
 use std::ops::Range;
 
@@ -349,6 +349,14 @@ impl Session {
                 header.initiator_task_tag = initiator_task_tag.into();
                 numbered!(header, connection.take_stat_sn());
                 out.push_small(&mut header, &[], &connection.parameters);
+            }
+            Outgoing::Text { initiator_task_tag, final_bit, continues, target_transfer_tag, data } => {
+                let mut header = TextResponse::empty();
+                header.flags = if final_bit { FINAL } else { 0 } | if continues { CONTINUE } else { 0 };
+                header.initiator_task_tag = initiator_task_tag.into();
+                header.target_transfer_tag = target_transfer_tag.into();
+                numbered!(header, connection.take_stat_sn());
+                out.push_small(&mut header, &data, &connection.parameters);
             }
             Outgoing::Logout { initiator_task_tag, response, close } => {
                 let mut header = LogoutResponse::empty();

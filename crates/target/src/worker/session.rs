@@ -22,6 +22,8 @@ pub(crate) struct Driver {
     session: Session,
     memory: TaskMemory,
     nexus: NexusId,
+    target_name: String,
+    local: std::net::SocketAddr,
     waker: Option<Waker>,
     hungry: Vec<TaskId>,
     closed: bool,
@@ -162,6 +164,14 @@ impl Driver {
                     };
                     shared.lane.borrow_mut().task_management(self.nexus, u64::from(id), lun, function);
                 }
+                Event::SendTargets { connection, value } => {
+                    // In a normal session only the target itself is told (KEY-03).
+                    let mut text = Vec::new();
+                    if value.is_empty() || value == self.target_name {
+                        crate::discovery::describe(&self.target_name, &[self.local], &mut text);
+                    }
+                    self.session.answer_text(connection, &text);
+                }
                 Event::LoggedOut { .. } => {}
             }
         }
@@ -208,6 +218,7 @@ fn faulted(fault: DataOutFault) -> Response {
 pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
     let Handover { stream, early, logged_in, nexus, ended } = handover;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(local) = stream.local_addr() else { return };
     let now = Instant::now();
     let nexus = shared.lane.borrow_mut().open_nexus(nexus);
     let (session, c) = Session::new(
@@ -222,6 +233,8 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
         session,
         memory: TaskMemory::new(shared.pool.clone()),
         nexus,
+        target_name: logged_in.asked.target_name.clone().unwrap_or_default(),
+        local,
         waker: None,
         hungry: Vec::new(),
         closed: false,

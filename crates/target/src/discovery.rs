@@ -1,0 +1,85 @@
+//! Discovery sessions, served at the door to their end (RFC 7143 §4.3, Appendix C).
+
+use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
+use iscsi::login::target::LoggedIn;
+use iscsi::session::{Event, Session, SessionKind, SessionLimits, TaskId};
+use iscsi::text;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// A discovery session that takes longer is closed.
+const TIME: Duration = Duration::from_secs(60);
+
+/// Appends a target with its addresses, all of portal group 1.
+pub(crate) fn describe(name: &str, addresses: &[SocketAddr], out: &mut Vec<u8>) {
+    text::push(out, "TargetName", name);
+    for address in addresses {
+        text::push(out, "TargetAddress", &format!("{address},1"));
+    }
+}
+
+/// There are no tasks, and so there is no memory.
+struct NoMemory;
+
+impl Memory for NoMemory {
+    fn place(&mut self, _: TaskId, _: u32, _: u32, _: u32) -> Placement<'_> {
+        Placement::Gone
+    }
+
+    fn payload(&self, _: TaskId, _: u32, _: u32) -> &[u8] {
+        &[]
+    }
+}
+
+/// Serves the session. `target` is the name of the one target there is.
+pub(crate) async fn serve(stream: TcpStream, logged_in: LoggedIn, target: &str) -> Result<(), LinkError> {
+    let local = stream.local_addr()?;
+    let limits = SessionLimits { nop_interval: Duration::ZERO, ..SessionLimits::default() };
+    let (mut session, c) = Session::new(
+        SessionKind::Discovery,
+        logged_in.session,
+        limits,
+        logged_in.exp_cmd_sn,
+        logged_in.opening,
+        Instant::now(),
+    );
+    let mut link = Link::new(stream, Vec::new());
+    let mut scratch = Scratch::default();
+    let work = poll_fn(|cx| {
+        loop {
+            let mut idle = true;
+            if !session.congested(c) && !session.wants_close(c) {
+                let now = Instant::now();
+                match link.poll_receive(cx, now, &mut session, c, &mut NoMemory, &mut scratch) {
+                    Poll::Ready(Ok(Received::Some)) => idle = false,
+                    Poll::Ready(Ok(Received::WaitsForMemory)) | Poll::Pending => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                }
+            }
+            while let Some(event) = session.poll_event() {
+                if let Event::SendTargets { connection, value } = event {
+                    let mut text = Vec::new();
+                    if value == "All" || value == target {
+                        describe(target, &[local], &mut text);
+                    }
+                    session.answer_text(connection, &text);
+                }
+            }
+            match link.poll_transmit(cx, &mut session, c, &NoMemory, &mut scratch) {
+                Poll::Ready(Ok(())) if session.wants_close(c) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if idle {
+                return Poll::Pending;
+            }
+        }
+    });
+    match tokio::time::timeout(TIME, work).await {
+        Ok(Err(LinkError::Closed)) | Err(_) => Ok(()),
+        Ok(outcome) => outcome,
+    }
+}
