@@ -353,3 +353,55 @@ fn headers_of_any_bytes_neither_panic_nor_leave_tasks_behind() {
     }
     assert!(world.session.tasks() <= 4 + 16 + 8, "{} tasks", world.session.tasks());
 }
+
+fn ask(tag: u32, transfer_tag: u32, flags: u8, text: &[u8]) -> (wire::TextRequest, Vec<u8>) {
+    let mut request = wire::TextRequest::empty();
+    request.opcode_byte |= wire::IMMEDIATE;
+    request.flags = flags;
+    request.initiator_task_tag = tag.into();
+    request.target_transfer_tag = transfer_tag.into();
+    request.exp_stat_sn = 100.into();
+    request.set_data_segment_bytes(text.len() as u32);
+    (request, text.to_vec())
+}
+
+impl World {
+    fn say(&mut self, (request, text): (wire::TextRequest, Vec<u8>)) {
+        let incoming = self.session.handle_header(self.now, self.c, request.as_bytes(), true).unwrap();
+        if incoming.length > 0 {
+            self.session.collect(self.c, &text);
+            self.session.handle_data_end(self.c, true).unwrap();
+        }
+    }
+}
+
+#[test]
+fn dsc_04_an_answer_longer_than_a_pdu_goes_on_when_asked() {
+    let mut world = world(SessionParameters::default());
+    world.say(ask(9, wire::RESERVED_TAG, 0x80, b"SendTargets=All\0"));
+    let events = world.events();
+    assert_eq!(events, [Event::SendTargets { connection: world.c, value: "All".into() }]);
+    world.session.answer_text(world.c, &[b'x'; 5000]);
+    let first = world.receive();
+    let view = wire::TextResponse::view(&first[0]);
+    assert_eq!((view.flags, view.header().data_segment_bytes()), (wire::CONTINUE, 4096));
+    let tag = view.target_transfer_tag.get();
+    assert_ne!(tag, wire::RESERVED_TAG, "DSC-05");
+    world.say(ask(9, tag, 0x80, b""));
+    let second = world.receive();
+    let view = wire::TextResponse::view(&second[0]);
+    assert_eq!((view.flags, view.header().data_segment_bytes()), (0x80, 904));
+    assert_eq!(view.target_transfer_tag.get(), wire::RESERVED_TAG);
+    world.say(ask(9, 77, 0x80, b""));
+    assert_eq!(wire::Reject::view(&world.receive()[0]).reason, wire::RejectReason::InvalidPduField as u8);
+}
+
+#[test]
+fn key_08_and_key_17_in_the_full_feature_phase() {
+    let mut world = world(SessionParameters::default());
+    world.say(ask(9, wire::RESERVED_TAG, 0x80, b"MaxRecvDataSegmentLength=512\0X-a=1\0"));
+    assert_eq!(world.receive()[0].opcode(), wire::Opcode::TextResponse as u8);
+    assert_eq!(world.session.connection_parameters(world.c).unwrap().max_send_data_segment_length, 512);
+    world.say(ask(10, wire::RESERVED_TAG, 0x80, b"InitialR2T=No\0"));
+    assert_eq!(wire::Reject::view(&world.receive()[0]).reason, wire::RejectReason::ProtocolError as u8);
+}
