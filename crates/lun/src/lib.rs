@@ -6,13 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod commons;
+mod fault;
 mod lane;
+mod mail;
+mod operation;
 pub mod reservation;
 mod service;
 mod state;
 mod unit;
 
 pub use lane::{Lane, LaneContext, MAXIMUM_TRANSFER_BYTES};
+pub use mail::Wake;
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };

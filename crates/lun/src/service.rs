@@ -170,3 +170,15 @@ pub enum Event {
         response: TaskManagementResponse,
     },
 }
+
+/// The CDB of a test or an initiator, from its bytes.
+impl From<&[u8]> for Cdb {
+    fn from(bytes: &[u8]) -> Cdb {
+        if bytes.len() > 16 {
+            return Cdb::Long(bytes.into());
+        }
+        let mut short = [0; 16];
+        short[..bytes.len()].copy_from_slice(bytes);
+        Cdb::Short(short)
+    }
+}

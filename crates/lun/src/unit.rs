@@ -1,6 +1,10 @@
 //! A logical unit as all workers share it: who it is, what stands behind it, its common state.
 
-use block::Backend;
+use crate::commons::Commons;
+use crate::mail::{Letter, Whom};
+use crate::{StateError, StateStore};
+use block::{Backend, WriteCache};
+use scsi::{Condition, SenseKey, mode};
 use std::sync::Arc;
 
 /// Who a logical unit is; the same over restarts, renames and renumbering.
@@ -33,12 +37,46 @@ pub struct LogicalUnit {
     pub(crate) identity: Identity,
     pub(crate) options: Options,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) commons: Commons,
 }
 
 impl LogicalUnit {
-    /// A unit over this backend.
+    /// A unit over this backend, with its reservations and mode pages as they were saved. Without a
+    /// state store nothing of the kind outlives the process, and initiators are told so. State that
+    /// cannot be read is an error: a disk whose fences are unknown must not be served.
+    pub fn open(
+        identity: Identity,
+        options: Options,
+        backend: Arc<dyn Backend>,
+        state: Option<Arc<dyn StateStore>>,
+    ) -> Result<Arc<LogicalUnit>, StateError> {
+        let volatile_cache = backend.limits().write_cache == WriteCache::Volatile;
+        let facts = mode::Facts { volatile_cache, thresholds: false };
+        let commons = Commons::open(identity.uuid, facts, state)?;
+        Ok(Arc::new(LogicalUnit { identity, options, backend, commons }))
+    }
+
+    /// A unit that keeps nothing over a restart.
     pub fn new(identity: Identity, options: Options, backend: Arc<dyn Backend>) -> Arc<LogicalUnit> {
-        Arc::new(LogicalUnit { identity, options, backend })
+        let volatile_cache = backend.limits().write_cache == WriteCache::Volatile;
+        let commons = Commons::volatile(identity.uuid, mode::Facts { volatile_cache, thresholds: false });
+        Arc::new(LogicalUnit { identity, options, backend, commons })
+    }
+
+    /// Looks again at what stands behind the unit. Where its size or limits changed, every lane learns of
+    /// it and every nexus is owed CAPACITY DATA HAS CHANGED (SBC-4 4.10).
+    pub fn refresh(self: &Arc<LogicalUnit>) -> Result<bool, block::Error> {
+        let changed = self.backend.refresh()?;
+        if changed {
+            self.commons.broadcast(|| Letter::Limits { unit: Arc::clone(self) });
+            self.attention(Whom::Everyone, Condition::new(SenseKey::UnitAttention, 0x2a, 0x09));
+        }
+        Ok(changed)
+    }
+
+    /// Owes a unit attention to nexuses, on whatever lane they are.
+    pub(crate) fn attention(self: &Arc<LogicalUnit>, whom: Whom, condition: Condition) {
+        self.commons.broadcast(|| Letter::Attention { unit: Arc::clone(self), whom: whom.clone(), condition });
     }
 
     /// Who it is.

@@ -15,7 +15,9 @@ use session::Driver;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -109,7 +111,11 @@ async fn run(number: usize, engines: Engines, mut orders: UnboundedReceiver<Orde
         Err(error) => return tracing::error!("worker {number}: no engine: {error}"),
     };
     let pool = Pool::new(POOL_BYTES, KEEP_BYTES);
-    let context = LaneContext { pool: pool.clone(), engine: Rc::clone(engine.engine()) };
+    // Other lanes' letters: a lane of another thread calls this after it has posted one.
+    let posted = Arc::new(Notify::new());
+    let bell = Arc::clone(&posted);
+    let wake = Arc::new(move || bell.notify_one());
+    let context = LaneContext { pool: pool.clone(), engine: Rc::clone(engine.engine()), wake };
     let shared = Rc::new(Shared {
         lane: RefCell::new(Lane::new(context)),
         scratch: RefCell::default(),
@@ -120,6 +126,13 @@ async fn run(number: usize, engines: Engines, mut orders: UnboundedReceiver<Orde
     tokio::task::spawn_local(async move {
         while engine.ready().await.is_ok() {
             completions.pump();
+        }
+    });
+    let letters = Rc::clone(&shared);
+    tokio::task::spawn_local(async move {
+        loop {
+            posted.notified().await;
+            letters.pump();
         }
     });
     while let Some(order) = orders.recv().await {

@@ -60,7 +60,7 @@ pub(super) fn report_luns(execution: &mut Execution<'_>) -> Outcome {
         return Outcome::Check(Condition::invalid_cdb_field(6, Some(7)));
     }
     let mut numbers: Vec<u16> = match select {
-        0x00 | 0x02 => execution.units.entries.iter().map(|entry| entry.number).collect(),
+        0x00 | 0x02 => execution.units().entries.iter().map(|entry| entry.number).collect(),
         0x01 => Vec::new(),
         _ => return Outcome::Check(Condition::invalid_cdb_field(2, Some(7))),
     };

@@ -3,12 +3,20 @@
 //! A row's CDB usage map rejects reserved bits (SPC-5 4.4.2.4.2, with a field pointer) and answers
 //! REPORT SUPPORTED OPERATION CODES. A command that is not a row does not exist: 05h/20h/00h.
 
+pub(crate) mod compare;
 mod identity;
 mod medium;
+mod mode;
+mod persistent;
+mod power;
+pub(crate) mod provisioning;
 mod report;
 
 use crate::lane::Execution;
-use scsi::{Condition, SenseKey};
+use crate::mail::Extent;
+use crate::operation::Long;
+use block::Limits;
+use scsi::{Condition, SenseKey, Status};
 
 /// One command.
 pub(crate) struct Row {
@@ -23,8 +31,12 @@ pub(crate) struct Row {
     pub ignores_attention: bool,
     /// Changes the medium.
     pub writes: bool,
+    /// Needs a medium that is there and a unit that was not stopped.
+    pub needs_medium: bool,
     /// Makes sense for the controller at LUN 0, behind which there is no disk.
     pub for_controller: bool,
+    /// Whether a unit of these limits has it.
+    pub offered: fn(&Limits) -> bool,
     /// What it does.
     pub run: fn(&mut Execution<'_>) -> Outcome,
 }
@@ -37,83 +49,179 @@ pub(crate) enum Outcome {
     Good,
     /// CHECK CONDITION.
     Check(Condition),
-    /// A read of the medium was queued.
-    Reading,
-    /// Data-out of this many bytes is awaited, to be written.
-    Writing,
-    /// A flush was queued.
-    Flushing,
+    /// Another status.
+    Status(Status),
+    /// The extent is read and sent.
+    Read(Extent),
+    /// As [`Outcome::Read`], after everything that was written is on stable storage (FUA).
+    ReadStable(Extent),
+    /// Data-out is awaited and written to the extent.
+    Write {
+        extent: Extent,
+        /// It is on stable storage before GOOD.
+        durable: bool,
+    },
+    /// Everything that was written goes to stable storage.
+    Flush,
+    /// An operation of several steps.
+    Long(Long),
 }
 
-const fn row(opcode: u8, usage: &'static [u8], run: fn(&mut Execution<'_>) -> Outcome) -> Row {
-    Row { opcode, service_action: None, usage, ignores_attention: false, writes: false, for_controller: false, run }
+impl Row {
+    const fn of(opcode: u8, usage: &'static [u8], run: fn(&mut Execution<'_>) -> Outcome) -> Row {
+        Row {
+            opcode,
+            service_action: None,
+            usage,
+            ignores_attention: false,
+            writes: false,
+            needs_medium: false,
+            for_controller: false,
+            offered: |_| true,
+            run,
+        }
+    }
+
+    /// Reads the medium.
+    const fn reading(self) -> Row {
+        Row { needs_medium: true, ..self }
+    }
+
+    /// Changes the medium.
+    const fn writing(self) -> Row {
+        Row { needs_medium: true, writes: true, ..self }
+    }
+
+    /// Answered by every LUN, there or not, attention or not.
+    const fn always(self) -> Row {
+        Row { ignores_attention: true, for_controller: true, ..self }
+    }
+
+    const fn for_controller(self) -> Row {
+        Row { for_controller: true, ..self }
+    }
+
+    const fn action(self, service_action: u8) -> Row {
+        Row { service_action: Some(service_action), ..self }
+    }
+
+    const fn offered(self, offered: fn(&Limits) -> bool) -> Row {
+        Row { offered, ..self }
+    }
 }
 
-const fn writing(row: Row) -> Row {
-    Row { writes: true, ..row }
-}
-
-const fn always(row: Row) -> Row {
-    Row { ignores_attention: true, for_controller: true, ..row }
-}
-
-const fn action(service_action: u8, row: Row) -> Row {
-    Row { service_action: Some(service_action), ..row }
+fn thin(limits: &Limits) -> bool {
+    limits.unmap.is_some()
 }
 
 /// Every command, by operation code and service action.
 pub(crate) const COMMANDS: &[Row] = &[
-    Row { for_controller: true, ..row(0x00, &[0x00, 0, 0, 0, 0, 0x07], identity::test_unit_ready) },
-    always(row(0x03, &[0x03, 0x01, 0, 0, 0xff, 0x07], identity::request_sense)),
-    row(0x08, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::read_6),
-    writing(row(0x0a, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::write_6)),
-    always(row(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry)),
-    row(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], report::mode_sense_6),
-    row(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10),
-    row(0x28, &[0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::read_10),
-    writing(row(0x2a, &[0x2a, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::write_10)),
-    row(0x35, &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::synchronize_cache_10),
-    row(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], report::mode_sense_10),
-    row(
-        0x88,
-        &[0x88, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07],
-        medium::read_16,
-    ),
-    writing(row(
-        0x8a,
-        &[0x8a, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07],
-        medium::write_16,
-    )),
-    row(
-        0x91,
-        &[0x91, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07],
-        medium::synchronize_cache_16,
-    ),
-    action(
-        0x10,
-        row(0x9e, &[0x9e, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], report::read_capacity_16),
-    ),
-    always(row(0xa0, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], identity::report_luns)),
-    action(
-        0x0c,
-        row(
-            0xa3,
-            &[0xa3, 0x1f, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
-            report::supported_operation_codes,
-        ),
-    ),
-    row(0xa8, &[0xa8, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::read_12),
-    writing(row(0xaa, &[0xaa, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::write_12)),
+    Row::of(0x00, &[0x00, 0, 0, 0, 0, 0x07], identity::test_unit_ready).reading().for_controller(),
+    Row::of(0x03, &[0x03, 0x01, 0, 0, 0xff, 0x07], identity::request_sense).always(),
+    Row::of(0x08, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::read_6).reading(),
+    Row::of(0x0a, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::write_6).writing(),
+    Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always(),
+    Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6),
+    Row::of(0x16, &[0x16, 0, 0, 0, 0, 0x07], persistent::reserve),
+    Row::of(0x17, &[0x17, 0, 0, 0, 0, 0x07], persistent::release),
+    Row::of(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], mode::mode_sense_6),
+    Row::of(0x1b, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x07], power::start_stop_unit),
+    Row::of(0x1e, &[0x1e, 0, 0, 0, 0x03, 0x07], power::prevent_allow),
+    Row::of(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10),
+    Row::of(0x28, &[0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::read_10).reading(),
+    Row::of(0x2a, &[0x2a, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::write_10).writing(),
+    Row::of(0x2e, &[0x2e, 0xf6, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], compare::write_and_verify_10)
+        .writing(),
+    Row::of(0x2f, &[0x2f, 0xf6, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], compare::verify_10).reading(),
+    Row::of(0x34, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::prefetch_10).reading(),
+    Row::of(0x35, &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::synchronize_cache_10)
+        .reading(),
+    Row::of(0x41, &[0x41, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], provisioning::write_same_10).writing(),
+    Row::of(0x42, &[0x42, 0x01, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0x07], provisioning::unmap).writing().offered(thin),
+    Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10),
+    Row::of(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::reserve),
+    Row::of(0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::release),
+    Row::of(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_sense_10),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x00),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x01),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x02),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x03),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x00),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x01),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x02),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x03),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x04),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07),
+    Row::of(0x88, &extent_16(0x88, 0xf8), medium::read_16).reading(),
+    Row::of(
+        0x89,
+        &[0x89, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x3f, 0x07],
+        compare::compare_and_write,
+    )
+    .writing(),
+    Row::of(0x8a, &extent_16(0x8a, 0xf8), medium::write_16).writing(),
+    Row::of(0x8b, &extent_16(0x8b, 0xf8), compare::orwrite).writing(),
+    Row::of(0x8e, &extent_16(0x8e, 0xf6), compare::write_and_verify_16).writing(),
+    Row::of(0x8f, &extent_16(0x8f, 0xf6), compare::verify_16).reading(),
+    Row::of(0x90, &extent_16(0x90, 0x02), medium::prefetch_16).reading(),
+    Row::of(0x91, &extent_16(0x91, 0x02), medium::synchronize_cache_16).reading(),
+    Row::of(0x93, &extent_16(0x93, 0xf9), provisioning::write_same_16).writing(),
+    Row::of(0x9e, &[0x9e, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], report::read_capacity_16)
+        .action(0x10),
+    Row::of(
+        0x9e,
+        &[0x9e, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
+        provisioning::get_lba_status,
+    )
+    .action(0x12)
+    .reading(),
+    Row::of(0xa0, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], identity::report_luns).always(),
+    Row::of(
+        0xa3,
+        &[0xa3, 0x1f, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
+        report::supported_operation_codes,
+    )
+    .action(0x0c),
+    Row::of(
+        0xa3,
+        &[0xa3, 0x1f, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
+        report::supported_task_management_functions,
+    )
+    .action(0x0d),
+    Row::of(0xa8, &[0xa8, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::read_12).reading(),
+    Row::of(0xaa, &[0xaa, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::write_12)
+        .writing(),
+    Row::of(
+        0xae,
+        &[0xae, 0xf6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07],
+        compare::write_and_verify_12,
+    )
+    .writing(),
+    Row::of(0xaf, &[0xaf, 0xf6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], compare::verify_12)
+        .reading(),
 ];
 
-/// The row of a CDB, its reserved bits checked.
-pub(crate) fn find(cdb: &[u8]) -> Result<&'static Row, Condition> {
+const PERSISTENT_RESERVE_IN: &[u8] = &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07];
+const PERSISTENT_RESERVE_OUT: &[u8] = &[0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07];
+
+/// The usage map of the commands with a 64-bit LBA and a 32-bit length.
+const fn extent_16(opcode: u8, flags: u8) -> [u8; 16] {
+    let all = 0xff;
+    [opcode, flags, all, all, all, all, all, all, all, all, all, all, all, all, 0x3f, 0x07]
+}
+
+/// The row of a CDB, its reserved bits checked. Where the unit's limits rule a command out it does not
+/// exist.
+pub(crate) fn find(cdb: &[u8], limits: &Limits) -> Result<&'static Row, Condition> {
     let opcode = cdb.first().copied().unwrap_or(0xff);
     let action = cdb.get(1).copied().unwrap_or(0) & 0x1f;
     let mut known = false;
     let found = COMMANDS.iter().find(|row| {
-        known |= row.opcode == opcode;
-        row.opcode == opcode && row.service_action.is_none_or(|wanted| wanted == action)
+        let here = row.opcode == opcode && (row.offered)(limits);
+        known |= here;
+        here && row.service_action.is_none_or(|wanted| wanted == action)
     });
     let Some(row) = found else {
         return Err(match known {
@@ -133,7 +241,23 @@ pub(crate) fn find(cdb: &[u8]) -> Result<&'static Row, Condition> {
     Ok(row)
 }
 
-/// A big-endian number of a CDB; bytes that are not there are zeros.
+/// A big-endian number of a CDB or parameter list; bytes that are not there are zeros.
 pub(super) fn field(cdb: &[u8], at: usize, length: usize) -> u64 {
     (at..at + length).fold(0, |number, at| number << 8 | u64::from(cdb.get(at).copied().unwrap_or(0)))
+}
+
+/// The extent of these blocks, where the unit has them; otherwise LOGICAL BLOCK ADDRESS OUT OF RANGE
+/// (SBC-4 5.2), whatever the numbers are.
+pub(super) fn extent_of(limits: &Limits, block: u64, blocks: u64) -> Result<Extent, Condition> {
+    let length = u64::from(limits.block_length.max(1));
+    match block.checked_add(blocks) {
+        // Nothing may stand right behind the last block, and nothing may be asked for there.
+        Some(end) if end <= limits.blocks && (block < limits.blocks || limits.blocks == 0) => {
+            Ok(Extent { offset: block * length, length: blocks * length })
+        }
+        _ => {
+            let out_of_range = Condition::new(SenseKey::IllegalRequest, 0x21, 0x00);
+            Err(out_of_range.with_information(block.max(limits.blocks)))
+        }
+    }
 }

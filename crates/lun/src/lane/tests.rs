@@ -1,6 +1,7 @@
 //! The lane as a transport sees it, over memory.
 
 use super::*;
+use crate::{Cdb, LogicalUnit, LunMap, TaskManagementFunction, TaskManagementResponse, command};
 use crate::{Identity, Options, TargetPort};
 use block::NoEngine;
 use block::pure::Ram;
@@ -23,7 +24,7 @@ fn world() -> World {
     };
     let unit = LogicalUnit::new(identity, Options::default(), Ram::new(512, 2048));
     let units = LunMap { entries: vec![LunEntry { number: 1, unit, read_only: false }] };
-    let context = LaneContext { pool: Pool::new(1 << 20, 1 << 20), engine: Rc::new(NoEngine) };
+    let context = LaneContext { pool: Pool::new(1 << 20, 1 << 20), engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
     let mut lane = Lane::new(context);
     let port =
         TargetPort { target_name: "iqn.2026-01.org.example:disk".into(), portal_group_tag: 1, relative_identifier: 1 };
@@ -175,7 +176,7 @@ fn spc_09_what_is_reported_is_what_is_there() {
     assert_eq!(all[..4], (command::COMMANDS.len() as u32 * 8).to_be_bytes());
     let (_, one, _) = world.command(1, &[0xa3, 0x0c, 1, 0x28, 0, 0, 0, 0, 16, 0, 0, 0], &[]);
     assert_eq!(one, [0, 3, 0, 10, 0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 7]);
-    let (_, none, _) = world.command(1, &[0xa3, 0x0c, 1, 0x89, 0, 0, 0, 0, 16, 0, 0, 0], &[]);
+    let (_, none, _) = world.command(1, &[0xa3, 0x0c, 1, 0x48, 0, 0, 0, 0, 16, 0, 0, 0], &[]);
     assert_eq!(none, [0, 1, 0, 0]);
 }
 
@@ -184,6 +185,7 @@ fn tmf_06_a_reset_raises_a_unit_attention() {
     let mut world = World::ready();
     let lun = [0, 1, 0, 0, 0, 0, 0, 0];
     world.lane.task_management(world.nexus, 9, lun, TaskManagementFunction::LogicalUnitReset);
+    world.lane.run();
     let event = world.lane.poll_event();
     let complete = TaskManagementResponse::FunctionComplete;
     assert!(matches!(event, Some(Event::TaskManagementDone { id: 9, response, .. }) if response == complete));

@@ -46,6 +46,11 @@ impl Guarded {
         Ok(Guarded { state: Mutex::new(state), epoch: AtomicU64::new(0), unit, store })
     }
 
+    /// Reservations of this unit that end with the process.
+    pub fn volatile(unit: [u8; 16]) -> Guarded {
+        Guarded { state: Mutex::default(), epoch: AtomicU64::new(0), unit, store: None }
+    }
+
     /// Changes whenever an answer of [`Guarded::permits`] may have changed. A lane that remembers answers
     /// compares this first; it is one atomic load.
     pub fn epoch(&self) -> u64 {

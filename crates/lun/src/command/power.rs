@@ -1,0 +1,82 @@
+//! START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL (SBC-4 5.31, SPC-5 6.18).
+
+use super::{Outcome, field};
+use crate::commons::flag;
+use crate::lane::Execution;
+use crate::mail::Whom;
+use crate::operation::{Ending, Verdict, Work};
+use scsi::{Condition, SenseKey};
+
+/// What START STOP UNIT asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Start,
+    Stop,
+    Load,
+    Eject,
+}
+
+/// START STOP UNIT. A POWER CONDITION changes how much power a drive draws; ours draws none of its own,
+/// and no power condition page claims otherwise, so that each is reached at once.
+pub(super) fn start_stop_unit(execution: &mut Execution<'_>) -> Outcome {
+    let byte = field(execution.cdb, 4, 1);
+    let (power, no_flush, load_eject, start) = (byte >> 4, byte & 4 != 0, byte & 2 != 0, byte & 1 != 0);
+    match power {
+        0x0 => {}
+        // ACTIVE, IDLE, STANDBY, LU_CONTROL, FORCE_IDLE_0, FORCE_STANDBY_0: START and LOEJ are ignored.
+        0x1 | 0x2 | 0x3 | 0x7 | 0xa | 0xb => return Outcome::Good,
+        _ => return Outcome::Check(Condition::invalid_cdb_field(4, Some(7))),
+    }
+    let removable = execution.unit().is_some_and(|unit| unit.options().removable);
+    if load_eject && !removable {
+        return Outcome::Check(Condition::invalid_cdb_field(4, Some(1)));
+    }
+    let step = match (load_eject, start) {
+        (false, true) => Step::Start,
+        (false, false) => Step::Stop,
+        (true, true) => Step::Load,
+        (true, false) => Step::Eject,
+    };
+    execution.long(move |work| change(work, step, !no_flush))
+}
+
+async fn change(work: Work, step: Step, flush: bool) -> Verdict {
+    let commons = &work.unit.commons;
+    if step == Step::Eject && commons.is_prevented() {
+        return Err(Condition::new(SenseKey::IllegalRequest, 0x53, 0x02));
+    }
+    if step == Step::Start && commons.flags() & flag::EJECTED != 0 {
+        return Err(Condition::new(SenseKey::NotReady, 0x3a, 0x00));
+    }
+    if matches!(step, Step::Stop | Step::Eject) && (flush || step == Step::Eject) && !work.limits.read_only {
+        work.flush().await?;
+    }
+    match step {
+        Step::Start => commons.set_flags(0, flag::STOPPED),
+        Step::Stop => commons.set_flags(flag::STOPPED, 0),
+        Step::Eject => commons.set_flags(flag::EJECTED, 0),
+        Step::Load => {
+            let was_out = commons.flags() & flag::EJECTED != 0;
+            commons.set_flags(0, flag::EJECTED | flag::STOPPED);
+            if was_out {
+                // NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
+                let changed = Condition::new(SenseKey::UnitAttention, 0x28, 0x00);
+                work.unit.attention(Whom::AllBut(work.place), changed);
+            }
+        }
+    }
+    Ending::good(0)
+}
+
+/// PREVENT ALLOW MEDIUM REMOVAL.
+pub(super) fn prevent_allow(execution: &mut Execution<'_>) -> Outcome {
+    let prevent = field(execution.cdb, 4, 1) & 3;
+    if prevent > 1 {
+        return Outcome::Check(Condition::invalid_cdb_field(4, Some(1)));
+    }
+    let place = execution.place();
+    if let Some(unit) = execution.unit() {
+        unit.commons.prevent(place, prevent == 1);
+    }
+    Outcome::Good
+}

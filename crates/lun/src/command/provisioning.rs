@@ -1,0 +1,194 @@
+//! Space: UNMAP, WRITE SAME, GET LBA STATUS (SBC-4 5.5, 5.41, 5.48 to 5.50).
+
+use super::medium::{Access, access_10, access_16, check_protection};
+use super::{Outcome, extent_of, field};
+use crate::lane::Execution;
+use crate::mail::Extent;
+use crate::operation::{Ending, SCRATCH_BYTES, Verdict, Work};
+use block::{ExtentState, Operation, Outcome as StoreOutcome};
+use scsi::{Condition, SenseKey};
+
+/// The most bytes of one WRITE SAME (B0h, MAXIMUM WRITE SAME LENGTH).
+pub(crate) const MAXIMUM_WRITE_SAME_BYTES: u64 = 4 << 30;
+/// The most bytes of one UNMAP (B0h, MAXIMUM UNMAP LBA COUNT).
+pub(crate) const MAXIMUM_UNMAP_BYTES: u64 = 64 << 30;
+/// The most descriptors of one UNMAP.
+pub(crate) const MAXIMUM_UNMAP_DESCRIPTORS: u32 = 256;
+/// Bytes that a store is asked to zero at a time, so that a command can be given up in between.
+const ZERO_STEP: u64 = 256 << 20;
+/// Requests that one GET LBA STATUS makes; a shorter answer than could be given is allowed.
+const STATUS_STEPS: usize = 64;
+/// Descriptors of one GET LBA STATUS.
+const STATUS_DESCRIPTORS: usize = 2048;
+
+/// UNMAP.
+pub(super) fn unmap(execution: &mut Execution<'_>) -> Outcome {
+    if field(execution.cdb, 1, 1) & 1 != 0 {
+        // ANCHOR: ANC_SUP is 0.
+        return Outcome::Check(Condition::invalid_cdb_field(1, Some(0)));
+    }
+    let length = field(execution.cdb, 7, 2) as usize;
+    if length == 0 {
+        return Outcome::Good;
+    }
+    execution.long(move |work| unmap_list(work, length))
+}
+
+async fn unmap_list(work: Work, length: usize) -> Verdict {
+    let list = work.parameter_list(length).await?;
+    let extents = unmap_extents(&work, &list)?;
+    let first = extents.iter().map(|extent| extent.offset).min().unwrap_or(0);
+    let end = extents.iter().map(|extent| extent.offset + extent.length).max().unwrap_or(0);
+    work.touches(Extent { offset: first, length: end - first });
+    for extent in extents {
+        work.over(Operation::Unmap, extent).await?;
+    }
+    Ending::good(length as u64)
+}
+
+/// The extents of a parameter list (SBC-4 5.41.2): all of them are looked at before any is unmapped.
+fn unmap_extents(work: &Work, list: &[u8]) -> Result<Vec<Extent>, Condition> {
+    let length_error = Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00);
+    let descriptors = field(list, 2, 2) as usize;
+    let body = list.get(8..).and_then(|body| body.get(..descriptors)).ok_or(length_error)?;
+    // A last descriptor that is not whole is ignored (SBC-4 5.41.2).
+    let (descriptors, _) = body.as_chunks::<16>();
+    if descriptors.len() > MAXIMUM_UNMAP_DESCRIPTORS as usize {
+        return Err(Condition::invalid_parameter(2, None));
+    }
+    let mut total: u64 = 0;
+    let mut extents = Vec::with_capacity(descriptors.len());
+    for (at, descriptor) in descriptors.iter().enumerate() {
+        let (block, blocks) = (field(descriptor, 0, 8), field(descriptor, 8, 4));
+        if blocks == 0 {
+            continue;
+        }
+        total += blocks;
+        if total > MAXIMUM_UNMAP_BYTES / work.block() {
+            return Err(Condition::invalid_parameter(8 + 16 * at as u16 + 8, None));
+        }
+        extents.push(extent_of(&work.limits, block, blocks)?);
+    }
+    Ok(extents)
+}
+
+/// WRITE SAME (10).
+pub(super) fn write_same_10(execution: &mut Execution<'_>) -> Outcome {
+    write_same(execution, &access_10(execution.cdb), false)
+}
+
+/// WRITE SAME (16).
+pub(super) fn write_same_16(execution: &mut Execution<'_>) -> Outcome {
+    let no_data = field(execution.cdb, 1, 1) & 0x01 != 0;
+    write_same(execution, &access_16(execution.cdb), no_data)
+}
+
+fn write_same(execution: &mut Execution<'_>, access: &Access, no_data: bool) -> Outcome {
+    let flags = field(execution.cdb, 1, 1);
+    let (anchor, unmap) = (flags & 0x10 != 0, flags & 0x08 != 0);
+    let checked = check_protection(execution.cdb).and_then(|()| {
+        if anchor {
+            return Err(Condition::invalid_cdb_field(1, Some(4)));
+        }
+        if unmap && execution.limits().unmap.is_none() {
+            return Err(Condition::invalid_cdb_field(1, Some(3)));
+        }
+        let extent = extent_of(execution.limits(), access.block, access.blocks)?;
+        // WSNZ: "to the end of the medium" would pass the limit of one command.
+        if access.blocks == 0 || extent.length > MAXIMUM_WRITE_SAME_BYTES {
+            return Err(Condition::invalid_cdb_field(access.length_field, Some(7)));
+        }
+        Ok(extent)
+    });
+    match checked {
+        Err(condition) => Outcome::Check(condition),
+        Ok(extent) => execution.long(move |work| write_block_again(work, extent, unmap, no_data)),
+    }
+}
+
+async fn write_block_again(work: Work, extent: Extent, unmap: bool, no_data: bool) -> Verdict {
+    work.touches(extent);
+    let block = work.block() as usize;
+    let mut held = None;
+    let mut moved = 0;
+    if !no_data {
+        let (data, received) = work.data_out(block as u64).await;
+        if received < block {
+            return Err(Condition::new(SenseKey::AbortedCommand, 0x0c, 0x0d));
+        }
+        (held, moved) = (data, block as u64);
+    }
+    let pattern = held.as_ref().and_then(|held| held.bytes().get(..block));
+    let zeros = pattern.is_none_or(|pattern| pattern.iter().all(|byte| *byte == 0));
+    let mut at = 0;
+    if zeros {
+        let unmap = unmap && work.limits.unmap.is_some_and(|unmap| unmap.reads_zeros);
+        while at < extent.length {
+            let step = Extent { offset: extent.offset + at, length: (extent.length - at).min(ZERO_STEP) };
+            work.over(Operation::WriteZeroes { unmap, durable: work.write_through }, step).await?;
+            at += step.length;
+        }
+        return Ending::good(moved);
+    }
+    let mut scratch = work.scratch(extent.length).await?;
+    let whole = scratch.bytes().len().min(SCRATCH_BYTES) / block * block;
+    for place in scratch.bytes_mut().chunks_exact_mut(block) {
+        place.copy_from_slice(pattern.unwrap_or(&[]));
+    }
+    while at < extent.length {
+        let step = (extent.length - at).min(whole as u64);
+        scratch = work.write(scratch, 0..step as usize, extent.offset + at, false).await?;
+        at += step;
+    }
+    Ending::good(moved)
+}
+
+/// GET LBA STATUS (16).
+pub(super) fn get_lba_status(execution: &mut Execution<'_>) -> Outcome {
+    let (block, allocation) = (field(execution.cdb, 2, 8), field(execution.cdb, 10, 4) as usize);
+    match extent_of(execution.limits(), block, 1) {
+        Err(condition) => Outcome::Check(condition),
+        Ok(_) => execution.long(move |work| lba_status(work, block, allocation)),
+    }
+}
+
+async fn lba_status(work: Work, block: u64, allocation: usize) -> Verdict {
+    // Asking touches nothing.
+    work.touches(Extent { offset: 0, length: 0 });
+    let wanted = (allocation.saturating_sub(8) / 16).clamp(1, STATUS_DESCRIPTORS);
+    let capacity = work.limits.capacity();
+    let mut at = block * work.block();
+    let mut runs: Vec<(u64, u64, ExtentState)> = Vec::new();
+    for _ in 0..STATUS_STEPS {
+        if at >= capacity || runs.len() > wanted {
+            break;
+        }
+        let rest = Extent { offset: at, length: capacity - at };
+        let found = match work.limits.unmap {
+            // What cannot be unmapped is mapped.
+            None => vec![block::Extent { offset: at, length: rest.length, state: ExtentState::Mapped }],
+            Some(_) => match work.over(Operation::Extents, rest).await? {
+                StoreOutcome::Extents(found) => found,
+                _ => break,
+            },
+        };
+        for run in &found {
+            match runs.last_mut() {
+                Some((offset, length, state)) if *state == run.state && *offset + *length == run.offset => {
+                    *length += run.length;
+                }
+                _ => runs.push((run.offset, run.length, run.state)),
+            }
+            at = run.offset + run.length;
+        }
+    }
+    runs.truncate(wanted);
+    let mut data = ((runs.len() * 16 + 4) as u32).to_be_bytes().to_vec();
+    data.extend_from_slice(&[0; 4]);
+    for (offset, length, state) in runs {
+        data.extend_from_slice(&(offset / work.block()).to_be_bytes());
+        data.extend_from_slice(&u32::try_from(length / work.block()).unwrap_or(u32::MAX).to_be_bytes());
+        data.extend_from_slice(&[u8::from(state == ExtentState::Deallocated), 0, 0, 0]);
+    }
+    work.answer(&data, allocation)
+}

@@ -1,0 +1,262 @@
+//! What the lanes share of one unit: who is there, mode pages, reservations, fences.
+//!
+//! The data path reads two atomics of it, the flags and the reservations' epoch. All else is behind
+//! one lock, taken by commands that change how the unit behaves.
+
+use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
+use crate::reservation::{Guarded, Nexus};
+use crate::{LogicalUnit, StateError, StateKind, StateStore};
+use scsi::mode;
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Nexuses of which a unit remembers that they know of its power on; beyond, it forgets them all,
+/// and they are told of a power on instead of a nexus loss.
+const MAXIMUM_GREETED: usize = 4096;
+
+/// States of the unit that a command looks at without a lock.
+pub(crate) mod flag {
+    /// D_SENSE: sense data in descriptor format.
+    pub const DESCRIPTOR_SENSE: u32 = 1;
+    /// SWP: write protected by software.
+    pub const WRITE_PROTECT: u32 = 2;
+    /// WCE is 0: every write is durable.
+    pub const WRITE_THROUGH: u32 = 4;
+    /// TAS: tasks that another nexus ended answer TASK ABORTED.
+    pub const TASK_ABORTED_STATUS: u32 = 8;
+    /// Stopped by START STOP UNIT.
+    pub const STOPPED: u32 = 16;
+    /// The medium is out.
+    pub const EJECTED: u32 = 32;
+    /// Those that follow from mode pages.
+    pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS;
+}
+
+/// The part of a unit that all lanes share.
+pub(crate) struct Commons {
+    roster: Mutex<Roster>,
+    values: Mutex<mode::Values>,
+    flags: AtomicU32,
+    next_fence: AtomicU64,
+    pub reservations: Guarded,
+    unit: [u8; 16],
+    state: Option<Arc<dyn StateStore>>,
+}
+
+#[derive(Default)]
+struct Roster {
+    lanes: Vec<Weak<Mailbox>>,
+    /// Who has a session now; one more than once while a session takes the place of another.
+    nexuses: Vec<Nexus>,
+    /// Who knows that the unit was powered on.
+    greeted: HashSet<Nexus>,
+    /// Who prevents the removal of the medium.
+    preventing: Vec<Place>,
+    raised: Vec<Fence>,
+    queued: VecDeque<(Fence, Ticket)>,
+}
+
+impl Commons {
+    pub fn open(unit: [u8; 16], facts: mode::Facts, state: Option<Arc<dyn StateStore>>) -> Result<Commons, StateError> {
+        let saved = match &state {
+            Some(state) => state.load(unit, StateKind::ModePages)?,
+            None => None,
+        };
+        let values = saved.map_or_else(|| mode::Values::new(facts), |saved| mode::Values::restore(facts, &saved));
+        Ok(Commons {
+            roster: Mutex::default(),
+            flags: AtomicU32::new(flags_of(&values)),
+            values: Mutex::new(values),
+            next_fence: AtomicU64::new(1),
+            reservations: Guarded::open(unit, state.clone())?,
+            unit,
+            state,
+        })
+    }
+
+    /// As [`Commons::open`] without a state store, where nothing can fail.
+    pub fn volatile(unit: [u8; 16], facts: mode::Facts) -> Commons {
+        let values = mode::Values::new(facts);
+        Commons {
+            roster: Mutex::default(),
+            flags: AtomicU32::new(flags_of(&values)),
+            values: Mutex::new(values),
+            next_fence: AtomicU64::new(1),
+            reservations: Guarded::volatile(unit),
+            unit,
+            state: None,
+        }
+    }
+
+    /// The flags of [`flag`].
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Acquire)
+    }
+
+    /// Sets and clears flags.
+    pub fn set_flags(&self, set: u32, clear: u32) {
+        // One step: nobody sees a state between the old one and the new one.
+        let _ = self.flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| Some(flags & !clear | set));
+    }
+
+    /// The mode pages as they are.
+    pub fn values(&self) -> mode::Values {
+        self.lock_values().clone()
+    }
+
+    /// Whether mode pages can be saved.
+    pub fn saving(&self) -> mode::Saving {
+        if self.state.is_some() { mode::Saving::Supported } else { mode::Saving::Unsupported }
+    }
+
+    /// MODE SELECT: changes the pages, saved first where they are to be. Tells whether anything that
+    /// others see has changed. Blocks while it saves.
+    pub fn select(
+        &self,
+        save: bool,
+        change: impl FnOnce(&mode::Values) -> Result<mode::Values, mode::Refusal>,
+    ) -> Result<Result<bool, mode::Refusal>, StateError> {
+        let mut values = self.lock_values();
+        let next = match change(&values) {
+            Ok(next) => next,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if save && let Some(state) = &self.state {
+            state.save(self.unit, StateKind::ModePages, &next.to_saved())?;
+        }
+        let changed = *values != next;
+        *values = next;
+        self.set_flags(flags_of(&values), flag::OF_MODE_PAGES & !flags_of(&values));
+        Ok(Ok(changed))
+    }
+
+    /// LOGICAL UNIT RESET: saved or default mode pages, no exclusive reservation, no prevention.
+    pub fn reset(&self) {
+        let mut values = self.lock_values();
+        values.reset();
+        self.set_flags(flags_of(&values), (flag::OF_MODE_PAGES | flag::STOPPED) & !flags_of(&values));
+        drop(values);
+        self.reservations.reset();
+        self.lock().preventing.clear();
+    }
+
+    /// A lane is going to serve the unit. Returns the fences that stand.
+    pub fn attach(&self, lane: &Arc<Mailbox>) -> Vec<Fence> {
+        let mut roster = self.lock();
+        roster.lanes.retain(|other| other.strong_count() > 0);
+        if !roster.lanes.iter().any(|other| other.as_ptr().addr() == lane.address()) {
+            roster.lanes.push(Arc::downgrade(lane));
+        }
+        roster.raised.clone()
+    }
+
+    /// A session of this nexus begins. True where the nexus has not yet been told of the power on.
+    pub fn nexus_opened(&self, nexus: &Nexus) -> bool {
+        let mut roster = self.lock();
+        roster.nexuses.push(nexus.clone());
+        if roster.greeted.len() >= MAXIMUM_GREETED {
+            roster.greeted.clear();
+        }
+        roster.greeted.insert(nexus.clone())
+    }
+
+    /// A session of this nexus has ended, and its tasks with it (SAM-5 6.3.4).
+    pub fn nexus_closed(&self, nexus: &Nexus, place: Place) {
+        let mut roster = self.lock();
+        if let Some(at) = roster.nexuses.iter().position(|other| other == nexus) {
+            roster.nexuses.swap_remove(at);
+        }
+        let lost = !roster.nexuses.contains(nexus);
+        roster.preventing.retain(|other| *other != place);
+        drop(roster);
+        if lost {
+            self.reservations.nexus_lost(nexus);
+        }
+    }
+
+    /// The initiator ports with a session.
+    pub fn initiators(&self) -> Vec<Arc<[u8]>> {
+        self.lock().nexuses.iter().map(|nexus| Arc::clone(&nexus.initiator)).collect()
+    }
+
+    /// PREVENT ALLOW MEDIUM REMOVAL of this nexus.
+    pub fn prevent(&self, place: Place, prevent: bool) {
+        let mut roster = self.lock();
+        roster.preventing.retain(|other| *other != place);
+        if prevent {
+            roster.preventing.push(place);
+        }
+    }
+
+    /// Whether anybody prevents the removal of the medium.
+    pub fn is_prevented(&self) -> bool {
+        !self.lock().preventing.is_empty()
+    }
+
+    /// Posts a letter to every lane that serves the unit, the caller's among them.
+    pub fn broadcast(&self, letter: impl Fn() -> Letter) {
+        for lane in self.lock().lanes.iter().filter_map(Weak::upgrade) {
+            lane.post(letter());
+        }
+    }
+
+    /// A number for a fence.
+    pub fn fence_number(&self) -> u64 {
+        self.next_fence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Asks for a fence. `turn` is dropped when it is this fence's turn; the owner then tells all
+    /// lanes ([`Letter::Raise`]). Those that overlap have their turns in the order of asking.
+    pub fn queue_fence(&self, fence: Fence, turn: Ticket) {
+        let mut roster = self.lock();
+        roster.queued.push_back((fence, turn));
+        roster.give_turns();
+    }
+
+    /// Gives a fence back, or the wish for one.
+    pub fn lift_fence(&self, unit: &Arc<LogicalUnit>, number: u64) {
+        let mut roster = self.lock();
+        roster.queued.retain(|(fence, _)| fence.number != number);
+        let raised = roster.raised.len();
+        roster.raised.retain(|fence| fence.number != number);
+        if roster.raised.len() < raised {
+            for lane in roster.lanes.iter().filter_map(Weak::upgrade) {
+                lane.post(Letter::Lift { unit: Arc::clone(unit), number });
+            }
+        }
+        roster.give_turns();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_values(&self) -> MutexGuard<'_, mode::Values> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Roster {
+    fn give_turns(&mut self) {
+        let mut at = 0;
+        while let Some((fence, _)) = self.queued.get(at) {
+            let extent: Extent = fence.extent;
+            let older = self.queued.iter().take(at).map(|(fence, _)| fence);
+            if self.raised.iter().chain(older).any(|other| other.extent.overlaps(extent)) {
+                at += 1;
+            } else if let Some((fence, turn)) = self.queued.remove(at) {
+                self.raised.push(fence);
+                drop(turn);
+            }
+        }
+    }
+}
+
+fn flags_of(values: &mode::Values) -> u32 {
+    let when = |condition: bool, flag| if condition { flag } else { 0 };
+    when(values.descriptor_sense(), flag::DESCRIPTOR_SENSE)
+        | when(values.software_write_protected(), flag::WRITE_PROTECT)
+        | when(!values.write_cache_enabled(), flag::WRITE_THROUGH)
+        | when(values.task_aborted_status(), flag::TASK_ABORTED_STATUS)
+}

@@ -1,0 +1,112 @@
+//! A lane's side of one unit: its channel to the store, the order of tasks, the fences that stand.
+
+use crate::mail::{Extent, Fence};
+use crate::{LogicalUnit, TaskAttribute, TaskTag};
+use block::{Engine, Limits, Request, Store};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub(super) struct Channel {
+    pub unit: Arc<LogicalUnit>,
+    /// None until it could be opened.
+    store: Option<Box<dyn Store>>,
+    pub limits: Arc<Limits>,
+    pub batch: Vec<Request>,
+    pub fences: Vec<Fence>,
+    /// Tasks that a fence keeps from starting.
+    pub parked: Vec<TaskTag>,
+    pub order: Order,
+    /// It is in the lane's list of channels with work.
+    pub busy: bool,
+}
+
+impl Channel {
+    pub fn new(unit: &Arc<LogicalUnit>, fences: Vec<Fence>) -> Channel {
+        Channel {
+            unit: Arc::clone(unit),
+            store: None,
+            limits: unit.backend().limits(),
+            batch: Vec::new(),
+            fences,
+            parked: Vec::new(),
+            order: Order::default(),
+            busy: false,
+        }
+    }
+
+    /// Opens the store where it is not open yet.
+    pub fn open(&mut self, engine: &Rc<dyn Engine>) -> Result<(), block::Error> {
+        if self.store.is_none() {
+            self.store = Some(self.unit.backend().open(engine)?);
+        }
+        Ok(())
+    }
+
+    pub fn store(&mut self) -> Option<&mut Box<dyn Store>> {
+        self.store.as_mut()
+    }
+
+    /// Whether a fence of somebody else stands across this extent.
+    pub fn is_fenced(&self, lane: usize, tag: TaskTag, extent: Extent) -> bool {
+        self.fences.iter().any(|fence| (fence.lane, fence.owner) != (lane, tag) && fence.extent.overlaps(extent))
+    }
+}
+
+/// The order of the tasks of one unit that came by one lane (SAM-5 8.6).
+///
+/// Tasks of other lanes came by other nexuses. Whether one of theirs came before or after one of
+/// ours nobody can tell, except by having seen its end.
+#[derive(Default)]
+pub(super) struct Order {
+    /// Tasks that run.
+    running: usize,
+    /// One of them is ORDERED.
+    ordered: bool,
+    /// Those that wait, oldest first, and whether each is ORDERED.
+    dormant: VecDeque<(TaskTag, bool)>,
+}
+
+impl Order {
+    /// Whether a task that comes now has to wait.
+    pub fn must_wait(&self, attribute: TaskAttribute) -> bool {
+        match attribute {
+            TaskAttribute::HeadOfQueue => false,
+            TaskAttribute::Ordered => self.running > 0 || !self.dormant.is_empty(),
+            _ => self.ordered || !self.dormant.is_empty(),
+        }
+    }
+
+    pub fn wait(&mut self, tag: TaskTag, ordered: bool) {
+        self.dormant.push_back((tag, ordered));
+    }
+
+    /// A dormant task was given up.
+    pub fn forget(&mut self, tag: TaskTag) {
+        self.dormant.retain(|(dormant, _)| *dormant != tag);
+    }
+
+    pub fn begin(&mut self, ordered: bool) {
+        self.running += 1;
+        self.ordered |= ordered;
+    }
+
+    /// A running task has ended. True where that may let others start.
+    pub fn end(&mut self, ordered: bool) -> bool {
+        self.running = self.running.saturating_sub(1);
+        if ordered {
+            self.ordered = false;
+        }
+        !self.dormant.is_empty()
+    }
+
+    /// The next task that may start now.
+    pub fn next(&mut self) -> Option<TaskTag> {
+        let (tag, ordered) = *self.dormant.front()?;
+        let may = !self.ordered && (!ordered || self.running == 0);
+        if may {
+            self.dormant.pop_front();
+        }
+        may.then_some(tag)
+    }
+}

@@ -1,0 +1,290 @@
+//! Between tasks and stores: memory, fences, batches, completions, and the steps of operations.
+
+use super::task::{Kind, Purpose};
+use super::{Lane, SCRATCHES, good};
+use crate::fault::condition_of;
+use crate::mail::{Fence, Letter, Ticket, Whose};
+use crate::operation::{Answer, Ending, Held, SCRATCH_BYTES, Verdict, Want, Wanted};
+use crate::{Completed, Event, TaskTag};
+use block::{Buf, Completion, Operation, Request, RequestId};
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+impl Lane {
+    /// Gives memory to those who wait for it.
+    pub(super) fn feed(&mut self) {
+        while let Some(tag) = self.hungry.pop_front() {
+            let waiting = self.hungry.len();
+            self.start_read(tag);
+            if self.hungry.len() > waiting {
+                // It went to the end of the queue; it was the first.
+                self.hungry.rotate_right(1);
+                break;
+            }
+        }
+        while self.scratches < SCRATCHES
+            && let Some(tag) = self.scratch_queue.pop_front()
+        {
+            if let Some(task) = self.tasks.get_mut(&tag)
+                && let Kind::Long(long) = &mut task.kind
+                && let Some(Want::Scratch(length)) = long.waiting.take()
+            {
+                let memory = self.context.pool.take_beyond(length);
+                self.scratches += 1;
+                long.exchange.scratch.set(true);
+                *long.exchange.answer.borrow_mut() = Some(Answer::Scratch(memory));
+                self.drive(tag);
+            }
+        }
+    }
+
+    /// Submits every batch and takes what is finished. True where anything was.
+    pub(super) fn turn_stores(&mut self) -> bool {
+        let mut worked = false;
+        let mut busy = std::mem::take(&mut self.busy);
+        busy.retain(|at| {
+            let channel = &mut self.channels[*at];
+            let mut batch = std::mem::take(&mut channel.batch);
+            worked |= !batch.is_empty();
+            let Some(store) = channel.store() else { return false };
+            if !batch.is_empty() {
+                store.submit(&mut batch, &mut self.done);
+            }
+            if store.in_flight() > 0 {
+                store.poll(&mut self.done);
+            }
+            let in_flight = store.in_flight() > 0;
+            channel.batch = batch;
+            channel.busy = in_flight;
+            in_flight
+        });
+        // What completions start is listed anew.
+        self.busy = busy;
+        self.context.engine.flush();
+        let mut done = std::mem::take(&mut self.done);
+        worked |= !done.is_empty();
+        for completion in done.drain(..) {
+            self.completed(completion);
+        }
+        self.done = done;
+        worked
+    }
+
+    pub(super) fn start_read(&mut self, tag: TaskTag) {
+        let lane = self.mailbox.address();
+        let Some(task) = self.tasks.get(&tag) else { return };
+        let channel = &mut self.channels[task.channel];
+        if !channel.fences.is_empty() && channel.is_fenced(lane, tag, task.extent) {
+            channel.parked.push(tag);
+            return;
+        }
+        match self.context.pool.take(task.extent.length as usize) {
+            Some(buffer) => {
+                let data = 0..task.extent.length as usize;
+                self.submit(tag, Operation::Read, Some((buffer, data)));
+            }
+            None => self.hungry.push_back(tag),
+        }
+    }
+
+    pub(super) fn start_write(&mut self, tag: TaskTag) {
+        let lane = self.mailbox.address();
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
+        let channel = &mut self.channels[task.channel];
+        if !channel.fences.is_empty() && channel.is_fenced(lane, tag, task.extent) {
+            channel.parked.push(tag);
+            return;
+        }
+        if let Kind::Write { durable, parked } = &mut task.kind
+            && let Some((buffer, length)) = parked.take()
+        {
+            let durable = *durable;
+            self.submit(tag, Operation::Write { durable }, Some((buffer, 0..length)));
+        }
+    }
+
+    /// Puts the one request of a task into its channel's batch.
+    pub(super) fn submit(&mut self, tag: TaskTag, operation: Operation, memory: Option<(Buf, Range<usize>)>) {
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
+        task.in_store = true;
+        task.started = true;
+        let id = RequestId(tag.0);
+        let request = match memory {
+            Some((buffer, data)) => Request::with_data(id, operation, task.extent.offset, buffer, data),
+            None => Request::over(id, operation, 0, 0),
+        };
+        let channel = task.channel;
+        self.push(channel, request);
+    }
+
+    fn push(&mut self, at: usize, request: Request) {
+        let channel = &mut self.channels[at];
+        channel.batch.push(request);
+        if !channel.busy {
+            channel.busy = true;
+            self.busy.push(at);
+        }
+    }
+
+    /// Starts a task that a fence had held back.
+    pub(super) fn unpark(&mut self, tag: TaskTag) {
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
+        match &mut task.kind {
+            Kind::Read => self.start_read(tag),
+            Kind::Write { .. } => self.start_write(tag),
+            Kind::Long(long) => {
+                if let Some(wanted) = long.parked.take() {
+                    self.submit_wanted(tag, wanted);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn submit_wanted(&mut self, tag: TaskTag, wanted: Wanted) {
+        let lane = self.mailbox.address();
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
+        let (at, extent) = (task.channel, task.extent());
+        let Kind::Long(long) = &mut task.kind else { return };
+        let channel = &mut self.channels[at];
+        if !task.started && channel.is_fenced(lane, tag, extent) {
+            long.parked = Some(wanted);
+            channel.parked.push(tag);
+            return;
+        }
+        (task.started, task.in_store) = (true, true);
+        let Wanted { operation, offset, length, memory } = wanted;
+        let id = RequestId(tag.0);
+        let request = match memory {
+            Some((buffer, data)) => Request::with_data(id, operation, offset, buffer, data),
+            None => Request::over(id, operation, offset, length),
+        };
+        self.push(at, request);
+    }
+
+    fn completed(&mut self, completion: Completion) {
+        let tag = TaskTag(completion.id.0);
+        let Some(task) = self.tasks.get_mut(&tag) else {
+            drop(completion.buffer.map(|buffer| Held::new(buffer, &self.context.pool)));
+            return;
+        };
+        task.in_store = false;
+        if task.given_up.is_some() {
+            drop(completion.buffer.map(|buffer| Held::new(buffer, &self.context.pool)));
+            return self.end_given_up(tag);
+        }
+        let (read, wanted) = match &mut task.kind {
+            Kind::Long(long) => {
+                *long.exchange.answer.borrow_mut() = Some(Answer::Store(completion));
+                return self.drive(tag);
+            }
+            Kind::Flush => (false, 0),
+            Kind::FlushBeforeRead if completion.result.is_ok() => {
+                task.kind = Kind::Read;
+                return self.start_read(tag);
+            }
+            kind => (matches!(kind, Kind::Read), task.extent.length),
+        };
+        let mut buffer = completion.buffer;
+        if (!read || completion.result.is_err())
+            && let Some(buffer) = buffer.take()
+        {
+            self.context.pool.give(buffer);
+        }
+        let block = self.channels[task.channel].limits.block_length;
+        let result = completion.result.map(|_| wanted).map_err(|error| condition_of(&error, !read, block));
+        self.end(tag, result, buffer);
+    }
+
+    /// The data-out of an operation has come.
+    pub(super) fn answer_data_out(&mut self, tag: TaskTag, buffer: Option<Buf>, length: u32) {
+        if let Some(task) = self.tasks.get_mut(&tag)
+            && let Kind::Long(long) = &mut task.kind
+        {
+            *long.exchange.answer.borrow_mut() = Some(Answer::DataOut(buffer, length));
+            self.drive(tag);
+        }
+    }
+
+    /// Goes on with an operation for which something was waited.
+    pub(super) fn resume(&mut self, tag: TaskTag) {
+        if let Some(task) = self.tasks.get_mut(&tag)
+            && let Kind::Long(long) = &mut task.kind
+        {
+            *long.exchange.answer.borrow_mut() = Some(Answer::Done);
+            self.drive(tag);
+        }
+    }
+
+    /// Takes an operation to the next thing that it waits for, or to its end.
+    pub(super) fn drive(&mut self, tag: TaskTag) {
+        loop {
+            let Some(task) = self.tasks.get_mut(&tag) else { return };
+            let (id, at) = (task.nexus, task.channel);
+            let Kind::Long(long) = &mut task.kind else { return };
+            if let Poll::Ready(verdict) = long.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return self.end_long(tag, verdict);
+            }
+            let Some(want) = long.exchange.want.borrow_mut().take() else { return };
+            match want {
+                Want::DataOut(length) => {
+                    return self.events.push_back(Event::ReceiveDataOut { nexus: id, tag, length });
+                }
+                Want::Scratch(length) if self.scratches < SCRATCHES => {
+                    let memory = self.context.pool.take_beyond(length.min(SCRATCH_BYTES));
+                    self.scratches += 1;
+                    long.exchange.scratch.set(true);
+                    *long.exchange.answer.borrow_mut() = Some(Answer::Scratch(memory));
+                }
+                want @ Want::Scratch(_) => {
+                    long.waiting = Some(want);
+                    return self.scratch_queue.push_back(tag);
+                }
+                Want::Store(wanted) => return self.submit_wanted(tag, wanted),
+                Want::Fence { number, extent } => {
+                    let fence = Fence { number, extent, lane: self.mailbox.address(), owner: tag };
+                    let turn = self.ticket(Purpose::Turn { tag, number, extent });
+                    return self.channels[at].unit.commons.queue_fence(fence, turn);
+                }
+                Want::EndOf(nexuses) => {
+                    let ticket = self.ticket(Purpose::Resume(tag));
+                    let (by, unit) = (self.place(id), Arc::clone(&self.channels[at].unit));
+                    return unit.commons.broadcast(|| Letter::Abort {
+                        unit: Arc::clone(&unit),
+                        whose: Whose::Ports(Arc::clone(&nexuses)),
+                        by,
+                        spare: Some(tag),
+                        cleared: false,
+                        ticket: ticket.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// A ticket with which this is done.
+    pub(super) fn ticket(&mut self, purpose: Purpose) -> Ticket {
+        let key = self.next_purpose;
+        self.next_purpose += 1;
+        self.purposes.insert(key, purpose);
+        Ticket::new(&self.mailbox, key)
+    }
+
+    fn end_long(&mut self, tag: TaskTag, verdict: Verdict) {
+        let Some(task) = self.remove(tag) else { return };
+        let (nexus, at, expected) = (task.nexus, task.channel, task.expected_in);
+        // Fences and memory of the operation go back before its end is told.
+        drop(task);
+        match verdict {
+            Err(condition) => self.check(nexus, tag, Some(at), condition),
+            Ok(Ending { status, data_in, length, transfer_length }) => {
+                let mut completed = Completed { status, ..good(transfer_length) };
+                completed.data_in = data_in.and_then(Held::into_buffer);
+                completed.data_in_length = u32::try_from(length).unwrap_or(u32::MAX).min(expected);
+                self.finish(nexus, tag, completed);
+            }
+        }
+        self.told(tag);
+    }
+}

@@ -1,0 +1,311 @@
+//! A command at its handler: what is checked before, what a handler may look at and ask for.
+
+use super::channel::Channel;
+use super::{MAXIMUM_TRANSFER_BYTES, Nexus};
+use crate::command::{self, Outcome};
+use crate::commons::flag;
+use crate::mail::Place;
+use crate::operation::{Exchange, Work};
+use crate::reservation::Class;
+use crate::{Command, LogicalUnit, LunEntry, LunMap, TaskAttribute};
+use block::{Limits, Pool, Rotation, WriteCache};
+use scsi::{Condition, SenseKey, Status, inquiry};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a LUN leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// A unit: the entry of the map and the view of this number.
+    Unit(usize),
+    /// LUN 0 without a disk: the controller (SAM-5 4.7.2: LUN 0 always answers).
+    Controller,
+    /// Nothing.
+    Absent,
+}
+
+impl Nexus {
+    pub(super) fn locate(&self, lun: [u8; 8]) -> Where {
+        let Some(number) = lun_number(lun) else { return Where::Absent };
+        match self.description.units.entries.binary_search_by_key(&number, |entry| entry.number) {
+            Ok(at) => Where::Unit(at),
+            Err(_) if number == 0 => Where::Controller,
+            Err(_) => Where::Absent,
+        }
+    }
+}
+
+/// The number of a single-level LUN, by peripheral device or flat space addressing (SAM-5 4.7.7).
+fn lun_number(lun: [u8; 8]) -> Option<u16> {
+    let [first, second, rest @ ..] = lun;
+    if rest != [0; 6] {
+        return None;
+    }
+    match first >> 6 {
+        0 if first == 0 => Some(u16::from(second)),
+        1 => Some(u16::from_be_bytes([first & 0x3f, second])),
+        _ => None,
+    }
+}
+
+/// A command at a handler: what it may look at, and what it may ask for.
+pub(crate) struct Execution<'a> {
+    pub cdb: &'a [u8],
+    /// Parameter data.
+    pub data: &'a mut Vec<u8>,
+    pub(super) command: &'a Command,
+    pub(super) channel: Option<&'a Channel>,
+    pub(super) pool: &'a Pool,
+    pub(super) nexus: &'a mut Nexus,
+    pub(super) at: Where,
+    pub(super) place: Place,
+    pub(super) exchange: Option<Rc<Exchange>>,
+}
+
+impl Execution<'_> {
+    /// Checks the command and runs its handler. In the order of SAM-5 5.3.1 and 5.14: what is no
+    /// command, RESERVATION CONFLICT, unit attention, what the unit's state forbids.
+    pub(super) fn run(&mut self) -> Outcome {
+        let row = command::find(self.cdb, self.limits());
+        let ignores_attention =
+            row.as_ref().map_or(matches!(self.cdb.first(), Some(0x03 | 0x12 | 0xa0)), |row| row.ignores_attention);
+        if self.is_absent() && !ignores_attention {
+            return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x25, 0x00));
+        }
+        if self.is_conflicting() {
+            return Outcome::Status(Status::ReservationConflict);
+        }
+        if !ignores_attention && let Some(condition) = self.take_attention() {
+            return Outcome::Check(condition);
+        }
+        let row = match row {
+            Ok(row) => row,
+            Err(condition) => return Outcome::Check(condition),
+        };
+        if self.is_controller() && !row.for_controller {
+            return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x20, 0x00));
+        }
+        if self.command.attribute == TaskAttribute::Aca {
+            return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x24, 0x00));
+        }
+        if row.needs_medium {
+            let flags = self.flags();
+            if flags & flag::EJECTED != 0 {
+                return Outcome::Check(Condition::new(SenseKey::NotReady, 0x3a, 0x00));
+            }
+            if flags & flag::STOPPED != 0 {
+                return Outcome::Check(Condition::new(SenseKey::NotReady, 0x04, 0x02));
+            }
+        }
+        if row.writes
+            && let Some(condition) = self.write_protection()
+        {
+            return Outcome::Check(condition);
+        }
+        (row.run)(self)
+    }
+
+    fn is_conflicting(&mut self) -> bool {
+        let (Where::Unit(at), Some(channel)) = (self.at, self.channel) else { return false };
+        let reservations = &channel.unit.commons.reservations;
+        let class = Class::of(self.cdb);
+        let epoch = reservations.epoch();
+        let Some(view) = self.nexus.views.get_mut(at) else { return false };
+        let permits = match view.permits {
+            Some((known, permits)) if known == epoch => permits,
+            _ => {
+                let identity = &self.nexus.identity;
+                let permits =
+                    [Class::Management, Class::Read, Class::Write].map(|class| reservations.permits(identity, class));
+                view.permits = Some((epoch, permits));
+                permits
+            }
+        };
+        let [management, read, write] = permits;
+        match class {
+            Class::Always => false,
+            Class::Management => !management,
+            Class::Read => !read,
+            Class::Write => !write,
+        }
+    }
+
+    fn entry(&self) -> Option<&LunEntry> {
+        match self.at {
+            Where::Unit(at) => self.nexus.description.units.entries.get(at),
+            _ => None,
+        }
+    }
+
+    /// The unit, where there is one.
+    pub fn unit(&self) -> Option<&Arc<LogicalUnit>> {
+        self.entry().map(|entry| &entry.unit)
+    }
+
+    /// What this nexus can see.
+    pub fn units(&self) -> &LunMap {
+        &self.nexus.description.units
+    }
+
+    /// Who asks, as reservations know it.
+    pub fn identity(&self) -> &Arc<crate::reservation::Nexus> {
+        &self.nexus.identity
+    }
+
+    /// Who asks, among all lanes.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The flags of the unit ([`flag`]); none where there is no unit.
+    pub fn flags(&self) -> u32 {
+        self.unit().map_or(0, |unit| unit.commons.flags())
+    }
+
+    /// Whether nothing answers at this LUN.
+    pub fn is_absent(&self) -> bool {
+        self.at == Where::Absent
+    }
+
+    /// Whether this is LUN 0 without a disk.
+    pub fn is_controller(&self) -> bool {
+        self.at == Where::Controller
+    }
+
+    /// The oldest pending unit attention, which is told now.
+    pub fn take_attention(&mut self) -> Option<Condition> {
+        match self.at {
+            Where::Unit(at) => self.nexus.views.get_mut(at)?.attentions.pop_front(),
+            _ => None,
+        }
+    }
+
+    /// The unit's limits; those of an empty disk where there is none.
+    pub fn limits(&self) -> &Limits {
+        const NONE: &Limits = &Limits {
+            block_length: 512,
+            blocks: 0,
+            physical_block_length: 512,
+            lowest_aligned_block: 0,
+            optimal_transfer_length: 0,
+            unmap: None,
+            write_cache: WriteCache::None,
+            read_only: true,
+            rotation: Rotation::NotReported,
+            copies: false,
+        };
+        self.channel.map_or(NONE, |channel| &channel.limits)
+    }
+
+    /// Bytes of a logical block.
+    pub fn block(&self) -> u64 {
+        u64::from(self.limits().block_length.max(1))
+    }
+
+    /// MAXIMUM TRANSFER LENGTH in blocks.
+    pub fn maximum_transfer(&self) -> u64 {
+        MAXIMUM_TRANSFER_BYTES / self.block()
+    }
+
+    /// Whether a write may be answered before it is stable.
+    pub fn has_volatile_cache(&self) -> bool {
+        self.limits().write_cache == WriteCache::Volatile && self.flags() & flag::WRITE_THROUGH == 0
+    }
+
+    /// For an operation of several steps: its view of the world.
+    pub fn work(&mut self) -> Option<Work> {
+        let channel = self.channel?;
+        let (work, exchange) = Work::new(
+            Arc::clone(&channel.unit),
+            Arc::clone(&channel.limits),
+            self.command.cdb.clone(),
+            Arc::clone(&self.nexus.identity),
+            self.place,
+            u64::from(self.command.expected_out),
+            self.flags() & flag::WRITE_THROUGH != 0,
+            self.pool.clone(),
+        );
+        self.exchange = Some(exchange);
+        Some(work)
+    }
+
+    /// An operation of several steps.
+    pub fn long<F>(&mut self, operation: impl FnOnce(Work) -> F) -> Outcome
+    where
+        F: Future<Output = crate::operation::Verdict> + 'static,
+    {
+        match self.work() {
+            Some(work) => Outcome::Long(Box::pin(operation(work))),
+            None => Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x25, 0x00)),
+        }
+    }
+
+    /// Calls with the unit's facts for INQUIRY, where there is a unit.
+    pub fn with_facts<T>(&self, with: impl FnOnce(&inquiry::Facts<'_>) -> T) -> Option<T> {
+        let (entry, limits) = (self.entry()?, self.limits());
+        let identity = entry.unit.identity();
+        let port = &self.nexus.description.target_port;
+        let ports = [inquiry::Port {
+            target_name: &port.target_name,
+            portal_group_tag: port.portal_group_tag,
+            relative_identifier: port.relative_identifier,
+            target_port_group: 1,
+        }];
+        let (block, blocks_of) = (self.block(), |bytes: u64| u32::try_from(bytes / self.block()).unwrap_or(u32::MAX));
+        Some(with(&inquiry::Facts {
+            uuid: identity.uuid,
+            vendor: &identity.vendor,
+            product: &identity.product,
+            revision: &identity.revision,
+            serial: &identity.serial,
+            removable: entry.unit.options().removable,
+            rotation: match limits.rotation {
+                Rotation::NotReported => inquiry::Rotation::NotReported,
+                Rotation::NonRotating => inquiry::Rotation::NonRotating,
+                Rotation::Rate(rate) => inquiry::Rotation::Rate(rate),
+            },
+            volatile_cache: limits.write_cache == WriteCache::Volatile,
+            limits: inquiry::BlockLimits {
+                compare_and_write: command::compare::MAXIMUM_COMPARE_AND_WRITE,
+                optimal_granularity: u16::try_from(u64::from(limits.physical_block_length) / block).unwrap_or(1),
+                maximum_transfer: blocks_of(MAXIMUM_TRANSFER_BYTES),
+                optimal_transfer: blocks_of(u64::from(limits.optimal_transfer_length)),
+                maximum_prefetch: blocks_of(MAXIMUM_TRANSFER_BYTES),
+                write_same: command::provisioning::MAXIMUM_WRITE_SAME_BYTES / block,
+                write_same_refuses_zero: true,
+                atomic: None,
+            },
+            unmap: limits.unmap.map(|unmap| inquiry::Unmap {
+                maximum_blocks: blocks_of(command::provisioning::MAXIMUM_UNMAP_BYTES),
+                maximum_descriptors: command::provisioning::MAXIMUM_UNMAP_DESCRIPTORS,
+                granularity: blocks_of(u64::from(unmap.granularity)).max(1),
+                alignment: blocks_of(u64::from(unmap.alignment)),
+                reads_zeros: unmap.reads_zeros,
+                anchors: false,
+                threshold_exponent: 0,
+            }),
+            third_party_copy: None,
+            target_port_groups: inquiry::TargetPortGroupSupport::None,
+            ports: &ports,
+            this_port: port.relative_identifier,
+            protocol_level: 1,
+        }))
+    }
+
+    /// What keeps this nexus from writing.
+    fn write_protection(&self) -> Option<Condition> {
+        let entry = self.entry()?;
+        let hardware = entry.read_only || entry.unit.options().read_only || self.limits().read_only;
+        // Initiators know how to read WRITE PROTECTED; the qualifiers that name the reason they do not.
+        (hardware || self.flags() & flag::WRITE_PROTECT != 0).then_some(Condition::new(
+            SenseKey::DataProtect,
+            0x27,
+            0x00,
+        ))
+    }
+
+    /// WP.
+    pub fn is_write_protected(&self) -> bool {
+        self.write_protection().is_some()
+    }
+}

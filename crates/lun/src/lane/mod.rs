@@ -1,0 +1,485 @@
+//! The part of the device server that runs on one worker.
+//!
+//! READ, WRITE and SYNCHRONIZE CACHE are one store request each: found in the table, put into the
+//! unit's batch, answered from its completion. Parameter data is made on the spot. All else is an
+//! operation ([`crate::operation`]), driven from here.
+
+mod channel;
+mod drive;
+mod execution;
+mod management;
+mod task;
+
+pub(crate) use execution::Execution;
+
+use crate::command::Outcome;
+use crate::mail::{Extent, Mailbox, Place, Wake};
+use crate::operation::Held;
+use crate::reservation;
+use crate::{Command, Completed, Event, LunEntry, NexusDescription, NexusId, TaskAttribute, TaskTag};
+use block::{Buf, Completion, Engine, Operation, Pool};
+use channel::Channel;
+use execution::Where;
+use scsi::{Condition, Sense, SenseKey, Status};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use task::{GivenUp, Kind, LongTask, Purpose, Task, Tasks, Wait};
+
+/// Bytes of the largest transfer of one command (B0h, MAXIMUM TRANSFER LENGTH).
+pub const MAXIMUM_TRANSFER_BYTES: u64 = 8 << 20;
+
+/// Operations of one lane that may have scratch memory at a time.
+const SCRATCHES: usize = 8;
+/// Rounds of [`Lane::run`] before others get their turn.
+const ROUNDS: usize = 16;
+
+/// What a lane is given by its worker.
+pub struct LaneContext {
+    /// The worker's memory. Data-in buffers come from here; data-out buffers are given back here.
+    pub pool: Pool,
+    /// The worker's engine, handed to the stores.
+    pub engine: Rc<dyn Engine>,
+    /// Called by any thread when there is something for this lane: the worker is to call [`Lane::run`].
+    pub wake: Wake,
+}
+
+/// A unit as one nexus sees it.
+struct View {
+    channel: usize,
+    /// Unit attentions, the first to be told first.
+    attentions: VecDeque<Condition>,
+    /// What reservations let this nexus do, as of this epoch of theirs.
+    permits: Option<(u64, [bool; 3])>,
+}
+
+struct Nexus {
+    description: NexusDescription,
+    identity: Arc<reservation::Nexus>,
+    /// As the entries of the description's map.
+    views: Vec<View>,
+    tasks: usize,
+    closing: bool,
+}
+
+/// One worker's device server. Order of calls: [`Lane::command`] and [`Lane::data_out`] for all
+/// that one read of the sockets gave, then [`Lane::run`] once, then [`Lane::poll_event`] until
+/// `None`. `run` also whenever the worker is woken.
+pub struct Lane {
+    context: LaneContext,
+    mailbox: Arc<Mailbox>,
+    nexuses: HashMap<NexusId, Nexus>,
+    next_nexus: u32,
+    channels: Vec<Channel>,
+    /// Channels by the address of their unit.
+    channel_of: HashMap<usize, usize>,
+    /// Channels with requests to submit or in flight.
+    busy: Vec<usize>,
+    /// Channels of which dormant tasks may start.
+    stirred: Vec<usize>,
+    tasks: Tasks,
+    /// Reads that wait for memory.
+    hungry: VecDeque<TaskTag>,
+    /// Operations with scratch memory, and those that wait for it.
+    scratches: usize,
+    scratch_queue: VecDeque<TaskTag>,
+    waits: Vec<Wait>,
+    purposes: HashMap<u64, Purpose>,
+    next_purpose: u64,
+    events: VecDeque<Event>,
+    done: Vec<Completion>,
+    data: Vec<u8>,
+}
+
+impl Lane {
+    /// A lane without nexuses.
+    pub fn new(context: LaneContext) -> Lane {
+        Lane {
+            mailbox: Mailbox::new(Arc::clone(&context.wake)),
+            context,
+            nexuses: HashMap::new(),
+            next_nexus: 1,
+            channels: Vec::new(),
+            channel_of: HashMap::new(),
+            busy: Vec::new(),
+            stirred: Vec::new(),
+            tasks: Tasks::default(),
+            hungry: VecDeque::new(),
+            scratches: 0,
+            scratch_queue: VecDeque::new(),
+            waits: Vec::new(),
+            purposes: HashMap::new(),
+            next_purpose: 0,
+            events: VecDeque::new(),
+            done: Vec::new(),
+            data: Vec::new(),
+        }
+    }
+
+    /// A new nexus. Its units owe it a unit attention: power on for one that they have not seen since
+    /// the process began, otherwise the loss of its nexus (SAM-5 5.14, 6.3.4).
+    pub fn open_nexus(&mut self, description: NexusDescription) -> NexusId {
+        let id = NexusId(self.next_nexus);
+        self.next_nexus = self.next_nexus.wrapping_add(1).max(1);
+        let identity = Arc::new(reservation::Nexus {
+            initiator: Arc::clone(&description.initiator_port),
+            relative_port: description.target_port.relative_identifier,
+        });
+        let units = Arc::clone(&description.units);
+        let views = units.entries.iter().map(|entry| {
+            let unit = &entry.unit;
+            let first = unit.commons.nexus_opened(&identity);
+            let qualifier = if first { 0x00 } else { 0x07 };
+            let attention = Condition::new(SenseKey::UnitAttention, 0x29, qualifier);
+            let next = self.channels.len();
+            let channel = *self.channel_of.entry(Arc::as_ptr(unit).addr()).or_insert(next);
+            if channel == next {
+                self.channels.push(Channel::new(unit, unit.commons.attach(&self.mailbox)));
+            }
+            View { channel, attentions: VecDeque::from([attention]), permits: None }
+        });
+        let views = views.collect();
+        self.nexuses.insert(id, Nexus { description, identity, views, tasks: 0, closing: false });
+        id
+    }
+
+    /// The nexus is lost: its tasks end without events of their own, and one [`Event::NexusClosed`]
+    /// follows when the last has ended and nothing of them can touch the medium any more.
+    pub fn close_nexus(&mut self, id: NexusId) {
+        let Some(nexus) = self.nexuses.get_mut(&id) else { return };
+        nexus.closing = true;
+        let tags: Vec<TaskTag> = self.tasks.iter().filter(|(_, task)| task.nexus == id).map(|(tag, _)| *tag).collect();
+        for tag in tags {
+            self.give_up(tag, GivenUp::Silently);
+        }
+        self.close_if_idle(id);
+    }
+
+    /// *SCSI Command Received*. Never blocks; the answer is an event.
+    pub fn command(&mut self, command: Command) {
+        if self.mailbox.is_waiting() {
+            self.read_mail();
+        }
+        let Some(nexus) = self.nexuses.get_mut(&command.nexus).filter(|nexus| !nexus.closing) else { return };
+        nexus.tasks += 1;
+        if let Where::Unit(at) = nexus.locate(command.lun) {
+            let channel = nexus.views[at].channel;
+            let order = &mut self.channels[channel].order;
+            if order.must_wait(command.attribute) {
+                let (tag, ordered) = (command.tag, command.attribute == TaskAttribute::Ordered);
+                order.wait(tag, ordered);
+                self.begin(&command.clone(), channel, Kind::Dormant(Box::new(command)), Extent::WHOLE);
+                return;
+            }
+        }
+        self.execute(command);
+    }
+
+    /// *Data-Out Received*: the first `length` bytes of `buffer` are the task's data.
+    pub fn data_out(&mut self, tag: TaskTag, buffer: Option<Buf>, length: u32) {
+        let held = buffer.map(|buffer| Held::new(buffer, &self.context.pool));
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
+        match &mut task.kind {
+            Kind::AwaitingData { durable } => {
+                let durable = *durable;
+                let block = u64::from(self.channels[task.channel].limits.block_length.max(1));
+                // Only whole blocks that really came are written (RSP-04: the rest is the residual).
+                let whole = (u64::from(length).min(task.extent.length) / block * block) as usize;
+                match held.and_then(Held::into_buffer) {
+                    Some(buffer) if whole > 0 => {
+                        task.kind = Kind::Write { durable, parked: Some((buffer, whole)) };
+                        self.start_write(tag);
+                    }
+                    buffer => {
+                        drop(buffer.map(|buffer| Held::new(buffer, &self.context.pool)));
+                        let wanted = task.extent.length;
+                        self.end(tag, Ok(wanted), None);
+                    }
+                }
+            }
+            Kind::Long(_) => self.answer_data_out(tag, held.and_then(Held::into_buffer), length),
+            _ => {}
+        }
+    }
+
+    /// The transport gives the task up. An [`Event::Aborted`] follows once nothing of it can touch
+    /// the medium any more.
+    pub fn abort(&mut self, tag: TaskTag) {
+        self.give_up(tag, GivenUp::Silently);
+    }
+
+    /// Starts what waits, hands batches to the stores and takes what they have finished.
+    pub fn run(&mut self) {
+        for _ in 0..ROUNDS {
+            while self.mailbox.is_waiting() {
+                self.read_mail();
+            }
+            self.start_dormant();
+            self.feed();
+            let worked = self.turn_stores();
+            if !worked && !self.mailbox.is_waiting() && self.stirred.is_empty() {
+                return;
+            }
+        }
+        (self.context.wake)();
+    }
+
+    /// The next thing that the transport must know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Tasks that have not ended.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn place(&self, nexus: NexusId) -> Place {
+        Place { lane: self.mailbox.address(), nexus }
+    }
+
+    /// Runs a command whose turn it is.
+    fn execute(&mut self, command: Command) {
+        let place = self.place(command.nexus);
+        let Some(nexus) = self.nexuses.get_mut(&command.nexus) else { return };
+        let at = nexus.locate(command.lun);
+        let channel = match at {
+            Where::Unit(at) => {
+                let channel = nexus.views[at].channel;
+                if let Err(error) = self.channels[channel].open(&self.context.engine) {
+                    let condition = crate::fault::condition_of(&error, false, 512);
+                    return self.check(command.nexus, command.tag, Some(channel), condition);
+                }
+                Some(channel)
+            }
+            _ => None,
+        };
+        self.data.clear();
+        let mut execution = Execution {
+            command: &command,
+            cdb: command.cdb.bytes(),
+            data: &mut self.data,
+            channel: channel.map(|channel| &self.channels[channel]),
+            pool: &self.context.pool,
+            nexus,
+            at,
+            place,
+            exchange: None,
+        };
+        let outcome = execution.run();
+        let exchange = execution.exchange.take();
+        let (tag, id) = (command.tag, command.nexus);
+        match (outcome, channel) {
+            (Outcome::Read(extent), Some(channel)) => {
+                self.begin(&command, channel, Kind::Read, extent);
+                self.start_read(tag);
+            }
+            (Outcome::ReadStable(extent), Some(channel)) => {
+                self.begin(&command, channel, Kind::FlushBeforeRead, extent);
+                self.submit(tag, Operation::Flush, None);
+            }
+            (Outcome::Write { extent, durable }, Some(channel)) => {
+                self.begin(&command, channel, Kind::AwaitingData { durable }, extent);
+                let length = u32::try_from(extent.length).unwrap_or(u32::MAX).min(command.expected_out);
+                self.events.push_back(Event::ReceiveDataOut { nexus: id, tag, length });
+            }
+            (Outcome::Flush, Some(channel)) => {
+                self.begin(&command, channel, Kind::Flush, Extent { offset: 0, length: 0 });
+                self.submit(tag, Operation::Flush, None);
+            }
+            (Outcome::Long(future), Some(channel)) => {
+                let exchange = exchange.unwrap_or_default();
+                let long = LongTask { future, exchange, parked: None, waiting: None };
+                self.begin(&command, channel, Kind::Long(Box::new(long)), Extent::WHOLE);
+                self.drive(tag);
+            }
+            (Outcome::Check(condition), channel) => self.check(id, tag, channel, condition),
+            (Outcome::Status(status), _) => self.finish(id, tag, Completed { status, ..good(0) }),
+            (Outcome::Data(allocation), _) => {
+                let length = self.data.len().min(allocation);
+                self.parameter_data(id, tag, length, command.expected_in);
+            }
+            // What touches a medium is only found where there is one.
+            _ => self.finish(id, tag, good(0)),
+        }
+    }
+
+    fn begin(&mut self, command: &Command, channel: usize, kind: Kind, extent: Extent) {
+        let ordered = command.attribute == TaskAttribute::Ordered;
+        if !matches!(kind, Kind::Dormant(_)) {
+            self.channels[channel].order.begin(ordered);
+        }
+        let task = Task {
+            nexus: command.nexus,
+            channel,
+            kind,
+            extent,
+            expected_in: command.expected_in,
+            ordered,
+            given_up: None,
+            in_store: false,
+            started: false,
+        };
+        self.tasks.insert(command.tag, task);
+    }
+
+    /// Starts the dormant tasks whose turn it is.
+    fn start_dormant(&mut self) {
+        while let Some(channel) = self.stirred.pop() {
+            while let Some(tag) = self.channels[channel].order.next() {
+                if let Some(Task { kind: Kind::Dormant(command), .. }) = self.tasks.remove(&tag) {
+                    self.execute(*command);
+                }
+            }
+        }
+    }
+
+    /// The task leaves the lane's books.
+    fn remove(&mut self, tag: TaskTag) -> Option<Task> {
+        let task = self.tasks.remove(&tag)?;
+        let order = &mut self.channels[task.channel].order;
+        if matches!(task.kind, Kind::Dormant(_)) {
+            order.forget(tag);
+        } else if order.end(task.ordered) {
+            self.stirred.push(task.channel);
+        }
+        if let Kind::Long(long) = &task.kind
+            && long.exchange.scratch.get()
+        {
+            self.scratches -= 1;
+        }
+        Some(task)
+    }
+
+    /// Tells those who wait for the task's end.
+    fn told(&mut self, tag: TaskTag) {
+        if !self.waits.is_empty() {
+            self.waits.retain_mut(|wait| {
+                wait.tags.retain(|waiting| *waiting != tag);
+                !wait.tags.is_empty()
+            });
+        }
+    }
+
+    /// The end of a task that had begun.
+    fn end(&mut self, tag: TaskTag, result: Result<u64, Condition>, buffer: Option<Buf>) {
+        let Some(task) = self.remove(tag) else { return };
+        match result {
+            Err(condition) => self.check(task.nexus, tag, Some(task.channel), condition),
+            Ok(wanted) => {
+                let data_in_length = if buffer.is_some() { wanted.min(u64::from(task.expected_in)) as u32 } else { 0 };
+                let completed = Completed { data_in: buffer, data_in_length, ..good(wanted) };
+                self.finish(task.nexus, tag, completed);
+            }
+        }
+        self.told(tag);
+    }
+
+    /// Ends a task without its own answer. One whose request is in a store ends when that comes back.
+    fn give_up(&mut self, tag: TaskTag, how: GivenUp) {
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
+        // The transport's own abort leaves nothing to answer, whatever another nexus did before.
+        if task.given_up.is_none() || how == GivenUp::Silently {
+            task.given_up = Some(how);
+        }
+        if !task.in_store {
+            let channel = task.channel;
+            self.hungry.retain(|other| *other != tag);
+            self.scratch_queue.retain(|other| *other != tag);
+            self.channels[channel].parked.retain(|other| *other != tag);
+            self.end_given_up(tag);
+        }
+    }
+
+    fn end_given_up(&mut self, tag: TaskTag) {
+        let Some(mut task) = self.remove(tag) else { return };
+        if let Kind::Write { parked, .. } = &mut task.kind
+            && let Some((buffer, _)) = parked.take()
+        {
+            self.context.pool.give(buffer);
+        }
+        let id = task.nexus;
+        let how = task.given_up;
+        // A fence of the task falls here, before anybody hears of its end.
+        drop(task);
+        let closing = self.nexuses.get(&id).is_none_or(|nexus| nexus.closing);
+        if how == Some(GivenUp::WithStatus) && !closing {
+            self.finish(id, tag, Completed { status: Status::TaskAborted, ..good(0) });
+        } else {
+            if let Some(nexus) = self.nexuses.get_mut(&id) {
+                nexus.tasks -= 1;
+            }
+            if closing {
+                self.close_if_idle(id);
+            } else {
+                self.events.push_back(Event::Aborted { nexus: id, tag });
+            }
+        }
+        self.told(tag);
+    }
+
+    fn parameter_data(&mut self, nexus: NexusId, tag: TaskTag, length: usize, expected: u32) {
+        let sent = length.min(expected as usize);
+        let mut completed = good(length as u64);
+        if sent > 0 {
+            // Small, and past the limit: an answer must not wait for the memory of reads.
+            match self.context.pool.take_beyond(sent) {
+                Some(mut buffer) => {
+                    buffer.as_mut_slice()[..sent].copy_from_slice(&self.data[..sent]);
+                    completed.data_in = Some(buffer);
+                    completed.data_in_length = sent as u32;
+                }
+                None => completed.status = Status::Busy,
+            }
+        }
+        self.finish(nexus, tag, completed);
+    }
+
+    fn check(&mut self, nexus: NexusId, tag: TaskTag, channel: Option<usize>, condition: Condition) {
+        let flags = channel.map_or(0, |channel| self.channels[channel].unit.commons.flags());
+        let sense = Some(Sense::encode(&condition, flags & crate::commons::flag::DESCRIPTOR_SENSE != 0));
+        self.finish(nexus, tag, Completed { status: Status::CheckCondition, sense, ..good(0) });
+    }
+
+    fn finish(&mut self, nexus: NexusId, tag: TaskTag, completed: Completed) {
+        let mut closing = false;
+        if let Some(nexus) = self.nexuses.get_mut(&nexus) {
+            nexus.tasks -= 1;
+            closing = nexus.closing;
+        }
+        self.events.push_back(Event::Completed { nexus, tag, completed });
+        if closing {
+            self.close_if_idle(nexus);
+        }
+    }
+
+    fn close_if_idle(&mut self, id: NexusId) {
+        if self.nexuses.get(&id).is_none_or(|nexus| !nexus.closing || nexus.tasks > 0) {
+            return;
+        }
+        if let Some(nexus) = self.nexuses.remove(&id) {
+            for LunEntry { unit, .. } in &nexus.description.units.entries {
+                unit.commons.nexus_closed(&nexus.identity, Place { lane: self.mailbox.address(), nexus: id });
+            }
+            self.events.push_back(Event::NexusClosed { nexus: id });
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let lane = self.mailbox.address();
+        for (id, nexus) in self.nexuses.drain() {
+            for LunEntry { unit, .. } in &nexus.description.units.entries {
+                unit.commons.nexus_closed(&nexus.identity, Place { lane, nexus: id });
+            }
+        }
+    }
+}
+
+fn good(transfer_length: u64) -> Completed {
+    Completed { status: Status::Good, sense: None, data_in: None, data_in_length: 0, transfer_length }
+}
+
+#[cfg(test)]
+mod tests;

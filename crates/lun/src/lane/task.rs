@@ -1,0 +1,115 @@
+//! A lane's record of one task, and of those who wait for tasks to end.
+
+use crate::mail::{Extent, Ticket};
+use crate::operation::{Exchange, Long, Want, Wanted};
+use crate::{Command, NexusId, TaskTag};
+use block::Buf;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+
+/// What a task is doing.
+pub(super) enum Kind {
+    /// It waits until older ones have ended (SAM-5 8.6.3).
+    Dormant(Box<Command>),
+    /// It reads, or waits for memory to read into, or for a fence.
+    Read,
+    /// It reads after what was written is on stable storage; it flushes now.
+    FlushBeforeRead,
+    /// Its data-out is to come.
+    AwaitingData { durable: bool },
+    /// It writes; what waits for a fence is here.
+    Write { durable: bool, parked: Option<(Buf, usize)> },
+    /// It flushes.
+    Flush,
+    /// An operation of several steps.
+    Long(Box<LongTask>),
+}
+
+/// A command that is an async function.
+pub(super) struct LongTask {
+    pub future: Long,
+    pub exchange: Rc<Exchange>,
+    /// Its first request, which waits for a fence.
+    pub parked: Option<Wanted>,
+    /// What it asked for and could not have yet.
+    pub waiting: Option<Want>,
+}
+
+/// How a task ends that was given up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// Without a status.
+    Silently,
+    /// With TASK ABORTED.
+    WithStatus,
+}
+
+/// One task.
+pub(super) struct Task {
+    pub nexus: NexusId,
+    pub channel: usize,
+    pub kind: Kind,
+    /// The bytes of the unit that it touches, for the kinds of one request.
+    pub extent: Extent,
+    pub expected_in: u32,
+    /// ORDERED: nothing younger runs before it has ended.
+    pub ordered: bool,
+    pub given_up: Option<GivenUp>,
+    /// A store has its request.
+    pub in_store: bool,
+    /// A store had a request of it; fences wait for its end.
+    pub started: bool,
+}
+
+impl Task {
+    /// The bytes of the unit that it touches.
+    pub fn extent(&self) -> Extent {
+        match &self.kind {
+            Kind::Long(long) => long.exchange.extent.get().unwrap_or(Extent::WHOLE),
+            _ => self.extent,
+        }
+    }
+}
+
+/// Somebody waits for the end of these tasks.
+pub(super) struct Wait {
+    pub tags: Vec<TaskTag>,
+    /// Dropped when the last has ended.
+    #[expect(dead_code, reason = "its drop tells")]
+    pub ticket: Ticket,
+}
+
+/// What is to be done when all tickets of a number are back.
+pub(super) enum Purpose {
+    /// Answer a task management function.
+    Function { nexus: NexusId, id: u64 },
+    /// Go on with a task.
+    Resume(TaskTag),
+    /// It is the turn of this task's fence.
+    Turn { tag: TaskTag, number: u64, extent: Extent },
+}
+
+/// Tasks by their tags.
+pub(super) type Tasks = HashMap<TaskTag, Task, BuildHasherDefault<TagHasher>>;
+
+/// Spreads tags, which our own transport makes: no stranger chooses them, so that one
+/// multiplication is enough.
+#[derive(Default)]
+pub(super) struct TagHasher(u64);
+
+impl Hasher for TagHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
