@@ -190,7 +190,7 @@ pub fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&[
         0x00,                           // qualifier 000b, direct access block device
         u8::from(facts.removable) << 7, // RMB
-        VERSION_SPC_5,
+        VERSION_SPC_4,
         0x12, // HISUP, response data format 2
         u8::try_from(LENGTH - 5).unwrap_or(u8::MAX),
         (facts.target_port_groups as u8) << 4 | third_party_copy, // no protection information: PROTECT 0
@@ -209,7 +209,7 @@ pub fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
 /// Appends what INQUIRY answers for a LUN behind which there is nothing (SPC-5 6.7.2, qualifier
 /// 011b and type 1Fh): 36 bytes.
 pub fn encode_absent(vendor: &str, product: &str, revision: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0x7F, 0x00, VERSION_SPC_5, 0x12, 31, 0x00, 0x00, 0x02]);
+    out.extend_from_slice(&[0x7F, 0x00, VERSION_SPC_4, 0x12, 31, 0x00, 0x00, 0x02]);
     field::push_ascii(out, vendor, 8);
     field::push_ascii(out, product, 16);
     field::push_ascii(out, revision, 4);
@@ -268,8 +268,9 @@ pub fn parse(bytes: &[u8]) -> Option<Inquiry> {
 
 /// Bytes of standard INQUIRY data.
 const LENGTH: usize = 96;
-/// SPC-5 6.7.2, VERSION.
-const VERSION_SPC_5: u8 = 0x07;
+/// VERSION (SPC-5 6.7.2): SPC-4, to which a unit of SPC-5 conforms too. Clients in the field do not know the
+/// number of SPC-5, and some take a number that they do not know for an older device.
+const VERSION_SPC_4: u8 = 0x06;
 /// Version descriptors, each "no version claimed" (SPC-5, version descriptor values).
 const SAM_5: u16 = 0x00A0;
 const SPC_5: u16 = 0x05C0;
@@ -339,7 +340,7 @@ pub(crate) mod tests {
         let mut out = Vec::new();
         encode(&facts(), &mut out);
         assert_eq!(out.len(), 96);
-        assert_eq!(out[..8], [0x00, 0x00, 0x07, 0x12, 91, 0x00, 0x10, 0x02]);
+        assert_eq!(out[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x00, 0x10, 0x02]);
         let read = parse(&out).unwrap();
         assert_eq!((read.vendor.as_str(), read.product.as_str(), read.revision.as_str()), ("LUNETTE", "Disk", "0001"));
         assert_eq!(read.descriptors, [0x00A0, 0x05C0, 0x0460, 0x0600, 0x04C0, 0x0962]);

@@ -152,6 +152,10 @@ pub(super) fn compare_and_write(execution: &mut Execution<'_>) -> Outcome {
         Ok(_) if blocks > u64::from(MAXIMUM_COMPARE_AND_WRITE) => {
             Outcome::Check(Condition::invalid_cdb_field(13, Some(7)))
         }
+        // What is to be compared and what is to be written must both be there, and nothing else.
+        Ok(extent) if execution.expected_out() != extent.length * 2 => {
+            Outcome::Check(Condition::invalid_cdb_field(13, Some(7)))
+        }
         Ok(Extent { length: 0, .. }) => Outcome::Good,
         Ok(extent) => execution.long(|work| compare_then_write(work, extent, durable)),
     }

@@ -8,14 +8,12 @@ use crate::operation::{Ending, SCRATCH_BYTES, Verdict, Work};
 use block::{ExtentState, Operation, Outcome as StoreOutcome};
 use scsi::{Condition, SenseKey};
 
-/// The most bytes of one WRITE SAME (B0h, MAXIMUM WRITE SAME LENGTH).
-pub(crate) const MAXIMUM_WRITE_SAME_BYTES: u64 = 4 << 30;
-/// The most bytes of one UNMAP (B0h, MAXIMUM UNMAP LBA COUNT).
-pub(crate) const MAXIMUM_UNMAP_BYTES: u64 = 64 << 30;
+/// The most blocks of one WRITE SAME (B0h, MAXIMUM WRITE SAME LENGTH).
+pub(crate) const MAXIMUM_WRITE_SAME: u64 = 1 << 15;
+/// The most blocks of one UNMAP (B0h, MAXIMUM UNMAP LBA COUNT).
+pub(crate) const MAXIMUM_UNMAP: u32 = 1 << 20;
 /// The most descriptors of one UNMAP.
 pub(crate) const MAXIMUM_UNMAP_DESCRIPTORS: u32 = 256;
-/// Bytes that a store is asked to zero at a time, so that a command can be given up in between.
-const ZERO_STEP: u64 = 256 << 20;
 /// Requests that one GET LBA STATUS makes; a shorter answer than could be given is allowed.
 const STATUS_STEPS: usize = 64;
 /// Descriptors of one GET LBA STATUS.
@@ -64,7 +62,7 @@ fn unmap_extents(work: &Work, list: &[u8]) -> Result<Vec<Extent>, Condition> {
             continue;
         }
         total += blocks;
-        if total > MAXIMUM_UNMAP_BYTES / work.block() {
+        if total > u64::from(MAXIMUM_UNMAP) {
             return Err(Condition::invalid_parameter(8 + 16 * at as u16 + 8, None));
         }
         extents.push(extent_of(&work.limits, block, blocks)?);
@@ -93,12 +91,21 @@ fn write_same(execution: &mut Execution<'_>, access: &Access, no_data: bool) -> 
         if unmap && execution.limits().unmap.is_none() {
             return Err(Condition::invalid_cdb_field(1, Some(3)));
         }
-        let extent = extent_of(execution.limits(), access.block, access.blocks)?;
-        // WSNZ: "to the end of the medium" would pass the limit of one command.
-        if access.blocks == 0 || extent.length > MAXIMUM_WRITE_SAME_BYTES {
+        extent_of(execution.limits(), access.block, access.blocks)?;
+        let blocks = match access.blocks {
+            // WSNZ 0: all from there to the end.
+            0 => execution.limits().blocks - access.block,
+            blocks => blocks,
+        };
+        if blocks > MAXIMUM_WRITE_SAME {
             return Err(Condition::invalid_cdb_field(access.length_field, Some(7)));
         }
-        Ok(extent)
+        let expected = if no_data { 0 } else { execution.block() };
+        if execution.expected_out() != expected {
+            // One block is to come, or none, and nothing else.
+            return Err(Condition::invalid_cdb_field(if no_data { 1 } else { access.length_field }, None));
+        }
+        extent_of(execution.limits(), access.block, blocks)
     });
     match checked {
         Err(condition) => Outcome::Check(condition),
@@ -120,16 +127,12 @@ async fn write_block_again(work: Work, extent: Extent, unmap: bool, no_data: boo
     }
     let pattern = held.as_ref().and_then(|held| held.bytes().get(..block));
     let zeros = pattern.is_none_or(|pattern| pattern.iter().all(|byte| *byte == 0));
-    let mut at = 0;
     if zeros {
         let unmap = unmap && work.limits.unmap.is_some_and(|unmap| unmap.reads_zeros);
-        while at < extent.length {
-            let step = Extent { offset: extent.offset + at, length: (extent.length - at).min(ZERO_STEP) };
-            work.over(Operation::WriteZeroes { unmap, durable: work.write_through }, step).await?;
-            at += step.length;
-        }
+        work.over(Operation::WriteZeroes { unmap, durable: work.write_through }, extent).await?;
         return Ending::good(moved);
     }
+    let mut at = 0;
     let mut scratch = work.scratch(extent.length).await?;
     let whole = scratch.bytes().len().min(SCRATCH_BYTES) / block * block;
     for place in scratch.bytes_mut().chunks_exact_mut(block) {

@@ -197,6 +197,11 @@ impl Execution<'_> {
         self.channel.map_or(NONE, |channel| &channel.limits)
     }
 
+    /// Bytes that the initiator is ready to send.
+    pub fn expected_out(&self) -> u64 {
+        u64::from(self.command.expected_out)
+    }
+
     /// Bytes of a logical block.
     pub fn block(&self) -> u64 {
         u64::from(self.limits().block_length.max(1))
@@ -271,12 +276,12 @@ impl Execution<'_> {
                 maximum_transfer: blocks_of(MAXIMUM_TRANSFER_BYTES),
                 optimal_transfer: blocks_of(u64::from(limits.optimal_transfer_length)),
                 maximum_prefetch: blocks_of(MAXIMUM_TRANSFER_BYTES),
-                write_same: command::provisioning::MAXIMUM_WRITE_SAME_BYTES / block,
-                write_same_refuses_zero: true,
+                write_same: command::provisioning::MAXIMUM_WRITE_SAME,
+                write_same_refuses_zero: false,
                 atomic: None,
             },
             unmap: limits.unmap.map(|unmap| inquiry::Unmap {
-                maximum_blocks: blocks_of(command::provisioning::MAXIMUM_UNMAP_BYTES),
+                maximum_blocks: command::provisioning::MAXIMUM_UNMAP,
                 maximum_descriptors: command::provisioning::MAXIMUM_UNMAP_DESCRIPTORS,
                 granularity: blocks_of(u64::from(unmap.granularity)).max(1),
                 alignment: blocks_of(u64::from(unmap.alignment)),
