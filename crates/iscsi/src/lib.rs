@@ -4,8 +4,10 @@
 //! 48-byte headers and says where the bytes that follow belong; whoever drives it owns the memory.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod key;
 pub mod login;
+pub mod name;
 pub mod serial;
 pub mod session;
 pub mod text;

@@ -5,7 +5,9 @@
 //! is over. Nothing is committed before the last response: [`Policy::admit`] is asked once.
 
 use super::Status;
+use crate::auth::{AuthError, Keys, Rules, Target as Chap};
 use crate::key::{self, CONSTRAINTS, ConnectionParameters, Offers, Rule, SessionParameters, When};
+use crate::name::Name;
 use crate::session::{Opening, SessionKind};
 use crate::text;
 use crate::wire::{BHS_BYTES, CONTINUE, Header, LoginRequest, LoginResponse, Opcode, Pdu, TRANSIT, padding};
@@ -40,11 +42,11 @@ impl Default for LoginLimits {
 /// Who wants what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// InitiatorName, in lower case.
+    /// InitiatorName, prepared.
     pub initiator_name: String,
     /// InitiatorAlias.
     pub initiator_alias: Option<String>,
-    /// TargetName, in lower case; always there in a normal session.
+    /// TargetName, prepared; always there in a normal session.
     pub target_name: Option<String>,
     /// SessionType.
     pub kind: SessionKind,
@@ -67,10 +69,19 @@ pub struct Found {
 
 /// What only the application knows.
 pub trait Policy {
-    /// Whether this target is there for this initiator.
+    /// What the initiator has to show before it learns anything; `None` lets it in as it is.
+    fn authentication(&mut self, _asked: &Asked) -> Option<Rules> {
+        None
+    }
+    /// Whether this target is there for this initiator. Where it has to authenticate itself, it hears of
+    /// a refusal only after it has.
     fn find(&mut self, asked: &Asked) -> Result<Found, Status>;
     /// The login is complete: make the session, or refuse. Returns its TSIH, which is not 0.
     fn admit(&mut self, asked: &Asked, session: &SessionParameters) -> Result<u16, Status>;
+    /// The initiator has shown that it is this account.
+    fn authenticated(&mut self, _asked: &Asked, _account: &str) -> Result<(), Status> {
+        Ok(())
+    }
 }
 
 /// The end of a login that succeeded.
@@ -78,6 +89,8 @@ pub trait Policy {
 pub struct LoggedIn {
     /// Who, and for what.
     pub asked: Asked,
+    /// The CHAP account that it has shown to be.
+    pub account: Option<String>,
     /// The session's TSIH.
     pub tsih: u16,
     /// TargetPortalGroupTag; 1 in a discovery session without a target.
@@ -118,6 +131,13 @@ pub struct Login {
     stage: u8,
     asked: Option<Asked>,
     found: Option<Found>,
+    /// What the initiator will be told instead of success once it has shown who it is.
+    refusal: Option<Failure>,
+    /// The authentication that is asked for.
+    chap: Option<Chap>,
+    /// AuthMethod=CHAP was agreed.
+    agreed: bool,
+    account: Option<String>,
     seen: Vec<&'static str>,
     collected: Vec<u8>,
     text_bytes: usize,
@@ -143,6 +163,10 @@ impl Login {
             stage: SECURITY,
             asked: None,
             found: None,
+            refusal: None,
+            chap: None,
+            agreed: false,
+            account: None,
             seen: Vec::new(),
             collected: Vec::new(),
             text_bytes: 0,
@@ -244,7 +268,17 @@ impl Login {
         }
         let collected = std::mem::take(&mut self.collected);
         let mut answers = std::mem::take(&mut self.pending);
-        self.keys(request, &collected, policy, &mut answers)?;
+        if answers.is_empty() || !collected.is_empty() {
+            self.keys(request, &collected, policy, &mut answers)?;
+        }
+        // A login that has still to show who it is stays in the security stage.
+        let transit = transit && self.chap.as_ref().is_none_or(Chap::is_done);
+        if request.flags & TRANSIT != 0 && !transit && !self.agreed {
+            return Err(failure(
+                Status::AUTHENTICATION_FAILURE,
+                "it must authenticate itself and offers no AuthMethod",
+            ));
+        }
         if transit {
             self.finish = Some(next);
         }
@@ -288,6 +322,7 @@ impl Login {
             portal_group_tag: self.found.as_ref().map_or(1, |found| found.portal_group_tag),
             exp_cmd_sn: request.cmd_sn.get(),
             session: self.session.clone(),
+            account: self.account.take(),
             opening: Opening { cid: asked.cid, parameters: self.connection.clone(), next_stat_sn: self.stat_sn },
             asked,
         })))
@@ -308,6 +343,8 @@ impl Login {
         if self.asked.is_none() {
             self.introduce(request, &parsed, policy, answers)?;
         }
+        let agreed_before = self.agreed;
+        let mut chap_keys = Keys::default();
         let discovery = self.asked.as_ref().is_some_and(|asked| asked.kind == SessionKind::Discovery);
         for (name, value) in parsed {
             let Some(key) = key::find(name) else {
@@ -325,16 +362,20 @@ impl Login {
             }
             match key.name {
                 "AuthMethod" => {
-                    let answer = if value.split(',').any(|method| method == "None") { "None" } else { "Reject" };
-                    text::push(answers, name, answer);
-                    if answer == "Reject" {
-                        return Err(failure(Status::AUTHENTICATION_FAILURE, "no common AuthMethod"));
+                    let wanted = if self.chap.is_some() { "CHAP" } else { "None" };
+                    if !value.split(',').any(|method| method == wanted) {
+                        let why = format!("AuthMethod={wanted} is asked for, the initiator offers {value:.100}");
+                        return Err(failure(Status::AUTHENTICATION_FAILURE, why));
                     }
+                    self.agreed = self.chap.is_some();
+                    text::push(answers, name, wanted);
                 }
                 "TargetAlias" | "TargetAddress" | "TargetPortalGroupTag" => {
                     return Err(wrong(format!("{name} comes from targets only")));
                 }
-                chap if chap.starts_with("CHAP_") => return Err(wrong(format!("{name} without AuthMethod=CHAP"))),
+                _ if chap_keys.take(key.name, value) && !agreed_before => {
+                    return Err(wrong(format!("{name} before AuthMethod=CHAP")));
+                }
                 _ => {}
             }
             if key.rule == Rule::Declared || key.name == "AuthMethod" {
@@ -346,10 +387,38 @@ impl Login {
                 Err(key::ReservedWord) => return Err(wrong(format!("{name}={value}: a reserved word is no proposal"))),
             }
         }
+        if agreed_before {
+            self.authenticate(chap_keys, policy, answers)?;
+        }
         if self.stage == OPERATIONAL && !self.seen.contains(&"(declared)") {
             self.seen.push("(declared)");
             let length = self.connection.max_recv_data_segment_length.to_string();
             text::push(answers, "MaxRecvDataSegmentLength", &length);
+        }
+        Ok(())
+    }
+
+    /// The CHAP keys of a request.
+    fn authenticate(&mut self, keys: Keys<'_>, policy: &mut dyn Policy, answers: &mut Vec<u8>) -> Result<(), Failure> {
+        let Some(chap) = &mut self.chap else { return Ok(()) };
+        let (answer, account) = chap.handle(keys).map_err(|error| {
+            let status = match error {
+                AuthError::Failed(_) => Status::AUTHENTICATION_FAILURE,
+                AuthError::Missing(_) => Status::MISSING_PARAMETER,
+                AuthError::Wrong(_) => Status::INITIATOR_ERROR,
+            };
+            failure(status, error.to_string())
+        })?;
+        answer.iter().for_each(|(key, value)| text::push(answers, key, value));
+        if let Some(account) = account {
+            if let Some(refusal) = self.refusal.take() {
+                return Err(refusal);
+            }
+            if let Some(asked) = &self.asked {
+                let refused = |status| failure(status, format!("account {account:?} may not log in as this initiator"));
+                policy.authenticated(asked, &account).map_err(refused)?;
+            }
+            self.account = Some(account);
         }
         Ok(())
     }
@@ -373,10 +442,10 @@ impl Login {
         };
         let name = |key: &str| -> Result<Option<String>, Failure> {
             let Some(name) = value(key) else { return Ok(None) };
-            if name.is_empty() || name.len() > 223 || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                return Err(failure(Status::INITIATOR_ERROR, format!("{key} is no iSCSI name")));
+            match Name::lenient(name) {
+                Ok(name) => Ok(Some(name.into())),
+                Err(error) => Err(failure(Status::INITIATOR_ERROR, format!("{key}: {error}"))),
             }
-            Ok(Some(name.to_lowercase()))
         };
         let initiator_name = name("InitiatorName")?.ok_or_else(|| missing("InitiatorName"))?;
         let target_name = name("TargetName")?;
@@ -392,8 +461,23 @@ impl Login {
             tsih: request.tsih.get(),
             cid: request.cid.get(),
         };
-        let found =
-            policy.find(&asked).map_err(|status| failure(status, format!("target {:?} refused", asked.target_name)))?;
+        self.chap = policy.authentication(&asked).map(Chap::new);
+        if self.chap.is_some() && self.stage == OPERATIONAL {
+            return Err(failure(Status::AUTHENTICATION_FAILURE, "it must authenticate itself and skips the stage"));
+        }
+        let found = policy
+            .find(&asked)
+            .map_err(|status| failure(status, format!("{} asks for {:?}", asked.initiator_name, asked.target_name)));
+        let found = match found {
+            Ok(found) if self.chap.is_none() => found,
+            Ok(found) => Found { alias: None, ..found },
+            Err(refusal) if self.chap.is_none() => return Err(refusal),
+            Err(refusal) => {
+                // Whoever has not shown who he is sees the same first answer, target or not.
+                self.refusal = Some(refusal);
+                Found { portal_group_tag: 1, alias: None }
+            }
+        };
         if asked.target_name.is_some() {
             text::push(answers, "TargetPortalGroupTag", &found.portal_group_tag.to_string());
             if let Some(alias) = &found.alias {
@@ -449,181 +533,4 @@ fn refuse(why: &str) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Open;
-    impl Policy for Open {
-        fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
-            match asked.target_name.as_deref() {
-                None | Some("iqn.2026-01.org.example:disk") => Ok(Found { portal_group_tag: 1, alias: None }),
-                Some(_) => Err(Status::NOT_FOUND),
-            }
-        }
-        fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Status> {
-            Ok(7)
-        }
-    }
-
-    const WHO: &[u8] = b"InitiatorName=iqn.2026-01.org.example:client\0";
-    const DISK: &[u8] = b"TargetName=iqn.2026-01.org.example:disk\0";
-
-    fn request(flags: u8, text: &[u8]) -> (LoginRequest, Vec<u8>) {
-        let mut request = LoginRequest::empty();
-        request.opcode_byte = 0x43;
-        request.flags = flags;
-        request.isid = [0x40, 0, 0, 1, 0, 0];
-        request.initiator_task_tag = 5.into();
-        request.cid = 1.into();
-        request.cmd_sn = 42.into();
-        request.exp_stat_sn = 9.into();
-        request.set_data_segment_bytes(text.len() as u32);
-        (request, text.to_vec())
-    }
-
-    fn say(login: &mut Login, flags: u8, text: &[u8]) -> (Step, LoginResponse, String) {
-        let (request, data) = request(flags, text);
-        send(login, &request, &data)
-    }
-
-    fn send(login: &mut Login, request: &LoginRequest, data: &[u8]) -> (Step, LoginResponse, String) {
-        let header: &[u8; 48] = request.as_bytes().try_into().unwrap();
-        let mut out = Vec::new();
-        let step = login.handle(header, data, &mut Open, &mut out);
-        let (response, rest) = LoginResponse::read_from_prefix(&out).unwrap();
-        let length = response.header().data_segment_bytes() as usize;
-        (step, response, String::from_utf8(rest[..length].to_vec()).unwrap().replace('\0', "\n"))
-    }
-
-    fn login() -> Login {
-        Login::new(Offers::default(), LoginLimits::default())
-    }
-
-    #[test]
-    fn log_09_the_operational_stage_alone_makes_a_session() {
-        let text = [WHO, DISK, b"HeaderDigest=CRC32C\0InitialR2T=No\0MaxRecvDataSegmentLength=65536\0X-a=1\0"].concat();
-        let (step, response, answers) = say(&mut login(), 0x87, &text);
-        let Step::Done(logged_in) = step else { panic!("{step:?}") };
-        assert_eq!((response.status_class, response.flags, response.tsih.get()), (0, 0x87, 7));
-        assert_eq!((response.stat_sn.get(), response.exp_cmd_sn.get()), (9, 42));
-        assert_eq!(
-            answers,
-            "TargetPortalGroupTag=1\nHeaderDigest=CRC32C\nInitialR2T=No\nX-a=NotUnderstood\n\
-             MaxRecvDataSegmentLength=262144\n"
-        );
-        assert_eq!((logged_in.exp_cmd_sn, logged_in.opening.next_stat_sn), (42, 10));
-        assert!(logged_in.opening.parameters.header_digest && !logged_in.session.initial_r2t);
-        assert_eq!(logged_in.opening.parameters.max_send_data_segment_length, 65_536);
-    }
-
-    #[test]
-    fn log_07_stages_go_forward_and_t_is_the_initiators() {
-        let mut one = login();
-        let text = [WHO, DISK, b"AuthMethod=CHAP,None\0"].concat();
-        let (step, response, answers) = say(&mut one, 0x00, &text);
-        assert!(matches!(step, Step::More));
-        assert_eq!((response.flags, response.tsih.get()), (0, 0));
-        assert!(answers.ends_with("AuthMethod=None\n"), "{answers}");
-        assert_eq!(say(&mut one, 0x81, b"").1.flags, 0x81);
-        let (step, ..) = say(&mut one, 0x00, b"");
-        assert!(matches!(step, Step::Failed(Failure { status: Status::INITIATOR_ERROR, .. })), "back to security");
-        for flags in [0x8c, 0x86, 0x0c] {
-            let (step, ..) = say(&mut login(), flags, &[WHO, DISK].concat());
-            assert!(matches!(step, Step::Failed(_)), "flags {flags:#x}");
-        }
-    }
-
-    #[test]
-    fn log_13_each_failure_has_its_status() {
-        let status = |flags, text: &[u8]| {
-            let (step, response, _) = say(&mut login(), flags, text);
-            assert!(matches!(step, Step::Failed(_)));
-            Status(response.status_class, response.status_detail)
-        };
-        assert_eq!(status(0x87, DISK), Status::MISSING_PARAMETER);
-        assert_eq!(status(0x87, WHO), Status::MISSING_PARAMETER);
-        assert_eq!(status(0x87, &[WHO, b"TargetName=iqn.2026-01.org.example:b\0"].concat()), Status::NOT_FOUND);
-        assert_eq!(status(0x87, &[WHO, b"SessionType=Other\0"].concat()), Status::SESSION_TYPE_NOT_SUPPORTED);
-        assert_eq!(status(0x81, &[WHO, DISK, b"AuthMethod=CHAP\0"].concat()), Status::AUTHENTICATION_FAILURE);
-        assert_eq!(status(0x87, &[WHO, DISK, b"SendTargets=All\0"].concat()), Status::INITIATOR_ERROR, "KEY-03");
-        assert_eq!(status(0x87, &[WHO, DISK, b"MaxBurstLength=512\0MaxBurstLength=512\0"].concat()), Status(2, 0));
-        let (mut request, data) = request(0x87, &[WHO, DISK].concat());
-        request.version_min = 1;
-        let (_, response, _) = send(&mut login(), &request, &data);
-        assert_eq!(Status(response.status_class, response.status_detail), Status::UNSUPPORTED_VERSION);
-    }
-
-    #[test]
-    fn log_05_identifiers_do_not_change() {
-        let changes: [fn(&mut LoginRequest); 4] = [
-            |request| request.isid[5] = 1,
-            |request| request.tsih = 3.into(),
-            |request| request.cid = 2.into(),
-            |request| request.initiator_task_tag = 6.into(),
-        ];
-        for change in changes {
-            let mut login = login();
-            say(&mut login, 0x00, &[WHO, DISK].concat());
-            let (mut request, data) = request(0x00, b"");
-            change(&mut request);
-            assert!(matches!(send(&mut login, &request, &data).0, Step::Failed(_)));
-        }
-    }
-
-    #[test]
-    fn txt_05_text_may_be_cut_anywhere() {
-        let text = [WHO, DISK, b"MaxBurstLength=4096\0ImmediateData=No\0"].concat();
-        for cut in 0..text.len() {
-            let mut login = login();
-            let (step, response, answers) = say(&mut login, 0x44, &text[..cut]);
-            assert!(matches!(step, Step::More));
-            assert_eq!((response.flags, answers.as_str()), (0x04, ""), "TXT-06");
-            let (step, _, _) = say(&mut login, 0x87, &text[cut..]);
-            let Step::Done(logged_in) = step else { panic!("cut at {cut}: {step:?}") };
-            assert_eq!((logged_in.session.max_burst_length, logged_in.session.first_burst_length), (4096, 4096));
-        }
-    }
-
-    #[test]
-    fn txt_10_answers_longer_than_their_questions_are_split() {
-        let mut login = login();
-        let mut text = [WHO, DISK].concat();
-        text.extend(b"a=b\0".repeat(2000));
-        let (step, response, first) = say(&mut login, 0x87, &text);
-        assert!(matches!(step, Step::More));
-        assert_eq!((response.flags & CONTINUE, first.len()), (CONTINUE, RESPONSE_BYTES));
-        let mut all = first;
-        for _ in 0..10 {
-            let (step, _, more) = say(&mut login, 0x87, b"");
-            all += &more;
-            if let Step::Done(_) = step {
-                assert_eq!(all.matches("a=NotUnderstood").count(), 2000);
-                return;
-            }
-        }
-        panic!("the login did not end");
-    }
-
-    #[test]
-    fn log_01_and_pdu_06_what_is_no_login_ends_at_once() {
-        let header = |opcode: u8, ahs: u8, length: [u8; 3]| {
-            let mut bytes = [0u8; 48];
-            bytes[0] = opcode;
-            bytes[4] = ahs;
-            bytes[5..8].copy_from_slice(&length);
-            bytes
-        };
-        assert!(login().data_bytes(&header(0x43, 0, [0, 0, 5])).is_ok_and(|bytes| bytes == 8));
-        assert!(login().data_bytes(&header(0x01, 0, [0, 0, 5])).is_err());
-        assert!(login().data_bytes(&header(0x43, 1, [0, 0, 5])).is_err());
-        assert!(login().data_bytes(&header(0x43, 0, [0, 0x20, 1])).is_err());
-    }
-
-    #[test]
-    fn txt_19_a_login_without_end_is_ended() {
-        let mut login = login();
-        say(&mut login, 0x04, &[WHO, DISK].concat());
-        let ended = (0..200).find(|_| matches!(say(&mut login, 0x04, b"").0, Step::Failed(_)));
-        assert!(ended.is_some_and(|exchanges| exchanges >= 6));
-    }
-}
+mod tests;

@@ -4,7 +4,6 @@ use super::connection::{ConnectionId, Outgoing};
 use super::task::{DataOutFault, Phase, Task, TaskId, Unsolicited};
 use super::window::Arrival;
 use super::{ConnectionError, Event, Session, SessionKind};
-use crate::serial::precedes;
 use crate::wire::{
     AdditionalHeader, AdditionalHeaders, BHS_BYTES, CONTINUE, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
     Pdu, RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, TextRequest, extended_cdb, padding,
