@@ -1,14 +1,21 @@
-//! The `lunette` binary.
+//! The `lunette` binary: the command line, and what comes of it as an exit code.
 #![forbid(unsafe_code)]
 
+mod failure;
+mod logging;
 mod serve;
 
 use clap::{Parser, Subcommand};
+use failure::Failure;
 use std::process::ExitCode;
 
 /// iSCSI, both ends of the wire.
 #[derive(Parser)]
-#[command(name = "lunette", version)]
+#[command(
+    name = "lunette",
+    version,
+    after_help = "Exit codes: 0 all went well, 1 it failed while running, 2 what was asked cannot be done as it was asked."
+)]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -16,17 +23,48 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Export stores as disks of one target.
-    Serve(serve::Arguments),
+    /// Export files, devices or memory as disks of one target.
+    Serve(Box<serve::Arguments>),
 }
 
 fn main() -> ExitCode {
-    let Line { command: Command::Serve(arguments) } = Line::parse();
-    match serve::run(&arguments) {
+    let result = match Line::try_parse() {
+        Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
+        // Help and version. Whoever asked may have closed the pipe.
+        Err(shown) => {
+            let _ = shown.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lunette: {error}");
-            ExitCode::from(2)
+        Err(failure) => {
+            eprintln!("lunette: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+/// What the command line's parser says in a paragraph, in a line.
+fn one_line(paragraph: &str) -> String {
+    let lines = paragraph.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept: Vec<_> = lines.filter(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    format!("{}; see --help", kept.join(" ").trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_errors_are_one_line() {
+        use clap::CommandFactory;
+        Line::command().debug_assert();
+        for words in [&["lunette"][..], &["lunette", "serve"], &["lunette", "serve", "a", "--thread", "0"]] {
+            let Err(error) = Line::try_parse_from(words) else { panic!("{words:?} was taken") };
+            let line = one_line(&error.render().to_string());
+            assert!(!line.contains('\n') && line.ends_with("see --help") && line.len() > 30, "{line}");
         }
     }
 }

@@ -132,6 +132,24 @@ fn known_kinds() -> String {
     format!("for example {}", examples.join(" or "))
 }
 
+/// An option as it was written: its name, and its value where it has one.
+pub type Written = (String, Option<String>);
+
+/// Takes options of these names out of an address, for who gives them a meaning of his own. What is
+/// left is an address again.
+pub fn take_options(text: &str, names: &[&str]) -> (String, Vec<Written>) {
+    let mut taken = Vec::new();
+    let mut kept = Vec::new();
+    for (index, part) in split(text).into_iter().enumerate() {
+        let (name, value) = part.split_once('=').map_or((part.as_str(), None), |(name, value)| (name, Some(value)));
+        match index > 0 && names.contains(&name) {
+            true => taken.push((name.to_owned(), value.map(str::to_owned))),
+            false => kept.push(part.replace(',', "\\,")),
+        }
+    }
+    (kept.join(","), taken)
+}
+
 /// Parts between commas; `\,` is a comma and every other backslash is itself.
 fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
@@ -185,6 +203,14 @@ mod tests {
         assert_eq!(address.block_length().unwrap(), Some(4096));
         assert!(address.has("ro") && !address.has("direct"));
         assert_eq!(Address::parse("ram:1G").unwrap().kind.name, "ram");
+    }
+
+    #[test]
+    fn options_of_another_are_taken_out_and_the_rest_stays_an_address() {
+        let (rest, taken) = take_options(r"a\,b.img,size=1G,serial=x,removable", &["serial", "removable", "lun"]);
+        assert_eq!(rest, r"a\,b.img,size=1G");
+        assert_eq!(taken, [("serial".into(), Some("x".into())), ("removable".into(), None)]);
+        assert_eq!(take_options("lun", &["lun"]), ("lun".into(), Vec::new()));
     }
 
     #[test]

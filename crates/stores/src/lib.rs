@@ -11,7 +11,7 @@ mod file;
 mod memory;
 mod size;
 
-pub use address::Address;
+pub use address::{Address, take_options};
 pub use error::OpenError;
 pub use size::{Size, parse_size};
 
@@ -54,6 +54,9 @@ pub struct Opened {
     pub backend: Arc<dyn Backend>,
     /// Whether the file was made by this.
     pub created: bool,
+    /// What the store is called by itself, the same at every opening and after a change of its path
+    /// where the system allows that; `None` for a store that has nothing to remember a name by.
+    pub identity: Option<String>,
 }
 
 impl std::fmt::Debug for Opened {

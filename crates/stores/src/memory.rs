@@ -14,7 +14,7 @@ pub const RAM: StoreKind = StoreKind {
     probe: |_| false,
     open: |address| {
         let (block_length, blocks) = shape(address)?;
-        Ok(Opened { backend: Ram::new(block_length, blocks), created: true })
+        Ok(Opened { backend: Ram::new(block_length, blocks), created: true, identity: None })
     },
 };
 
@@ -27,7 +27,7 @@ pub const NULL: StoreKind = StoreKind {
     probe: |_| false,
     open: |address| {
         let (block_length, blocks) = shape(address)?;
-        Ok(Opened { backend: Null::new(block_length, blocks), created: true })
+        Ok(Opened { backend: Null::new(block_length, blocks), created: true, identity: None })
     },
 };
 

@@ -1,5 +1,6 @@
 //! Discovery sessions, served at the door to their end (RFC 7143 §4.3, Appendix C).
 
+use crate::target::Target;
 use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
 use iscsi::login::target::LoggedIn;
 use iscsi::session::{Event, Session, SessionKind, SessionLimits, TaskId};
@@ -9,9 +10,6 @@ use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-
-/// A discovery session that takes longer is closed.
-const TIME: Duration = Duration::from_secs(60);
 
 /// Appends a target with its addresses, all of portal group 1.
 pub(crate) fn describe(name: &str, addresses: &[SocketAddr], out: &mut Vec<u8>) {
@@ -34,9 +32,15 @@ impl Memory for NoMemory {
     }
 }
 
-/// Serves the session. `target` is the name of the one target there is.
-pub(crate) async fn serve(stream: TcpStream, logged_in: LoggedIn, target: &str) -> Result<(), LinkError> {
+/// Serves the session, at most this long.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    logged_in: LoggedIn,
+    target: &Target,
+    time: Duration,
+) -> Result<(), LinkError> {
     let local = stream.local_addr()?;
+    let listed = target.access.admits(&logged_in.asked.initiator_name);
     let limits = SessionLimits { nop_interval: Duration::ZERO, ..SessionLimits::default() };
     let (mut session, c) = Session::new(
         SessionKind::Discovery,
@@ -62,8 +66,8 @@ pub(crate) async fn serve(stream: TcpStream, logged_in: LoggedIn, target: &str) 
             while let Some(event) = session.poll_event() {
                 if let Event::SendTargets { connection, value } = event {
                     let mut text = Vec::new();
-                    if value == "All" || value == target {
-                        describe(target, &[local], &mut text);
+                    if listed && (value == "All" || value == target.name) {
+                        describe(&target.name, &target.addresses(local), &mut text);
                     }
                     session.answer_text(connection, &text);
                 }
@@ -78,7 +82,7 @@ pub(crate) async fn serve(stream: TcpStream, logged_in: LoggedIn, target: &str) 
             }
         }
     });
-    match tokio::time::timeout(TIME, work).await {
+    match tokio::time::timeout(time, work).await {
         Ok(Err(LinkError::Closed)) | Err(_) => Ok(()),
         Ok(outcome) => outcome,
     }

@@ -1,105 +1,174 @@
 //! The front door: accepting, the login, discovery. A worker gets a connection only after its login.
 
+use crate::limits::Limits;
+use crate::registry::{Admitted, Registry, SessionOrder};
 use crate::target::{Handover, Target};
 use crate::worker::WorkerHandle;
+use iscsi::auth::Rules;
 use iscsi::key::{Offers, SessionParameters};
 use iscsi::login::Status;
-use iscsi::login::target::{Asked, Found, LoggedIn, Login, LoginLimits, Policy, Step};
+use iscsi::login::target::{Asked, Found, LoggedIn, Login, Policy, Step};
 use iscsi::session::SessionKind;
 use iscsi::wire::BHS_BYTES;
 use lun::NexusDescription;
 use scsi::transport_id::TransportId;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 
-/// Connections that may be in their login at a time.
-const LOGINS: usize = 1024;
-/// A login that takes longer is closed.
-const LOGIN_TIME: Duration = Duration::from_secs(15);
+/// A peer whose kernel has not acknowledged data for this long is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long accepting rests when the system has no descriptors.
+const REST: Duration = Duration::from_millis(100);
+/// A refusal of the same kind is logged at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The front door of one target.
 pub struct Door {
-    target: Target,
+    target: Arc<Target>,
+    limits: Limits,
     workers: Vec<WorkerHandle>,
-    next_worker: AtomicUsize,
-    next_tsih: AtomicU16,
-    logins: AtomicUsize,
+    registry: Registry,
+    logins: Mutex<Logins>,
+}
+
+/// Connections in their login.
+#[derive(Default)]
+struct Logins {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+    /// When too many were last logged, and how many were not since.
+    told: Option<Instant>,
+    silent: u64,
 }
 
 impl Door {
     /// A door to this target; sessions are spread over the workers.
-    pub fn new(target: Target, workers: Vec<WorkerHandle>) -> Arc<Door> {
-        let (next_worker, next_tsih) = (AtomicUsize::new(0), AtomicU16::new(1));
-        Arc::new(Door { target, workers, next_worker, next_tsih, logins: AtomicUsize::new(0) })
+    pub fn new(target: Target, limits: Limits, workers: Vec<WorkerHandle>) -> Arc<Door> {
+        let target = Arc::new(target);
+        Arc::new(Door { target, limits, workers, registry: Registry::default(), logins: Mutex::default() })
+    }
+
+    /// Sessions that are there.
+    pub fn sessions(&self) -> usize {
+        self.registry.len()
     }
 
     /// Accepts for ever.
     pub async fn listen(self: Arc<Door>, listener: TcpListener) {
+        let mut exhausted = None::<Instant>;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    if self.logins.load(Ordering::Relaxed) >= LOGINS {
-                        tracing::warn!(%peer, "refused: too many logins at a time");
-                        continue;
+                    exhausted = None;
+                    let address = peer.ip().to_canonical();
+                    if self.enter(address) {
+                        let door = Arc::clone(&self);
+                        tokio::spawn(async move {
+                            let outcome = tokio::time::timeout(door.limits.login_time, door.login(stream, peer)).await;
+                            door.leave(address);
+                            match outcome {
+                                Err(_) => tracing::warn!(%peer, "login refused: not finished in time"),
+                                Ok(Err(error)) => tracing::warn!(%peer, "login refused: {error}"),
+                                Ok(Ok(())) => {}
+                            }
+                        });
                     }
-                    let door = Arc::clone(&self);
-                    door.logins.fetch_add(1, Ordering::Relaxed);
-                    tokio::spawn(async move {
-                        let outcome = tokio::time::timeout(LOGIN_TIME, door.login(stream, peer)).await;
-                        door.logins.fetch_sub(1, Ordering::Relaxed);
-                        match outcome {
-                            Err(_) => tracing::warn!(%peer, "login not finished in time"),
-                            Ok(Err(error)) => tracing::warn!(%peer, "login failed: {error}"),
-                            Ok(Ok(())) => {}
-                        }
-                    });
                 }
-                // No descriptors: those who are here go on; look again a little later.
+                // No descriptors: those who are here go on; look again a little later (F23).
                 Err(error) => {
-                    tracing::warn!("accept: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if exhausted.is_none_or(|told| told.elapsed() > LOG_INTERVAL) {
+                        tracing::warn!("connections wait: {error}");
+                        exhausted = Some(Instant::now());
+                    }
+                    tokio::time::sleep(REST).await;
                 }
+            }
+        }
+    }
+
+    fn enter(&self, address: IpAddr) -> bool {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = logins.by_address.get(&address).copied().unwrap_or(0);
+        if logins.all >= self.limits.logins || here >= self.limits.logins_by_address {
+            logins.silent += 1;
+            if logins.told.is_none_or(|told| told.elapsed() > LOG_INTERVAL) {
+                tracing::warn!(%address, refused = logins.silent, "connections refused: too many logins at a time");
+                (logins.told, logins.silent) = (Some(Instant::now()), 0);
+            }
+            return false;
+        }
+        logins.all += 1;
+        *logins.by_address.entry(address).or_default() += 1;
+        true
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.all = logins.all.saturating_sub(1);
+        if let Some(count) = logins.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                logins.by_address.remove(&address);
             }
         }
     }
 
     async fn login(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<(), String> {
-        let _ = stream.set_nodelay(true);
-        let mut login = Login::new(Offers::default(), LoginLimits::default());
-        let mut policy = Admission { door: self };
+        let text = |error: std::io::Error| error.to_string();
+        stream.set_nodelay(true).map_err(text)?;
+        // A half-dead network ends a connection even while pings wait behind data.
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let mut login = Login::new(Offers::default(), self.limits.login);
+        let mut policy = Admission { door: self, account: None, admitted: None };
         let (mut out, mut data) = (Vec::new(), Vec::new());
         loop {
             let mut header = [0; BHS_BYTES];
-            stream.read_exact(&mut header).await.map_err(|error| error.to_string())?;
+            stream.read_exact(&mut header).await.map_err(text)?;
             let length = login.data_bytes(&header).map_err(|failure| failure.why)?;
             data.resize(length, 0);
-            stream.read_exact(&mut data).await.map_err(|error| error.to_string())?;
+            stream.read_exact(&mut data).await.map_err(text)?;
             out.clear();
             let step = login.handle(&header, &data, &mut policy, &mut out);
-            stream.write_all(&out).await.map_err(|error| error.to_string())?;
+            // The session whose place is taken has ended before its successor hears of success (SES-01).
+            if let Some(Admitted::New { replaces: Some(ended), .. }) = &mut policy.admitted {
+                let wait = tokio::time::timeout(self.limits.reinstatement_time, ended.wait_for(|ended| *ended));
+                if wait.await.is_err() {
+                    return Err("the session whose place it takes does not end".into());
+                }
+            }
+            stream.write_all(&out).await.map_err(text)?;
             match step {
                 Step::More => {}
                 Step::Failed(failure) => return Err(failure.why),
                 Step::Done(logged_in) if logged_in.asked.kind == SessionKind::Discovery => {
-                    let name = self.target.name.clone();
+                    tracing::info!(%peer, initiator = %logged_in.asked.initiator_name, "discovery");
+                    let (target, time) = (Arc::clone(&self.target), self.limits.discovery_time);
                     tokio::spawn(async move {
-                        if let Err(error) = crate::discovery::serve(stream, *logged_in, &name).await {
-                            tracing::info!(%peer, "discovery: {error}");
+                        if let Err(error) = crate::discovery::serve(stream, *logged_in, &target, time).await {
+                            tracing::debug!(%peer, "discovery: {error}");
                         }
                     });
                     return Ok(());
                 }
-                Step::Done(logged_in) => return self.hand_over(stream, peer, *logged_in),
+                Step::Done(logged_in) => {
+                    let Some(admitted) = policy.admitted else { return Err("it was not admitted".into()) };
+                    return self.hand_over(stream, peer, *logged_in, admitted);
+                }
             }
         }
     }
 
-    fn hand_over(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn) -> Result<(), String> {
+    fn hand_over(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        logged_in: LoggedIn,
+        admitted: Admitted,
+    ) -> Result<(), String> {
         let stream = stream.into_std().map_err(|error| error.to_string())?;
         let initiator = TransportId::port(&logged_in.asked.initiator_name, logged_in.asked.isid).encode();
         let nexus = NexusDescription {
@@ -107,35 +176,66 @@ impl Door {
             target_port: self.target.port(),
             units: Arc::clone(&self.target.units),
         };
-        let name = logged_in.asked.initiator_name.clone();
-        tracing::info!(%peer, initiator = %name, "session opened");
-        let (ended, told) = oneshot::channel();
-        tokio::spawn(async move {
-            let why = told.await.unwrap_or_else(|_| "its worker stopped".to_owned());
-            tracing::info!(%peer, initiator = %name, "session closed: {why}");
-        });
-        let worker = self.next_worker.fetch_add(1, Ordering::Relaxed) % self.workers.len();
-        self.workers[worker].serve(Handover { stream, early: Vec::new(), logged_in, nexus, ended });
+        let mut handover = Handover {
+            stream,
+            early: Vec::new(),
+            peer,
+            logged_in,
+            target: Arc::clone(&self.target),
+            nexus,
+            limits: self.limits.session.clone(),
+            registered: None,
+        };
+        match admitted {
+            Admitted::New { registered, .. } => {
+                let worker = registered.worker();
+                handover.registered = Some(registered);
+                self.workers.get(worker).ok_or("there is no worker")?.serve(handover);
+            }
+            Admitted::Connection { orders } => {
+                orders.send(SessionOrder::Replace(Box::new(handover))).map_err(|_| "its session has just ended")?;
+            }
+        }
         Ok(())
     }
 }
 
 struct Admission<'a> {
     door: &'a Door,
+    account: Option<String>,
+    admitted: Option<Admitted>,
 }
 
 impl Policy for Admission<'_> {
+    fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Status> {
+        self.door.target.access.rules().map_err(|_| Status::OUT_OF_RESOURCES)
+    }
+
+    fn authenticated(&mut self, _: &Asked, account: &str) -> Result<(), Status> {
+        self.account = Some(account.to_owned());
+        Ok(())
+    }
+
     fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
-        match &asked.target_name {
-            Some(name) if *name != self.door.target.name => Err(Status::NOT_FOUND),
-            _ => Ok(Found { portal_group_tag: 1, alias: self.door.target.alias.clone() }),
+        let target = &self.door.target;
+        let known = asked.target_name.as_ref().is_none_or(|name| *name == target.name);
+        // Whom the target does not admit does not learn that it is there. A discovery session without a
+        // name is for everybody; it lists what he may see.
+        let admitted = target.access.admits(&asked.initiator_name) || asked.target_name.is_none();
+        match known && admitted {
+            true => Ok(Found { portal_group_tag: 1, alias: target.alias.clone() }),
+            false => Err(Status::NOT_FOUND),
         }
     }
 
     fn admit(&mut self, asked: &Asked, _: &SessionParameters) -> Result<u16, Status> {
-        if asked.tsih != 0 {
-            return Err(Status::SESSION_DOES_NOT_EXIST);
+        let door = self.door;
+        if asked.kind == SessionKind::Discovery {
+            // Discovery sessions live at the door and have no state that another could find.
+            return if asked.tsih == 0 { Ok(1) } else { Err(Status::SESSION_DOES_NOT_EXIST) };
         }
-        Ok(self.door.next_tsih.fetch_add(1, Ordering::Relaxed).max(1))
+        let (tsih, admitted) = door.registry.admit(asked, self.account.as_deref(), &door.limits, door.workers.len())?;
+        self.admitted = Some(admitted);
+        Ok(tsih)
     }
 }

@@ -1,13 +1,19 @@
 //! Targets, portals, sessions, and who may use what.
 #![forbid(unsafe_code)]
 
+mod access;
 mod discovery;
 mod door;
+mod limits;
+mod registry;
 mod state_files;
 mod target;
 mod worker;
 
+pub use access::{Access, Chap};
 pub use door::Door;
+pub use limits::Limits;
+pub use registry::Registered;
 pub use state_files::StateFiles;
 pub use target::{Handover, Target};
 pub use worker::WorkerHandle;

@@ -1,25 +1,46 @@
 //! A target, and what the door hands to a worker.
 
+use crate::access::Access;
+use crate::registry::Registered;
 use iscsi::login::target::LoggedIn;
 use lun::{LunMap, NexusDescription, TargetPort};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// A target with its units.
 pub struct Target {
-    /// Its iSCSI name, in lower case.
+    /// Its iSCSI name, prepared.
     pub name: String,
     /// Its alias.
     pub alias: Option<String>,
     /// Its units.
     pub units: Arc<LunMap>,
+    /// Who may use it.
+    pub access: Access,
+    /// Where it listens: one portal group.
+    pub portals: Vec<SocketAddr>,
 }
 
 impl Target {
     /// Its port: the one portal group.
     pub fn port(&self) -> Arc<TargetPort> {
         Arc::new(TargetPort { target_name: self.name.clone(), portal_group_tag: 1, relative_identifier: 1 })
+    }
+
+    /// Its addresses as a client sees them that has reached `local`: a portal that listens on every
+    /// address is named by the one that was reached (DSC-03).
+    pub fn addresses(&self, local: SocketAddr) -> Vec<SocketAddr> {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for portal in &self.portals {
+            let address = match portal.ip().is_unspecified() {
+                true => SocketAddr::new(local.ip().to_canonical(), portal.port()),
+                false => *portal,
+            };
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
     }
 }
 
@@ -29,10 +50,39 @@ pub struct Handover {
     pub stream: TcpStream,
     /// Bytes that were read beyond the login.
     pub early: Vec<u8>,
+    /// Whom it came from.
+    pub peer: SocketAddr,
     /// What was agreed.
     pub logged_in: LoggedIn,
+    /// The target, for what a normal session may ask of it.
+    pub target: Arc<Target>,
     /// The nexus.
     pub nexus: NexusDescription,
-    /// Told why the session ended.
-    pub ended: oneshot::Sender<String>,
+    /// Bounds of the session.
+    pub limits: iscsi::session::SessionLimits,
+    /// The session's place in the registry; `None` for a connection that joins a session.
+    pub registered: Option<Registered>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dsc_03_a_wildcard_is_named_by_the_address_that_was_reached() {
+        let target = |portals: &[&str]| Target {
+            name: "iqn.2026-11.com.example:disk".into(),
+            alias: None,
+            units: Arc::default(),
+            access: Access::default(),
+            portals: portals.iter().map(|portal| portal.parse().unwrap()).collect(),
+        };
+        let seen = |portals: &[&str], local: &str| -> Vec<String> {
+            target(portals).addresses(local.parse().unwrap()).iter().map(SocketAddr::to_string).collect()
+        };
+        assert_eq!(seen(&["0.0.0.0:3260"], "192.0.2.7:3260"), ["192.0.2.7:3260"]);
+        assert_eq!(seen(&["[::]:3260"], "[2001:db8::7]:3260"), ["[2001:db8::7]:3260"]);
+        assert_eq!(seen(&["[::]:3260"], "[::ffff:192.0.2.7]:3260"), ["192.0.2.7:3260"]);
+        assert_eq!(seen(&["192.0.2.1:3260", "192.0.2.2:3261"], "192.0.2.2:3261"), ["192.0.2.1:3260", "192.0.2.2:3261"]);
+    }
 }

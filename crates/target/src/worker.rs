@@ -21,8 +21,6 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-/// Bytes of data in flight that a worker holds at most.
-const POOL_BYTES: usize = 64 << 20;
 /// Bytes of memory that a worker keeps warm.
 const KEEP_BYTES: usize = 8 << 20;
 
@@ -30,7 +28,7 @@ const KEEP_BYTES: usize = 8 << 20;
 pub(crate) enum Order {
     /// Serve this connection.
     Serve(Box<Handover>),
-    /// Ask initiators to leave, finish what is in flight, then answer.
+    /// Finish what is in flight, tell the initiators, close, then answer.
     Stop(oneshot::Sender<()>),
 }
 
@@ -41,8 +39,8 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts a worker thread.
-    pub fn start(number: usize, engines: Engines) -> std::io::Result<WorkerHandle> {
+    /// Starts a worker thread, which holds at most `memory` bytes of data in flight.
+    pub fn start(number: usize, engines: Engines, memory: usize) -> std::io::Result<WorkerHandle> {
         let (orders, receiver) = unbounded_channel();
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -50,7 +48,7 @@ impl WorkerHandle {
                 Err(error) => return tracing::error!("worker {number}: no runtime: {error}"),
             };
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, run(number, engines, receiver));
+            local.block_on(&runtime, run(number, engines, memory, receiver));
         })?;
         Ok(WorkerHandle { orders })
     }
@@ -105,12 +103,12 @@ impl Shared {
     }
 }
 
-async fn run(number: usize, engines: Engines, mut orders: UnboundedReceiver<Order>) {
+async fn run(number: usize, engines: Engines, memory: usize, mut orders: UnboundedReceiver<Order>) {
     let engine = match engines.open() {
         Ok(engine) => Rc::new(engine),
         Err(error) => return tracing::error!("worker {number}: no engine: {error}"),
     };
-    let pool = Pool::new(POOL_BYTES, KEEP_BYTES);
+    let pool = Pool::new(memory, KEEP_BYTES);
     // Other lanes' letters: a lane of another thread calls this after it has posted one.
     let posted = Arc::new(Notify::new());
     let bell = Arc::clone(&posted);

@@ -84,6 +84,7 @@ impl Engines {
             (Choice::Uring, "pool") => {
                 tracing::warn!(engine = choice.used, reason = choice.reason, "I/O engine: not the one wanted");
             }
+            (Choice::Inline, _) => tracing::debug!(engine = choice.used, "I/O engine"),
             _ => tracing::info!(engine = choice.used, reason = choice.reason, "I/O engine"),
         }
         Engines { choice, pool: pool::Pool::new() }

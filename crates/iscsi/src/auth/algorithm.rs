@@ -31,16 +31,17 @@ impl Algorithm {
         Algorithm::ALL.into_iter().find(|algorithm| *algorithm as u64 == number)
     }
 
-    /// The algorithm of a name, as people write it.
+    /// The algorithm of a name, as people write it: `SHA-1`, `sha1`.
     pub fn from_name(name: &str) -> Option<Algorithm> {
-        Algorithm::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+        let plain = |name: &str| name.replace('-', "").to_ascii_lowercase();
+        Algorithm::ALL.into_iter().find(|algorithm| plain(algorithm.name()) == plain(name))
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Md5 => "MD5",
-            Algorithm::Sha1 => "SHA1",
+            Algorithm::Sha1 => "SHA-1",
             Algorithm::Sha256 => "SHA-256",
             Algorithm::Sha3_256 => "SHA3-256",
         }

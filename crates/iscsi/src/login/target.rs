@@ -70,8 +70,8 @@ pub struct Found {
 /// What only the application knows.
 pub trait Policy {
     /// What the initiator has to show before it learns anything; `None` lets it in as it is.
-    fn authentication(&mut self, _asked: &Asked) -> Option<Rules> {
-        None
+    fn authentication(&mut self, _asked: &Asked) -> Result<Option<Rules>, Status> {
+        Ok(None)
     }
     /// Whether this target is there for this initiator. Where it has to authenticate itself, it hears of
     /// a refusal only after it has.
@@ -461,7 +461,8 @@ impl Login {
             tsih: request.tsih.get(),
             cid: request.cid.get(),
         };
-        self.chap = policy.authentication(&asked).map(Chap::new);
+        let rules = policy.authentication(&asked).map_err(|status| failure(status, "no authentication now"))?;
+        self.chap = rules.map(Chap::new);
         if self.chap.is_some() && self.stage == OPERATIONAL {
             return Err(failure(Status::AUTHENTICATION_FAILURE, "it must authenticate itself and skips the stage"));
         }

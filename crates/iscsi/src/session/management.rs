@@ -65,6 +65,13 @@ pub(super) struct Functions {
     next_id: u32,
 }
 
+impl Functions {
+    /// The connection that would carry their answers is gone.
+    pub(super) fn forget(&mut self, c: ConnectionId) {
+        self.active.retain(|function| function.connection != c);
+    }
+}
+
 impl Session {
     /// The unit has carried the function out. `code` is a response code of RFC 7143 §11.6.1.
     pub fn task_management_done(&mut self, id: u32, code: u8, additional: [u8; 3]) {

@@ -272,6 +272,20 @@ impl Session {
         self.events.clear();
     }
 
+    /// The connection ends and another of the same CID will take its place (§6.3.4): its tasks end without
+    /// answers. [`Session::attach`] the other once [`Session::tasks`] says that none is left.
+    pub fn detach(&mut self, c: ConnectionId) {
+        let of_connection = |id: &TaskId| self.tasks.get(*id).is_some_and(|task| task.connection == c);
+        let tasks: Vec<TaskId> = self.tasks.ids().filter(of_connection).collect();
+        if let Some(slot) = self.connections.get_mut(c.0) {
+            *slot = None;
+        }
+        self.functions.forget(c);
+        for id in tasks {
+            self.end_for_loss(id);
+        }
+    }
+
     /// Asks the initiator to log out within this many seconds (RFC 7143 §11.9.1, event 1).
     pub fn request_logout(&mut self, seconds: u16) {
         for connection in self.connections.iter_mut().flatten() {

@@ -85,6 +85,20 @@ impl Session {
         }
     }
 
+    /// The end of a task whose connection is gone: nothing of it is sent and nothing is awaited.
+    pub(super) fn end_for_loss(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.unsolicited = None;
+        task.grants.clear();
+        task.in_batch = false;
+        if task.phase == Phase::Active {
+            task.phase = Phase::Ending;
+            self.events.push_back(Event::Abort(id));
+        } else if task.phase != Phase::Ending {
+            self.end_task(id);
+        }
+    }
+
     /// Answers a logout once the tasks that it ends have ended.
     pub(super) fn logout_proceeds(&mut self) {
         let Some(c) = self

@@ -1,11 +1,12 @@
 //! Regular files and block devices.
 //!
 //! [`mod@open`] turns an address into an open and locked file, [`facts`] asks the system about what
-//! lies behind it, [`backend`] is the disk that all workers share and [`channel`] one worker's way to it.
+//! lies behind it, [`identity`] what it is called, [`backend`] is the disk that all workers share and [`channel`] one worker's way to it.
 
 mod backend;
 mod channel;
 mod facts;
+mod identity;
 mod lock;
 mod open;
 

@@ -124,6 +124,7 @@ fn take(address: &Address, file: File, origin: Origin) -> Result<Opened, OpenErr
         _ => found / u64::from(block_length),
     };
     let access = Access { read_only, direct: address.has("direct") };
+    let identity = super::identity::identity(&file, facts.nature, &address.place, read_only);
     let backend = FileBackend::new(address.place.clone(), file, facts, block_length, blocks, access);
     if access.direct {
         backend.try_direct().map_err(|error| {
@@ -131,7 +132,7 @@ fn take(address: &Address, file: File, origin: Origin) -> Result<Opened, OpenErr
             address.error(problem).remedy("leave out direct")
         })?;
     }
-    Ok(Opened { backend, created: origin == Origin::Created })
+    Ok(Opened { backend, created: origin == Origin::Created, identity: Some(identity) })
 }
 
 /// A system call's error in words that name what to do.

@@ -2,17 +2,18 @@
 
 use super::Shared;
 use super::memory::TaskMemory;
-use crate::target::Handover;
+use crate::registry::SessionOrder;
+use crate::target::{Handover, Target};
 use io::link::{Link, LinkError, Received};
 use iscsi::session::{
-    ConnectionId, DataOutFault, Event, Response, Session, SessionKind, SessionLimits, TaskId,
-    task_management_response as code,
+    ConnectionId, DataOutFault, Event, Response, Session, SessionKind, TaskId, task_management_response as code,
 };
 use lun::{Cdb, Command, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag};
 use scsi::{Condition, Sense, SenseKey};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 use tokio::net::TcpStream;
@@ -22,16 +23,24 @@ pub(crate) struct Driver {
     session: Session,
     memory: TaskMemory,
     nexus: NexusId,
-    target_name: String,
+    target: Arc<Target>,
     local: std::net::SocketAddr,
     waker: Option<Waker>,
     hungry: Vec<TaskId>,
-    closed: bool,
+    /// The session ends as soon as nothing is in flight.
+    leaving: bool,
+    /// A TARGET COLD RESET of this session, and whether it is carried out.
+    cold_reset: Option<(u64, bool)>,
+    /// The initiator was told that the connections are dropped.
+    dropped: bool,
     gone: bool,
 }
 
 /// Turns of reading before others get theirs.
 const TURNS: usize = 8;
+
+/// TARGET COLD RESET (RFC 7143 §11.5.1).
+const COLD_RESET: u8 = 7;
 
 /// The name of a task in the lane: nexus, slot and generation.
 fn tag(nexus: NexusId, task: TaskId) -> TaskTag {
@@ -40,11 +49,20 @@ fn tag(nexus: NexusId, task: TaskId) -> TaskTag {
 }
 
 impl Driver {
-    /// Asks the initiator to log out.
+    /// Ends the session once nothing is in flight; the initiator is told that it may come again.
     pub fn leave(&mut self) {
-        self.session.request_logout(1);
-        self.session.drop_connections();
+        self.leaving = true;
         self.wake();
+    }
+
+    /// Tells the initiator that its connections are dropped, once it is time for it: the answer of a
+    /// TARGET COLD RESET, and whatever else is queued, leaves in front of it.
+    fn drop_when_due(&mut self) {
+        let reset = matches!(self.cold_reset, Some((_, true)));
+        if !self.dropped && (reset || self.leaving && self.session.tasks() == 0) {
+            self.dropped = true;
+            self.session.drop_connections();
+        }
     }
 
     fn wake(&mut self) {
@@ -105,6 +123,9 @@ impl Driver {
                     TaskManagementResponse::IncorrectLogicalUnitNumber => (code::LUN_DOES_NOT_EXIST, [0; 3]),
                 };
                 self.session.task_management_done(id as u32, code, additional);
+                if let Some((cold, done)) = &mut self.cold_reset {
+                    *done |= *cold == id;
+                }
             }
         }
         self.wake();
@@ -122,11 +143,10 @@ impl Driver {
     }
 
     /// What the protocol's core has to say.
-    fn events(&mut self, shared: &Shared, now: Instant) {
+    fn events(&mut self, shared: &Shared) {
         for task in std::mem::take(&mut self.hungry) {
             self.want(task);
         }
-        let _ = now;
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Command(id) => self.command(shared, id),
@@ -153,6 +173,9 @@ impl Driver {
                 }
                 Event::Ended(id) => self.memory.release(id),
                 Event::TaskManagement { id, function, lun, .. } => {
+                    if function == COLD_RESET {
+                        self.cold_reset = Some((u64::from(id), false));
+                    }
                     let function = match function {
                         2 => TaskManagementFunction::AbortTaskSet,
                         3 => TaskManagementFunction::ClearAca,
@@ -167,8 +190,8 @@ impl Driver {
                 Event::SendTargets { connection, value } => {
                     // In a normal session only the target itself is told (KEY-03).
                     let mut text = Vec::new();
-                    if value.is_empty() || value == self.target_name {
-                        crate::discovery::describe(&self.target_name, &[self.local], &mut text);
+                    if value.is_empty() || value == self.target.name {
+                        crate::discovery::describe(&self.target.name, &self.target.addresses(self.local), &mut text);
                     }
                     self.session.answer_text(connection, &text);
                 }
@@ -214,30 +237,39 @@ fn faulted(fault: DataOutFault) -> Response {
     Response { status: 2, sense: Some(Sense::fixed(&condition).into_bytes()), ..Response::default() }
 }
 
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    #[error("{0}")]
+    Ordered(&'static str),
+}
+
 /// Serves a session with its leading connection to its end.
 pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
-    let Handover { stream, early, logged_in, nexus, ended } = handover;
+    let Handover { stream, early, peer, logged_in, target, nexus, limits, registered } = handover;
+    let Some(mut registered) = registered else { return };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let Ok(local) = stream.local_addr() else { return };
+    let initiator = logged_in.asked.initiator_name.clone();
+    let account = logged_in.account.clone();
+    tracing::info!(%peer, %initiator, account, worker = registered.worker(), "session opened");
     let now = Instant::now();
     let nexus = shared.lane.borrow_mut().open_nexus(nexus);
-    let (session, c) = Session::new(
-        SessionKind::Normal,
-        logged_in.session.clone(),
-        SessionLimits::default(),
-        logged_in.exp_cmd_sn,
-        logged_in.opening.clone(),
-        now,
-    );
+    let (exp_cmd_sn, opening) = (logged_in.exp_cmd_sn, logged_in.opening);
+    let (session, mut c) = Session::new(SessionKind::Normal, logged_in.session, limits, exp_cmd_sn, opening, now);
     let driver = Rc::new(RefCell::new(Driver {
         session,
         memory: TaskMemory::new(shared.pool.clone()),
         nexus,
-        target_name: logged_in.asked.target_name.clone().unwrap_or_default(),
+        target,
         local,
         waker: None,
         hungry: Vec::new(),
-        closed: false,
+        leaving: false,
+        cold_reset: None,
+        dropped: false,
         gone: false,
     }));
     shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
@@ -250,22 +282,45 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let order = tokio::select! {
             biased;
-            ended = poll_fn(|cx| turn(cx, &shared, &driver, &mut link, c)) => break ended,
+            order = registered.order() => order,
+            ended = poll_fn(|cx| turn(cx, &shared, &driver, &mut link, c)) => break Ended::Link(ended),
             () = timer => {
                 if let Some((_, error)) = driver.borrow_mut().session.handle_timeout(Instant::now()) {
-                    break LinkError::Protocol(error);
+                    break Ended::Link(LinkError::Protocol(error));
+                }
+                None
+            }
+        };
+        match order {
+            None => {}
+            Some(SessionOrder::End(why)) => break Ended::Ordered(why),
+            Some(SessionOrder::Replace(handover)) => {
+                drop(link);
+                match replace(&shared, &driver, &mut c, *handover).await {
+                    Ok(replaced) => link = replaced,
+                    Err(error) => {
+                        tracing::info!(%peer, %initiator, "session closed: {error}");
+                        return close(&shared, &driver, c).await;
+                    }
                 }
             }
         }
     };
-    {
-        let mut driver = driver.borrow_mut();
-        driver.closed = true;
-        driver.session.handle_closed(c);
-    }
     drop(link);
+    if matches!(driver.borrow().cold_reset, Some((_, true))) {
+        registered.end_others("a TARGET COLD RESET of another session");
+    }
+    close(&shared, &driver, c).await;
+    // Logged before the place is free, so that the next session is told of after it.
+    tracing::info!(%peer, %initiator, "session closed: {why}");
+}
+
+/// The nexus is lost: its tasks end, and with the last of them the session.
+async fn close(shared: &Shared, driver: &RefCell<Driver>, c: ConnectionId) {
+    let nexus = driver.borrow().nexus;
+    driver.borrow_mut().session.handle_closed(c);
     shared.lane.borrow_mut().close_nexus(nexus);
     shared.pump();
     poll_fn(|cx| {
@@ -276,7 +331,33 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
     .await;
     driver.borrow_mut().memory.clear();
     shared.sessions.borrow_mut().remove(&nexus);
-    let _ = ended.send(why.to_string());
+}
+
+/// Connection reinstatement (§6.3.4): the tasks of the old connection end without an answer, then the
+/// session goes on with the new one.
+async fn replace(
+    shared: &Shared,
+    driver: &RefCell<Driver>,
+    c: &mut ConnectionId,
+    handover: Handover,
+) -> Result<Link, LinkError> {
+    let stream = TcpStream::from_std(handover.stream)?;
+    let local = stream.local_addr()?;
+    driver.borrow_mut().session.detach(*c);
+    poll_fn(|cx| {
+        driver.borrow_mut().events(shared);
+        shared.pump();
+        let mut driver = driver.borrow_mut();
+        driver.events(shared);
+        driver.waker = Some(cx.waker().clone());
+        if driver.session.tasks() == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    let mut driver = driver.borrow_mut();
+    *c = driver.session.attach(handover.logged_in.opening, Instant::now());
+    driver.local = local;
+    tracing::info!(peer = %handover.peer, initiator = %handover.logged_in.asked.initiator_name, "connection reinstated");
+    Ok(Link::new(stream, handover.early))
 }
 
 /// One turn of the session's connection; ready with the reason for its end.
@@ -302,23 +383,24 @@ fn turn(
                     Poll::Ready(Err(error)) => return Poll::Ready(error),
                 }
             }
-            driver.events(shared, now);
+            driver.events(shared);
         }
         shared.pump();
         {
             // What completed at once may have told the core more.
             let driver = &mut *driver.borrow_mut();
-            driver.events(shared, now);
+            driver.events(shared);
         }
         shared.pump();
         let driver = &mut *driver.borrow_mut();
+        driver.drop_when_due();
         let scratch = &mut *shared.scratch.borrow_mut();
         match link.poll_transmit(cx, &mut driver.session, c, &driver.memory, scratch) {
             Poll::Ready(Ok(())) if driver.session.wants_close(c) => return Poll::Ready(LinkError::Closed),
             Poll::Ready(Ok(())) | Poll::Pending => {}
             Poll::Ready(Err(error)) => return Poll::Ready(error),
         }
-        driver.events(shared, now);
+        driver.events(shared);
         if idle {
             driver.waker = Some(cx.waker().clone());
             return Poll::Pending;

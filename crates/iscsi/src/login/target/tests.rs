@@ -182,14 +182,14 @@ fn txt_19_a_login_without_end_is_ended() {
 struct Closed;
 
 impl Policy for Closed {
-    fn authentication(&mut self, _: &Asked) -> Option<Rules> {
+    fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Status> {
         let account = |user: &str, secret: &str| Account { user: user.into(), secret: Secret::new(secret).unwrap() };
-        Some(Rules {
+        Ok(Some(Rules {
             algorithms: Algorithm::ALL.to_vec(),
             accounts: vec![account("alice", "alice-secret-12")],
             own: Some(account("target", "target-secret-34")),
             challenge: Challenge { identifier: 3, bytes: [0x5a; 32] },
-        })
+        }))
     }
     fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
         Open.find(asked).map(|found| Found { alias: Some("a secret alias".into()), ..found })

@@ -1,0 +1,183 @@
+//! The arguments of `lunette serve`, and the check of those that need no look at the world.
+
+use crate::failure::Failure;
+use crate::logging::Format;
+use clap::Args;
+use io::engine::Choice;
+use iscsi::auth::Algorithm;
+use iscsi::name::Name;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// iSCSI's port (RFC 7143 §13.8).
+const PORT: u16 = 3260;
+
+const EXAMPLES: &str = "\
+STORE is an address: a place and options after commas.
+  disk.img,size=10G        a file; made sparse when it does not exist
+  /dev/vg0/home,direct     a block device, past the page cache
+  ram:1G                   memory, lost at the end
+  null:1T                  reads zeros, forgets what is written
+Options of the store: size=SIZE, block=512|4096, ro, direct.
+Options of the disk:  lun=N (from 1 on), serial=TEXT, vendor=TEXT, product=TEXT, removable.
+A comma that belongs to a path is written \\,
+
+Examples:
+  lunette serve disk.img,size=10G
+  lunette serve a.img b.img,ro ram:512M,lun=9 --listen 192.0.2.7 --allow iqn.1993-08.org.debian:01:abc
+  LUNETTE_CHAP_SECRET=a-long-secret lunette serve /dev/vdb --listen [::] --chap alice
+
+Exit codes: 0 told to stop and did, 1 it failed while running, 2 what was asked cannot be done as asked.";
+
+/// Arguments of `lunette serve`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// What to export, as disks from LUN 1 on
+    #[arg(required = true, value_name = "STORE")]
+    pub stores: Vec<String>,
+    /// Where to listen; may be given several times
+    #[arg(long, value_name = "ADDR[:PORT]", default_value = "127.0.0.1:3260")]
+    pub listen: Vec<String>,
+    /// The target's iSCSI name [default: iqn.2026-11.io.lunette:HOSTNAME]
+    #[arg(long, value_name = "IQN")]
+    pub name: Option<String>,
+    /// Let only this initiator in; may be given several times
+    #[arg(long, value_name = "IQN")]
+    pub allow: Vec<String>,
+    /// Initiators log in as this user with CHAP; the secret comes from --chap-secret-file,
+    /// LUNETTE_CHAP_SECRET or a prompt
+    #[arg(long, value_name = "USER")]
+    pub chap: Option<String>,
+    /// A file whose first line is the secret of --chap
+    #[arg(long, value_name = "FILE", requires = "chap")]
+    pub chap_secret_file: Option<PathBuf>,
+    /// To an initiator that asks back, the target shows itself as this user; the secret comes from
+    /// --chap-mutual-secret-file, LUNETTE_CHAP_MUTUAL_SECRET or a prompt
+    #[arg(long, value_name = "USER", requires = "chap")]
+    pub chap_mutual: Option<String>,
+    /// A file whose first line is the secret of --chap-mutual
+    #[arg(long, value_name = "FILE", requires = "chap_mutual")]
+    pub chap_mutual_secret_file: Option<PathBuf>,
+    /// CHAP algorithms that may be used
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "chap",
+        default_value = "SHA3-256,SHA-256,SHA-1,MD5", value_parser = algorithm)]
+    pub chap_algorithms: Vec<Algorithm>,
+    /// Worker threads [default: one a processor, at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// How disks are read and written: auto, uring, pool or inline
+    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = engine)]
+    pub io_engine: Choice,
+    /// Where reservations and saved settings are kept
+    /// [default: /var/lib/lunette as root, else ~/.local/state/lunette]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// How events are written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// Tell more; twice, tell everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Arguments {
+    /// The target's name: what was given, or one from the host's name.
+    pub fn target_name(&self) -> Result<Name, Failure> {
+        match &self.name {
+            Some(text) => Name::parse(text).map_err(|error| Failure::input(format!("--name {text}: {error}"))),
+            None => Ok(default_name(rustix::system::uname().nodename().to_string_lossy().as_ref())),
+        }
+    }
+
+    /// The initiators that may log in.
+    pub fn initiators(&self) -> Result<Vec<Name>, Failure> {
+        let parse =
+            |text: &String| Name::parse(text).map_err(|error| Failure::input(format!("--allow {text}: {error}")));
+        self.allow.iter().map(parse).collect()
+    }
+
+    /// Where to listen.
+    pub fn portals(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let mut portals = Vec::new();
+        for text in &self.listen {
+            let address = portal(text)?;
+            if address.port() != 0 && portals.contains(&address) {
+                return Err(Failure::input(format!("--listen {text}: is given twice")));
+            }
+            portals.push(address);
+        }
+        Ok(portals)
+    }
+
+    /// How many workers.
+    pub fn workers(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
+        self.threads.map_or_else(processors, usize::from)
+    }
+}
+
+/// `iqn.2026-11.io.lunette:` and the host's name, made of what a name may have.
+fn default_name(host: &str) -> Name {
+    let host: String = host
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '-' })
+        .take(128)
+        .collect();
+    let host = if host.is_empty() { "localhost" } else { &host };
+    match Name::parse(&format!("iqn.2026-11.io.lunette:{host}")) {
+        Ok(name) => name,
+        Err(error) => unreachable!("ASCII letters, digits, dashes and dots make a name: {error}"),
+    }
+}
+
+/// An address, with the port that is meant where none is given.
+fn portal(text: &str) -> Result<SocketAddr, Failure> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let wrong = || format!("--listen {text}: give an IP address with or without a port: 192.0.2.7, [2001:db8::7]:3260");
+    inner.parse::<IpAddr>().map(|address| SocketAddr::new(address, PORT)).map_err(|_| Failure::input(wrong()))
+}
+
+fn engine(text: &str) -> Result<Choice, String> {
+    text.parse()
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    Algorithm::from_name(text).ok_or_else(|| {
+        let known: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+        format!("there are {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_iscsi_is_meant_where_none_is_given() {
+        for (text, meant) in [
+            ("127.0.0.1", "127.0.0.1:3260"),
+            ("0.0.0.0:3261", "0.0.0.0:3261"),
+            ("::1", "[::1]:3260"),
+            ("[::]", "[::]:3260"),
+            ("[2001:db8::7]:1", "[2001:db8::7]:1"),
+        ] {
+            assert_eq!(portal(text).unwrap().to_string(), meant);
+        }
+        for text in ["", "localhost", "1.2.3", "1.2.3.4:", "1.2.3.4:99999", "[::", "::1]"] {
+            assert!(portal(text).unwrap_err().to_string().contains("give an IP address"), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_host_name_gives_a_target_name() {
+        assert_eq!(default_name("Web_01.example").as_str(), "iqn.2026-11.io.lunette:web-01.example");
+        assert_eq!(default_name("").as_str(), "iqn.2026-11.io.lunette:localhost");
+        default_name(&"x".repeat(300));
+        default_name("żółw");
+    }
+}

@@ -1,0 +1,222 @@
+//! `lunette serve`: stores in, a target on the network out.
+
+mod arguments;
+mod banner;
+mod flush;
+mod secrets;
+mod units;
+
+pub use arguments::Arguments;
+
+use crate::failure::Failure;
+use crate::logging;
+use banner::Banner;
+use io::engine::Engines;
+use lun::{LogicalUnit, StateStore};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use target::{Access, Chap, Door, Limits, StateFiles, Target, WorkerHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often stores are looked at for a change of their size.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// Serves until it is told to stop.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    logging::start(arguments.log_format, arguments.verbose);
+    let name = arguments.target_name()?;
+    let access = access(arguments)?;
+    // The portals before the stores: where a port is in use, no file has been made.
+    let listeners = bind(arguments)?;
+    let portals: Vec<SocketAddr> =
+        listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(Failure::runtime)?;
+    warn_of_strangers(&access, &portals);
+    let state = state(arguments)?;
+    let units = units::open(&arguments.stores, name.as_str(), state.as_ref())?;
+    let banner = Banner {
+        target: name.as_str(),
+        portals: &portals,
+        units: &units,
+        chap: arguments.chap.as_deref(),
+        mutual: arguments.chap_mutual.as_deref(),
+    };
+    let ready = banner.text(arguments.log_format);
+    let target =
+        Target { name: name.as_str().to_owned(), alias: None, units: Arc::new(units::map(&units)), access, portals };
+    let units: Vec<_> = units.into_iter().map(|unit| unit.unit).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
+    runtime.block_on(serve(arguments, target, listeners, &units, &ready))?;
+    flush::all(&units)
+}
+
+async fn serve(
+    arguments: &Arguments,
+    target: Target,
+    listeners: Vec<TcpListener>,
+    units: &[Arc<LogicalUnit>],
+    ready: &str,
+) -> Result<(), Failure> {
+    let limits = Limits::default();
+    let grace = limits.grace;
+    let mut signals = Signals::new()?;
+    let engines = Engines::new(arguments.io_engine);
+    let workers = (0..arguments.workers())
+        .map(|number| WorkerHandle::start(number, engines.clone(), limits.worker_memory))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
+    let door = Door::new(target, limits, workers.clone());
+    let mut doors = Vec::new();
+    for listener in listeners {
+        listener.set_nonblocking(true).map_err(Failure::runtime)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::runtime)?;
+        doors.push(tokio::spawn(Arc::clone(&door).listen(listener)));
+    }
+    let refreshing = tokio::spawn(refresh(units.to_vec()));
+    // Whoever reads this may have gone; that is no reason to stop serving.
+    let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
+    let signal = signals.next().await;
+    tracing::info!(signal, sessions = door.sessions(), "stopping: what is in flight is finished and flushed");
+    refreshing.abort();
+    for listening in &doors {
+        listening.abort();
+    }
+    tokio::select! {
+        () = stop(&workers, grace) => Ok(()),
+        signal = signals.next() => Err(Failure::runtime(format!("{signal} again: stopped at once"))),
+    }
+}
+
+async fn stop(workers: &[WorkerHandle], grace: Duration) {
+    let stopping: Vec<_> =
+        workers.iter().cloned().map(|worker| tokio::spawn(async move { worker.stop(grace).await })).collect();
+    for worker in stopping {
+        let _ = worker.await;
+    }
+}
+
+/// Looks at the stores now and then; one that hangs holds up nobody but itself.
+async fn refresh(units: Vec<Arc<LogicalUnit>>) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        for unit in &units {
+            let (unit, place) = (Arc::clone(unit), unit.backend().description().address);
+            let looked = tokio::task::spawn_blocking(move || {
+                let changed = unit.refresh();
+                changed.map(|changed| changed.then(|| unit.backend().limits().capacity()))
+            });
+            match looked.await {
+                Ok(Ok(Some(bytes))) => tracing::info!(%place, bytes, "the size has changed"),
+                Ok(Err(error)) => tracing::warn!(%place, "cannot look at the store: {error}"),
+                Ok(Ok(None)) | Err(_) => {}
+            }
+        }
+    }
+}
+
+fn access(arguments: &Arguments) -> Result<Access, Failure> {
+    let initiators = arguments.initiators()?;
+    let account = |user: &Option<String>, source: secrets::Source<'_>| {
+        user.as_deref().map(|user| source.account(user)).transpose()
+    };
+    let inward = secrets::Source {
+        option: "chap",
+        file: arguments.chap_secret_file.as_deref(),
+        variable: "LUNETTE_CHAP_SECRET",
+    };
+    let outward = secrets::Source {
+        option: "chap-mutual",
+        file: arguments.chap_mutual_secret_file.as_deref(),
+        variable: "LUNETTE_CHAP_MUTUAL_SECRET",
+    };
+    let Some(user) = account(&arguments.chap, inward)? else { return Ok(Access { initiators, chap: None }) };
+    let own = account(&arguments.chap_mutual, outward)?;
+    if own.as_ref().is_some_and(|own| own.secret == user.secret) {
+        let line = "--chap-mutual: the two secrets are equal; whoever knows one could play the other side, use two";
+        return Err(Failure::input(line));
+    }
+    let algorithms = arguments.chap_algorithms.clone();
+    Ok(Access { initiators, chap: Some(Chap { algorithms, accounts: vec![user], own }) })
+}
+
+fn bind(arguments: &Arguments) -> Result<Vec<TcpListener>, Failure> {
+    let mut listeners = Vec::new();
+    for (address, text) in arguments.portals()?.into_iter().zip(&arguments.listen) {
+        listeners.push(TcpListener::bind(address).map_err(|error| {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::AddrInUse => "another process has the port; stop it, or choose another port",
+                std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; see: ip address",
+                std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
+                _ => "choose another address or port",
+            };
+            Failure::input(format!("--listen {text}: {error}; {remedy}"))
+        })?);
+    }
+    Ok(listeners)
+}
+
+fn warn_of_strangers(access: &Access, portals: &[SocketAddr]) {
+    if access.chap.is_some() || !access.initiators.is_empty() {
+        return;
+    }
+    for portal in portals.iter().filter(|portal| !portal.ip().is_loopback()) {
+        tracing::warn!("whoever reaches {portal} can read and write these disks; ask for a login with --chap USER");
+    }
+}
+
+/// Where reservations are kept. A place that was named must work; without one, a disk that forgets its
+/// reservations at the end is better than none, and says so.
+fn state(arguments: &Arguments) -> Result<Option<Arc<dyn StateStore>>, Failure> {
+    let open = |directory: &PathBuf| StateFiles::open(directory).map(|files| Arc::new(files) as Arc<dyn StateStore>);
+    if let Some(directory) = &arguments.state_dir {
+        return open(directory).map(Some).map_err(|error| Failure::input(format!("--state-dir: {error}")));
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let directory = match rustix::process::geteuid().is_root() {
+        true => Some(PathBuf::from("/var/lib")),
+        false => std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home),
+    };
+    let opened = directory.map(|directory| open(&directory.join("lunette")));
+    match opened {
+        Some(Ok(state)) => Ok(Some(state)),
+        Some(Err(error)) => {
+            tracing::warn!("reservations end with this process: {error}; name another place with --state-dir DIR");
+            Ok(None)
+        }
+        None => {
+            tracing::warn!("reservations end with this process: there is no home directory; use --state-dir DIR");
+            Ok(None)
+        }
+    }
+}
+
+/// What tells the daemon to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Failure> {
+        let one = |kind| signal(kind).map_err(|error| Failure::runtime(format!("no signals: {error}")));
+        Ok(Signals {
+            terminate: one(SignalKind::terminate())?,
+            interrupt: one(SignalKind::interrupt())?,
+            hang_up: one(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => "SIGHUP",
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! CmdSN, ExpCmdSN, MaxCmdSN and StatSN of one connection (RFC 7143 §4.2.2).
+
+use crate::frame::Frame;
+use iscsi::serial::{at_most, precedes};
+use iscsi::wire::{DataIn, Header, NopIn, Opcode, Pdu, RESERVED_TAG, ScsiCommand, ScsiResponse};
+use std::collections::HashSet;
+
+/// The numbers as far as they were seen. The session has this one connection.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    begun: bool,
+    next_stat_sn: Option<u32>,
+    exp_cmd_sn: u32,
+    max_cmd_sn: u32,
+    sent: HashSet<u32>,
+}
+
+impl Numbers {
+    pub fn max_cmd_sn(&self) -> u32 {
+        self.max_cmd_sn
+    }
+
+    pub fn exp_cmd_sn(&self) -> u32 {
+        self.exp_cmd_sn
+    }
+
+    /// The login's CmdSN is that of the first command (LOG-06).
+    pub fn begin(&mut self, cmd_sn: u32) {
+        if !self.begun {
+            self.begun = true;
+            self.exp_cmd_sn = cmd_sn;
+            self.max_cmd_sn = cmd_sn.wrapping_sub(1);
+        }
+    }
+
+    /// Whether the target has said that it takes this number, and has not said that it has it.
+    pub fn is_inside(&self, cmd_sn: u32) -> bool {
+        at_most(self.exp_cmd_sn, cmd_sn) && at_most(cmd_sn, self.max_cmd_sn)
+    }
+
+    pub fn sent(&mut self, frame: &Frame) {
+        let numbered = matches!(
+            Opcode::from_number(frame.opcode()),
+            Some(
+                Opcode::NopOut
+                    | Opcode::ScsiCommand
+                    | Opcode::TaskManagementRequest
+                    | Opcode::TextRequest
+                    | Opcode::LogoutRequest
+            )
+        );
+        if numbered && !frame.basic().immediate() {
+            self.sent.insert(ScsiCommand::view(frame.basic()).cmd_sn.get());
+        }
+    }
+
+    /// These numbers were given up by a task management function.
+    pub fn plugged(&mut self, cmd_sn: Option<u32>) {
+        self.sent.extend(cmd_sn);
+    }
+
+    /// A request that was rejected counts as not received (CSN-12).
+    pub fn rejected(&mut self, cmd_sn: u32) {
+        self.sent.remove(&cmd_sn);
+    }
+
+    /// A PDU that takes a status number.
+    pub fn status(&mut self, stat_sn: u32, wrong: &mut Vec<String>) {
+        if let Some(expected) = self.next_stat_sn
+            && expected != stat_sn
+        {
+            wrong.push(format!("SSN-01: StatSN {stat_sn:x} where {expected:x} was due"));
+        }
+        self.next_stat_sn = Some(stat_sn.wrapping_add(1));
+    }
+
+    pub fn window(&mut self, exp_cmd_sn: u32, max_cmd_sn: u32, wrong: &mut Vec<String>) {
+        if precedes(exp_cmd_sn, self.exp_cmd_sn) {
+            wrong.push(format!("CSN-04: ExpCmdSN went back from {:x} to {exp_cmd_sn:x}", self.exp_cmd_sn));
+        }
+        if precedes(max_cmd_sn, self.max_cmd_sn) {
+            wrong.push(format!("CSN-05: MaxCmdSN went back from {:x} to {max_cmd_sn:x}", self.max_cmd_sn));
+        }
+        if precedes(max_cmd_sn, exp_cmd_sn.wrapping_sub(1)) {
+            wrong.push(format!("CSN-05: MaxCmdSN {max_cmd_sn:x} is below ExpCmdSN {exp_cmd_sn:x} - 1"));
+        }
+        while precedes(self.exp_cmd_sn, exp_cmd_sn) {
+            if !self.sent.remove(&self.exp_cmd_sn) {
+                wrong.push(format!(
+                    "CSN-04: ExpCmdSN {exp_cmd_sn:x} acknowledges {:x}, which is a hole",
+                    self.exp_cmd_sn
+                ));
+                self.exp_cmd_sn = exp_cmd_sn;
+                break;
+            }
+            self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
+        }
+        if precedes(self.max_cmd_sn, max_cmd_sn) {
+            self.max_cmd_sn = max_cmd_sn;
+        }
+    }
+
+    /// The numbers of a PDU in the full feature phase.
+    pub fn told(&mut self, opcode: Opcode, frame: &Frame, wrong: &mut Vec<String>) {
+        let basic: &Header = frame.basic();
+        // These three stand at the same place in every PDU that a target sends.
+        let common = ScsiResponse::view(basic);
+        self.window(common.exp_cmd_sn.get(), common.max_cmd_sn.get(), wrong);
+        let stat_sn = common.stat_sn.get();
+        match opcode {
+            Opcode::DataIn if DataIn::view(basic).flags & 0x01 == 0 => {
+                if stat_sn != 0 {
+                    wrong.push("SSN-01: Data-In without status has a StatSN".to_owned());
+                }
+            }
+            Opcode::ReadyToTransfer => self.peek(stat_sn, wrong),
+            Opcode::NopIn if NopIn::view(basic).initiator_task_tag.get() == RESERVED_TAG => self.peek(stat_sn, wrong),
+            _ => self.status(stat_sn, wrong),
+        }
+    }
+
+    fn peek(&mut self, stat_sn: u32, wrong: &mut Vec<String>) {
+        if self.next_stat_sn.is_some_and(|expected| expected != stat_sn) {
+            wrong.push(format!("SSN-01: StatSN {stat_sn:x} is not the next one"));
+        }
+    }
+}

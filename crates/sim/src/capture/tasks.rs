@@ -1,0 +1,285 @@
+//! SCSI tasks and task management as the wire shows them (RFC 7143 §4.2.5, §11.3 to §11.8).
+
+use super::Agreed;
+use crate::frame::Frame;
+use iscsi::serial::precedes;
+use iscsi::wire::{
+    DataIn, DataOut, FINAL, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, ScsiCommand, ScsiResponse,
+    TaskManagementRequest, TaskManagementResponse,
+};
+use std::collections::HashMap;
+
+#[derive(Debug)]
+struct Outstanding {
+    tag: u32,
+    left: u32,
+}
+
+#[derive(Debug)]
+struct Task {
+    command: ScsiCommand,
+    header: Vec<u8>,
+    /// Data-out that was sent or asked for: where the next R2T begins.
+    next_out: u32,
+    unsolicited_open: bool,
+    outstanding: Vec<Outstanding>,
+    r2t_sn: u32,
+    data_sn: u32,
+    received: u32,
+    burst: u32,
+}
+
+/// The tasks that were asked for and not answered.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    tasks: HashMap<u32, Task>,
+}
+
+impl Tasks {
+    pub fn command(&mut self, command: &ScsiCommand, frame: &Frame, inside: bool) {
+        let tag = command.initiator_task_tag.get();
+        // What is outside the window is never answered, and a tag in use names its first task.
+        if !inside || self.tasks.contains_key(&tag) {
+            return;
+        }
+        let task = Task {
+            command: *command,
+            header: frame.header[..48].to_vec(),
+            next_out: frame.data.len() as u32,
+            unsolicited_open: command.writes() && command.flags & FINAL == 0,
+            outstanding: Vec::new(),
+            r2t_sn: 0,
+            data_sn: 0,
+            received: 0,
+            burst: 0,
+        };
+        self.tasks.insert(tag, task);
+    }
+
+    pub fn data_out(&mut self, header: &DataOut, length: u32) {
+        let Some(task) = self.tasks.get_mut(&header.initiator_task_tag.get()) else { return };
+        let last = header.flags & FINAL != 0;
+        let tag = header.target_transfer_tag.get();
+        if tag == RESERVED_TAG {
+            if task.unsolicited_open {
+                task.next_out += length;
+                task.unsolicited_open = !last;
+            }
+        } else if let Some(at) = task.outstanding.iter().position(|one| one.tag == tag) {
+            task.outstanding[at].left = task.outstanding[at].left.saturating_sub(length);
+            if last {
+                task.outstanding.remove(at);
+            }
+        }
+    }
+
+    /// The target rejected a command with this header.
+    pub fn rejected(&mut self, tag: u32, header: &[u8], wrong: &mut Vec<String>) {
+        let Some(task) = self.tasks.get(&tag) else { return };
+        if task.header == header {
+            self.tasks.remove(&tag);
+        } else if task.header[24..28] == header[24..28] {
+            wrong.push("REJ-01: the rejected header is not the one that was sent".to_owned());
+            self.tasks.remove(&tag);
+        }
+    }
+
+    pub fn told(&mut self, opcode: Opcode, frame: &Frame, agreed: &Agreed, wrong: &mut Vec<String>) {
+        let tag = frame.basic().initiator_task_tag.get();
+        let Some(task) = self.tasks.get_mut(&tag) else {
+            return wrong.push(format!("{opcode:?} for a task that does not exist, was answered, or was aborted"));
+        };
+        let over = match opcode {
+            Opcode::DataIn => task.data_in(DataIn::view(frame.basic()), frame.data.len() as u32, agreed, wrong),
+            Opcode::ReadyToTransfer => {
+                task.ready_to_transfer(ReadyToTransfer::view(frame.basic()), agreed, wrong);
+                false
+            }
+            _ => {
+                task.response(ScsiResponse::view(frame.basic()), &frame.data, wrong);
+                true
+            }
+        };
+        if over {
+            self.tasks.remove(&tag);
+        }
+    }
+
+    fn abort(&mut self, tag: u32) {
+        self.tasks.remove(&tag);
+    }
+
+    fn abort_older(&mut self, lun: Option<[u8; 8]>, cmd_sn: u32) {
+        self.tasks.retain(|_, task| {
+            let here = lun.is_none_or(|lun| lun == task.command.lun);
+            let older = task.command.header().immediate() || precedes(task.command.cmd_sn.get(), cmd_sn);
+            !(here && older)
+        });
+    }
+}
+
+impl Task {
+    /// Whether it ends the task.
+    fn data_in(&mut self, header: &DataIn, length: u32, agreed: &Agreed, wrong: &mut Vec<String>) -> bool {
+        let (status, last) = (header.flags & 0x01 != 0, header.flags & FINAL != 0);
+        if !self.command.reads() {
+            wrong.push("RSP-07: Data-In for a command that does not read".to_owned());
+        }
+        if header.data_sn.get() != self.data_sn {
+            wrong.push(format!("DAT-06: DataSN {} where {} was due", header.data_sn.get(), self.data_sn));
+        }
+        if header.buffer_offset.get() != self.received {
+            wrong.push(format!("DAT-07: Buffer Offset {} after {} bytes", header.buffer_offset.get(), self.received));
+        }
+        self.data_sn += 1;
+        self.received += length;
+        self.burst += length;
+        if !self.command.writes() && self.received > self.command.expected_data_transfer_length.get() {
+            wrong.push("DAT-10: more data than expected".to_owned());
+        }
+        if self.burst > agreed.max_burst_length {
+            wrong.push("DAT-05: a sequence above MaxBurstLength".to_owned());
+        }
+        if last {
+            self.burst = 0;
+        }
+        if header.flags & 0x40 != 0 {
+            wrong.push("DAT-15: A at recovery level 0".to_owned());
+        }
+        if header.target_transfer_tag.get() != RESERVED_TAG {
+            wrong.push("Data-In without A has a target transfer tag".to_owned());
+        }
+        if status {
+            if !last {
+                wrong.push("DAT-10: S without F".to_owned());
+            }
+            if self.command.writes() || ![0x00, 0x04, 0x10, 0x14].contains(&header.status) {
+                wrong.push(format!("DAT-11: status {:02x} in Data-In", header.status));
+            }
+            self.residual(header.flags, header.residual_count.get(), header.status, wrong);
+        } else if header.flags & 0x06 != 0 || header.residual_count.get() != 0 || header.status != 0 {
+            wrong.push("Data-In without S has status or residual".to_owned());
+        }
+        status
+    }
+
+    fn ready_to_transfer(&mut self, header: &ReadyToTransfer, agreed: &Agreed, wrong: &mut Vec<String>) {
+        let (tag, length) = (header.target_transfer_tag.get(), header.desired_data_transfer_length.get());
+        let offset = header.buffer_offset.get();
+        if !self.command.writes() || self.unsolicited_open {
+            wrong.push("R2T-01: an R2T for data that is not to be asked for, or not yet".to_owned());
+        }
+        if length == 0 || length > agreed.max_burst_length {
+            wrong.push(format!("R2T-01: {length} bytes with MaxBurstLength {}", agreed.max_burst_length));
+        }
+        if tag == RESERVED_TAG || self.outstanding.iter().any(|one| one.tag == tag) {
+            wrong.push("R2T-01: the target transfer tag is reserved or in use".to_owned());
+        }
+        let end = u64::from(offset) + u64::from(length);
+        if end > u64::from(self.command.expected_data_transfer_length.get()) {
+            wrong.push("R2T-01: beyond the expected length".to_owned());
+        }
+        if offset != self.next_out {
+            wrong.push(format!("R2T-05: from {offset} where {} was due", self.next_out));
+        }
+        if header.r2t_sn.get() != self.r2t_sn {
+            wrong.push(format!("R2T-02: R2TSN {} where {} was due", header.r2t_sn.get(), self.r2t_sn));
+        }
+        if header.lun != self.command.lun {
+            wrong.push("PDU-16: the LUN is not the task's".to_owned());
+        }
+        self.r2t_sn += 1;
+        self.next_out = offset.saturating_add(length);
+        self.outstanding.push(Outstanding { tag, left: length });
+        if self.outstanding.len() as u32 > agreed.max_outstanding_r2t {
+            wrong.push(format!("R2T-02: {} R2Ts are outstanding", self.outstanding.len()));
+        }
+    }
+
+    fn response(&mut self, header: &ScsiResponse, data: &[u8], wrong: &mut Vec<String>) {
+        if header.response != 0 {
+            return wrong.push(format!("RSP-01: response {:02x}", header.response));
+        }
+        if self.unsolicited_open || !self.outstanding.is_empty() {
+            wrong.push("DAT-09: a response before the last data-out".to_owned());
+        }
+        let numbers = self.data_sn + self.r2t_sn;
+        if header.exp_data_sn.get() != numbers {
+            wrong.push(format!("RSP-08: ExpDataSN {} after {numbers} PDUs", header.exp_data_sn.get()));
+        }
+        if self.burst != 0 {
+            wrong.push("DAT-10: the last Data-In has no F".to_owned());
+        }
+        if header.status == 0x02 {
+            match data {
+                [high, low, sense @ ..] => {
+                    let length = usize::from(u16::from_be_bytes([*high, *low]));
+                    if length == 0 || length > sense.len() {
+                        wrong.push(format!("RSP-02: SenseLength {length} in {} bytes", sense.len()));
+                    }
+                }
+                _ => wrong.push("RSP-02: CHECK CONDITION without sense data".to_owned()),
+            }
+        }
+        if !(self.command.reads() && self.command.writes())
+            && (header.flags & 0x18 != 0 || header.bidirectional_read_residual_count.get() != 0)
+        {
+            wrong.push("RSP-04: a bidirectional residual".to_owned());
+        }
+        self.residual(header.flags, header.residual_count.get(), header.status, wrong);
+    }
+
+    fn residual(&self, flags: u8, count: u32, status: u8, wrong: &mut Vec<String>) {
+        let (overflow, underflow) = (flags & 0x04 != 0, flags & 0x02 != 0);
+        if overflow && underflow || (overflow || underflow) != (count != 0) {
+            wrong.push(format!("RSP-04: flags {flags:02x} with residual {count}"));
+        }
+        let expected = self.command.expected_data_transfer_length.get();
+        if underflow && count > expected {
+            wrong.push("RSP-04: an underflow of more than was expected".to_owned());
+        }
+        let reads = self.command.reads() && !self.command.writes();
+        let due = if underflow { expected.saturating_sub(count) } else { expected };
+        if reads && status == 0 && self.received != due {
+            wrong.push(format!("RSP-04: {} bytes came, the residual says {due}", self.received));
+        }
+    }
+}
+
+/// Task management functions that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Functions(HashMap<u32, TaskManagementRequest>);
+
+impl Functions {
+    pub fn asked(&mut self, request: &TaskManagementRequest) {
+        self.0.entry(request.initiator_task_tag.get()).or_insert(*request);
+    }
+
+    pub fn rejected(&mut self, tag: u32) {
+        self.0.remove(&tag);
+    }
+
+    /// Takes a response; tasks that it covers must not be answered any more (TMF-02). Returns the
+    /// CmdSN that counts as received from now on, if there is one.
+    pub fn answered(&mut self, frame: &Frame, tasks: &mut Tasks) -> Result<Option<u32>, String> {
+        let response = TaskManagementResponse::view(frame.basic());
+        let request = self
+            .0
+            .remove(&response.initiator_task_tag.get())
+            .ok_or("a task management response that nobody asked for")?;
+        if response.response != 0 {
+            return Ok(None);
+        }
+        let cmd_sn = request.cmd_sn.get();
+        match request.function & 0x7f {
+            1 => {
+                tasks.abort(request.referenced_task_tag.get());
+                return Ok(Some(request.ref_cmd_sn.get()));
+            }
+            2 | 4 | 5 => tasks.abort_older(Some(request.lun), cmd_sn),
+            6 | 7 => tasks.abort_older(None, cmd_sn),
+            _ => {}
+        }
+        Ok(None)
+    }
+}

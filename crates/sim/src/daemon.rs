@@ -1,0 +1,223 @@
+//! The real binary as a child process, for tests: started on a free port, killed, started again with
+//! the same arguments.
+
+use crate::raw::Client;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The name of every target that a test serves.
+pub const TARGET: &str = "iqn.2026-01.org.example:disk";
+
+/// How long a daemon may take until it listens, or until it has ended.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder of a test's own, gone with it.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one.
+    pub fn new() -> Folder {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("lunette-sim-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of a file in it, as text.
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Default for Folder {
+    fn default() -> Self {
+        Folder::new()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `lunette serve`, running. Killed when it is dropped.
+pub struct Daemon {
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    address: SocketAddr,
+    child: Child,
+    folder: Folder,
+}
+
+impl Daemon {
+    /// Serves these stores as [`TARGET`] on a free port of 127.0.0.1. Tests of `lunette` give
+    /// `env!("CARGO_BIN_EXE_lunette")` as the program.
+    pub fn start(program: impl AsRef<Path>, stores: &[&str]) -> Daemon {
+        Daemon::start_with(program, stores, &[], &[])
+    }
+
+    /// The same with more arguments and environment.
+    pub fn start_with(
+        program: impl AsRef<Path>,
+        stores: &[&str],
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Daemon {
+        let program = program.as_ref().to_owned();
+        let folder = Folder::new();
+        // Another process can take the port before the daemon has it: try again.
+        for attempt in 0.. {
+            let address = free_address();
+            let mut all: Vec<String> = vec!["serve".into()];
+            all.extend(stores.iter().map(|store| (*store).to_owned()));
+            all.extend(["--listen".into(), address.to_string(), "--name".into(), TARGET.into()]);
+            all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+            let environment: Vec<(String, String)> =
+                environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let child = spawn(&program, &all, &environment, &folder);
+            let mut daemon =
+                Daemon { program: program.clone(), arguments: all, environment, address, child, folder: Folder::new() };
+            match daemon.wait_until_it_listens() {
+                Ok(()) => {
+                    daemon.folder = folder;
+                    return daemon;
+                }
+                Err(why) if attempt >= 3 => panic!("{why}\n{}", log(&folder)),
+                Err(_) => {}
+            }
+        }
+        unreachable!("the loop returns")
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A connection to it, before its login.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again with the same arguments, after it has ended. Returns how long it took to listen.
+    pub fn restart(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.child = spawn(&self.program, &self.arguments, &self.environment, &self.folder);
+        if let Err(why) = self.wait_until_it_listens() {
+            panic!("{why}\n{}", self.log());
+        }
+        begun.elapsed()
+    }
+
+    /// Asks it to end (SIGTERM) and returns how it did.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM is sent");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end after SIGTERM\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// What it has said so far on both of its outputs.
+    pub fn log(&self) -> String {
+        log(&self.folder)
+    }
+
+    /// Its open file descriptors, where the system tells.
+    pub fn descriptors(&self) -> Option<usize> {
+        Some(fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?.count())
+    }
+
+    /// Its resident memory in bytes, where the system tells.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("the daemon ended at once: {status}"));
+            }
+            if TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err("the daemon does not listen".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", self.log());
+        }
+    }
+}
+
+/// An address on which nothing listens at this moment.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+fn spawn(program: &Path, arguments: &[String], environment: &[(String, String)], folder: &Folder) -> Child {
+    let output = |name: &str| {
+        let path = folder.path().join(name);
+        File::options().create(true).append(true).open(path).expect("a file for the output")
+    };
+    Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(output("stdout"))
+        .stderr(output("stderr"))
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+fn log(folder: &Folder) -> String {
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    format!("{}{}", read("stdout"), read("stderr"))
+}

@@ -1,0 +1,253 @@
+//! Who is there: the sessions of a target, by their identity and by their TSIH (RFC 7143 §4.4.3).
+//!
+//! Asked at login and at the end of a session, never on the data path. An entry lives as long as its
+//! [`Registered`], which goes with the session from the door to its worker.
+
+use crate::limits::Limits;
+use crate::target::Handover;
+use iscsi::login::Status;
+use iscsi::login::target::Asked;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, watch};
+
+/// What the door can tell a session on its worker.
+pub(crate) enum SessionOrder {
+    /// Its time is over: close, without a word, for this reason.
+    End(&'static str),
+    /// Another connection takes the place of the one that it has (§6.3.4).
+    Replace(Box<Handover>),
+}
+
+/// The identity of a session: name and ISID make the initiator's port, one of ours is the target's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    initiator: String,
+    isid: [u8; 6],
+    target: String,
+}
+
+struct Entry {
+    key: Key,
+    worker: usize,
+    cid: u16,
+    account: Option<String>,
+    orders: mpsc::UnboundedSender<SessionOrder>,
+    ended: watch::Receiver<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<u16, Entry>,
+    by_key: HashMap<Key, u16>,
+    next_tsih: u16,
+}
+
+/// The sessions of a target.
+#[derive(Clone, Default)]
+pub(crate) struct Registry(Arc<Mutex<State>>);
+
+/// A session's place in the registry; it ends with this.
+pub struct Registered {
+    registry: Registry,
+    tsih: u16,
+    worker: usize,
+    orders: mpsc::UnboundedReceiver<SessionOrder>,
+    ended: watch::Sender<bool>,
+}
+
+/// How a login that has succeeded goes on.
+pub(crate) enum Admitted {
+    /// As a new session, once the one whose place it takes has ended.
+    New { registered: Registered, replaces: Option<watch::Receiver<bool>> },
+    /// As the connection of a session that is there.
+    Connection { orders: mpsc::UnboundedSender<SessionOrder> },
+}
+
+impl Registry {
+    /// Finds the place of a login: a new session, which ends the one of the same identity, or a
+    /// connection in the place of another. Returns the TSIH too.
+    pub fn admit(
+        &self,
+        asked: &Asked,
+        account: Option<&str>,
+        limits: &Limits,
+        workers: usize,
+    ) -> Result<(u16, Admitted), Status> {
+        let mut state = self.lock();
+        let key = Key {
+            initiator: asked.initiator_name.clone(),
+            isid: asked.isid,
+            target: asked.target_name.clone().unwrap_or_default(),
+        };
+        if asked.tsih != 0 {
+            // A TSIH of another initiator or ISID is no session of this one (SES-10).
+            let entry = state.sessions.get(&asked.tsih).filter(|entry| entry.key == key);
+            let entry = entry.ok_or(Status::SESSION_DOES_NOT_EXIST)?;
+            if entry.account.as_deref() != account {
+                return Err(Status::AUTHENTICATION_FAILURE);
+            }
+            if entry.cid != asked.cid {
+                return Err(Status::TOO_MANY_CONNECTIONS);
+            }
+            return Ok((asked.tsih, Admitted::Connection { orders: entry.orders.clone() }));
+        }
+        let old = state.by_key.get(&key).copied();
+        let of_initiator = state.sessions.values().filter(|entry| entry.key.initiator == key.initiator).count();
+        if old.is_none() && (state.sessions.len() >= limits.sessions || of_initiator >= limits.sessions_by_initiator) {
+            return Err(Status::OUT_OF_RESOURCES);
+        }
+        let tsih = state.free_tsih().ok_or(Status::OUT_OF_RESOURCES)?;
+        let replaces = old.and_then(|old| state.sessions.get(&old)).map(|entry| {
+            let _ = entry.orders.send(SessionOrder::End("another login takes its place"));
+            entry.ended.clone()
+        });
+        let mut load = vec![0usize; workers.max(1)];
+        for entry in state.sessions.values() {
+            if let Some(load) = load.get_mut(entry.worker) {
+                *load += 1;
+            }
+        }
+        let worker = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(at, _)| at);
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let (ended, watched) = watch::channel(false);
+        state.by_key.insert(key.clone(), tsih);
+        let account = account.map(str::to_owned);
+        state.sessions.insert(tsih, Entry { key, worker, cid: asked.cid, account, orders, ended: watched });
+        let registered = Registered { registry: self.clone(), tsih, worker, orders: receiver, ended };
+        Ok((tsih, Admitted::New { registered, replaces }))
+    }
+
+    /// Sessions that are there.
+    pub fn len(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A TSIH that no session has, and that none had lately: 0 is none.
+    fn free_tsih(&mut self) -> Option<u16> {
+        for _ in 0..=u16::MAX {
+            self.next_tsih = self.next_tsih.wrapping_add(1).max(1);
+            if !self.sessions.contains_key(&self.next_tsih) {
+                return Some(self.next_tsih);
+            }
+        }
+        None
+    }
+}
+
+impl Registered {
+    /// The worker that serves the session.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Ends all other sessions of the target.
+    pub(crate) fn end_others(&self, why: &'static str) {
+        for (tsih, entry) in &self.registry.lock().sessions {
+            if *tsih != self.tsih {
+                let _ = entry.orders.send(SessionOrder::End(why));
+            }
+        }
+    }
+
+    /// The next order; `None` never comes as long as the session is registered.
+    pub(crate) async fn order(&mut self) -> Option<SessionOrder> {
+        self.orders.recv().await
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut state = self.registry.lock();
+        if let Some(entry) = state.sessions.remove(&self.tsih)
+            && state.by_key.get(&entry.key) == Some(&self.tsih)
+        {
+            state.by_key.remove(&entry.key);
+        }
+        drop(state);
+        let _ = self.ended.send(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iscsi::session::SessionKind;
+
+    fn asked(name: &str, isid: u8, tsih: u16) -> Asked {
+        Asked {
+            initiator_name: name.into(),
+            initiator_alias: None,
+            target_name: Some("iqn.2026-11.com.example:disk".into()),
+            kind: SessionKind::Normal,
+            isid: [0x40, 0, 0, 0, 0, isid],
+            tsih,
+            cid: 0,
+        }
+    }
+
+    fn new(registry: &Registry, asked: &Asked) -> (u16, Registered, Option<watch::Receiver<bool>>) {
+        match registry.admit(asked, None, &Limits::default(), 2).map_err(|status| panic!("{status:?}")) {
+            Ok((tsih, Admitted::New { registered, replaces })) => (tsih, registered, replaces),
+            _ => panic!("not a new session"),
+        }
+    }
+
+    #[test]
+    fn ses_01_one_session_for_each_identity_and_the_newer_waits_for_the_older() {
+        let registry = Registry::default();
+        let (one, mut first, none) = new(&registry, &asked("a", 1, 0));
+        assert!(none.is_none());
+        let (two, second, replaces) = new(&registry, &asked("a", 1, 0));
+        assert_ne!(one, two);
+        assert!(matches!(first.orders.try_recv(), Ok(SessionOrder::End(_))));
+        let replaces = replaces.expect("it takes the place of the first");
+        assert!(!*replaces.borrow());
+        drop(first);
+        assert!(*replaces.borrow(), "told when the first has ended");
+        assert_eq!(registry.len(), 1);
+        let (_, _other, replaces) = new(&registry, &asked("a", 2, 0));
+        assert!(replaces.is_none(), "another ISID is another session");
+        drop(second);
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn ses_10_a_guessed_tsih_leads_nowhere() {
+        let registry = Registry::default();
+        let (tsih, _registered, _) = new(&registry, &asked("a", 1, 0));
+        let try_it = |asked: &Asked, account| registry.admit(asked, account, &Limits::default(), 1).err();
+        assert_eq!(try_it(&asked("b", 1, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
+        assert_eq!(try_it(&asked("a", 2, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
+        assert_eq!(try_it(&asked("a", 1, tsih + 1), None), Some(Status::SESSION_DOES_NOT_EXIST));
+        assert_eq!(try_it(&asked("a", 1, tsih), Some("mallory")), Some(Status::AUTHENTICATION_FAILURE), "CHP-13");
+        assert_eq!(try_it(&Asked { cid: 9, ..asked("a", 1, tsih) }, None), Some(Status::TOO_MANY_CONNECTIONS));
+        assert_eq!(try_it(&asked("a", 1, tsih), None), None, "its own connection may come again");
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_spread() {
+        let registry = Registry::default();
+        let limits = Limits { sessions_by_initiator: 2, sessions: 3, ..Limits::default() };
+        let mut held = Vec::new();
+        let mut admit = |name: &str, isid| match registry.admit(&asked(name, isid, 0), None, &limits, 2) {
+            Ok((_, Admitted::New { registered, .. })) => {
+                held.push(registered);
+                Ok(held.last().map(Registered::worker))
+            }
+            Ok(_) => panic!("not new"),
+            Err(status) => Err(status),
+        };
+        assert_eq!((admit("a", 1), admit("a", 2)), (Ok(Some(0)), Ok(Some(1))));
+        assert_eq!(admit("a", 3), Err(Status::OUT_OF_RESOURCES));
+        assert_eq!(admit("b", 1), Ok(Some(0)));
+        assert_eq!(admit("c", 1), Err(Status::OUT_OF_RESOURCES));
+        assert_eq!(admit("a", 2), Ok(Some(1)), "taking one's own place needs no room");
+    }
+}
