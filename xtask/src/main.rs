@@ -6,7 +6,7 @@ mod tidy;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test";
+const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...]\n\nSuites, all of them where none is named:";
 
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -19,13 +19,13 @@ fn main() -> ExitCode {
             }
             if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        ["test"] => suites::run(&root),
+        ["test", ..] => suites::run(&root, &words[1..]),
         ["help" | "--help" | "-h"] => {
-            println!("{USAGE}");
+            println!("{USAGE}\n{}", suites::list());
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("{USAGE}");
+            eprintln!("{USAGE}\n{}", suites::list());
             ExitCode::from(2)
         }
     }

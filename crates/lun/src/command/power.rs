@@ -42,7 +42,8 @@ pub(super) fn start_stop_unit(execution: &mut Execution<'_>) -> Outcome {
 
 async fn change(work: Work, step: Step, flush: bool) -> Verdict {
     let commons = &work.unit.commons;
-    if step == Step::Eject && commons.is_prevented() {
+    // Whoever prevents removal wants the medium to stay what it is: in or out.
+    if matches!(step, Step::Eject | Step::Load) && commons.is_prevented() {
         return Err(Condition::new(SenseKey::IllegalRequest, 0x53, 0x02));
     }
     if step == Step::Start && commons.flags() & flag::EJECTED != 0 {

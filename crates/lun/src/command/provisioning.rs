@@ -92,12 +92,9 @@ fn write_same(execution: &mut Execution<'_>, access: &Access, no_data: bool) -> 
             return Err(Condition::invalid_cdb_field(1, Some(3)));
         }
         extent_of(execution.limits(), access.block, access.blocks)?;
-        let blocks = match access.blocks {
-            // WSNZ 0: all from there to the end.
-            0 => execution.limits().blocks - access.block,
-            blocks => blocks,
-        };
-        if blocks > MAXIMUM_WRITE_SAME {
+        let blocks = access.blocks;
+        // WSNZ: "all to the end" is a length that nobody has said, and a long one.
+        if blocks == 0 || blocks > MAXIMUM_WRITE_SAME {
             return Err(Condition::invalid_cdb_field(access.length_field, Some(7)));
         }
         let expected = if no_data { 0 } else { execution.block() };

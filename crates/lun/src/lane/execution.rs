@@ -277,7 +277,7 @@ impl Execution<'_> {
                 optimal_transfer: blocks_of(u64::from(limits.optimal_transfer_length)),
                 maximum_prefetch: blocks_of(MAXIMUM_TRANSFER_BYTES),
                 write_same: command::provisioning::MAXIMUM_WRITE_SAME,
-                write_same_refuses_zero: false,
+                write_same_refuses_zero: true,
                 atomic: None,
             },
             unmap: limits.unmap.map(|unmap| inquiry::Unmap {

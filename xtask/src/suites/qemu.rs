@@ -1,0 +1,36 @@
+//! qemu-img over iscsi://: an image to the disk and back, equal.
+
+use super::Outcome;
+use super::served::{self, Served, succeeds};
+use std::path::Path;
+
+pub fn run(root: &Path, outcome: &mut Outcome) {
+    if let Err(why) = try_run(root, outcome) {
+        outcome.count("set-up", Err(why));
+    }
+}
+
+fn try_run(root: &Path, outcome: &mut Outcome) -> Result<(), String> {
+    let binary = served::build(root)?;
+    let served = Served::start(&binary, "qemu", &["disk.img,size=96M"], &["--listen", "127.0.0.1:0"])?;
+    let url = served.url(1);
+    let place = |name: &str| served.folder.join(name).display().to_string();
+    let (source, back) = (place("source.qcow2"), place("back.qcow2"));
+    succeeds(20, "qemu-img", &["create", "-q", "-f", "qcow2", &source, "96M"])?;
+    // Data, data of another kind, holes, and the last blocks.
+    let writes =
+        ["write -P 0x5a 0 7M", "write -P 0xa5 20M 1M", "write -P 3 33554433 65537", "write -P 0x11 100663040 256"];
+    for write in writes {
+        succeeds(20, "qemu-io", &["-f", "qcow2", "-c", write, &source])?;
+    }
+    let there = succeeds(120, "qemu-img", &["convert", "-n", "-f", "qcow2", "-O", "raw", &source, &url]);
+    outcome.count("qemu-img convert to the disk", there.map(|_| ()));
+    let returned = succeeds(120, "qemu-img", &["convert", "-f", "raw", "-O", "qcow2", &url, &back]);
+    outcome.count("qemu-img convert from the disk", returned.map(|_| ()));
+    outcome.count("what came back is what went", succeeds(120, "qemu-img", &["compare", &source, &back]).map(|_| ()));
+    let direct = succeeds(120, "qemu-img", &["compare", "-f", "raw", "-F", "raw", &url, &place("disk.img")]);
+    outcome.count("the file behind the disk is the disk", direct.map(|_| ()));
+    let discard = ["-f", "raw", "-c", "discard 0 1M", "-c", "read -P 0 0 1M", "-c", "read -P 0x5a 1M 6M", &url];
+    outcome.count("discarded blocks read as zeros", succeeds(60, "qemu-io", &discard).map(|_| ()));
+    Ok(())
+}
