@@ -16,7 +16,7 @@ mod request;
 mod store;
 pub mod testing;
 
-pub use buffer::{Buf, PAGE_BYTES, Page, Pool};
+pub use buffer::{Account, Buf, PAGE_BYTES, Page, Pool};
 pub use engine::{Caching, Engine, FileJob, FileOperation, Inbox, NoEngine};
 pub use error::{Error, ErrorKind};
 pub use limits::{Limits, Rotation, UnmapLimits, WriteCache};

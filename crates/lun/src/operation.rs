@@ -69,6 +69,13 @@ impl Held {
         self.buffer.as_mut().map_or(&mut [], Buf::as_mut_slice)
     }
 
+    /// Takes the memory off a nexus's account.
+    pub fn discharge(&self, account: &block::Account) {
+        if let Some(buffer) = &self.buffer {
+            account.discharge(buffer);
+        }
+    }
+
     /// The buffer itself; whoever takes it gives it back.
     pub fn into_buffer(mut self) -> Option<Buf> {
         self.buffer.take()

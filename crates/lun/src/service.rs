@@ -75,7 +75,8 @@ pub struct Completed {
     pub status: Status,
     /// With CHECK CONDITION always; encoded as D_SENSE asked for.
     pub sense: Option<Sense>,
-    /// The memory of the data-in, to be given back to the lane's pool by the transport.
+    /// The memory of the data-in, to be given back to the nexus's account ([`crate::Lane::account`]) by
+    /// the transport.
     pub data_in: Option<Buf>,
     /// How many bytes of `data_in`, from its start, are to be sent; at most `expected_in`.
     pub data_in_length: u32,

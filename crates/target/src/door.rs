@@ -134,9 +134,13 @@ impl Door {
             out.clear();
             let step = login.handle(&header, &data, &mut policy, &mut out);
             // The session whose place is taken has ended before its successor hears of success (SES-01).
-            if let Some(Admitted::New { replaces: Some(ended), .. }) = &mut policy.admitted {
-                let wait = tokio::time::timeout(self.limits.reinstatement_time, ended.wait_for(|ended| *ended));
-                if wait.await.is_err() {
+            if let Some(Admitted::New { replaces, .. }) = &mut policy.admitted {
+                let all = async {
+                    for ended in replaces.iter_mut() {
+                        let _ = ended.wait_for(|ended| *ended).await;
+                    }
+                };
+                if tokio::time::timeout(self.limits.reinstatement_time, all).await.is_err() {
                     return Err("the session whose place it takes does not end".into());
                 }
             }
@@ -190,7 +194,9 @@ impl Door {
             Admitted::New { registered, .. } => {
                 let worker = registered.worker();
                 handover.registered = Some(registered);
-                self.workers.get(worker).ok_or("there is no worker")?.serve(handover);
+                if !self.workers.get(worker).is_some_and(|worker| worker.serve(handover)) {
+                    return Err("its worker has just died".into());
+                }
             }
             Admitted::Connection { orders } => {
                 orders.send(SessionOrder::Replace(Box::new(handover))).map_err(|_| "its session has just ended")?;
@@ -234,7 +240,8 @@ impl Policy for Admission<'_> {
             // Discovery sessions live at the door and have no state that another could find.
             return if asked.tsih == 0 { Ok(1) } else { Err(Status::SESSION_DOES_NOT_EXIST) };
         }
-        let (tsih, admitted) = door.registry.admit(asked, self.account.as_deref(), &door.limits, door.workers.len())?;
+        let workers: Vec<bool> = door.workers.iter().map(WorkerHandle::lives).collect();
+        let (tsih, admitted) = door.registry.admit(asked, self.account.as_deref(), &door.limits, &workers)?;
         self.admitted = Some(admitted);
         Ok(tsih)
     }

@@ -38,8 +38,8 @@ struct Entry {
 
 #[derive(Default)]
 struct State {
+    /// More than one of an identity while a session takes the place of others that have not ended yet.
     sessions: HashMap<u16, Entry>,
-    by_key: HashMap<Key, u16>,
     next_tsih: u16,
 }
 
@@ -58,21 +58,21 @@ pub struct Registered {
 
 /// How a login that has succeeded goes on.
 pub(crate) enum Admitted {
-    /// As a new session, once the one whose place it takes has ended.
-    New { registered: Registered, replaces: Option<watch::Receiver<bool>> },
+    /// As a new session, once all of those whose place it takes have ended.
+    New { registered: Registered, replaces: Vec<watch::Receiver<bool>> },
     /// As the connection of a session that is there.
     Connection { orders: mpsc::UnboundedSender<SessionOrder> },
 }
 
 impl Registry {
     /// Finds the place of a login: a new session, which ends the one of the same identity, or a
-    /// connection in the place of another. Returns the TSIH too.
+    /// connection in the place of another. `workers` says which of them live. Returns the TSIH too.
     pub fn admit(
         &self,
         asked: &Asked,
         account: Option<&str>,
         limits: &Limits,
-        workers: usize,
+        workers: &[bool],
     ) -> Result<(u16, Admitted), Status> {
         let mut state = self.lock();
         let key = Key {
@@ -92,26 +92,34 @@ impl Registry {
             }
             return Ok((asked.tsih, Admitted::Connection { orders: entry.orders.clone() }));
         }
-        let old = state.by_key.get(&key).copied();
         let of_initiator = state.sessions.values().filter(|entry| entry.key.initiator == key.initiator).count();
-        if old.is_none() && (state.sessions.len() >= limits.sessions || of_initiator >= limits.sessions_by_initiator) {
+        // Whoever takes his own place needs no room. All that live are asked to end and waited for: one that
+        // another login has waited for in vain may still write.
+        let replaces: Vec<_> = state
+            .sessions
+            .values()
+            .filter(|entry| entry.key == key)
+            .map(|entry| {
+                let _ = entry.orders.send(SessionOrder::End("another login takes its place"));
+                entry.ended.clone()
+            })
+            .collect();
+        let full = state.sessions.len() >= limits.sessions || of_initiator >= limits.sessions_by_initiator;
+        if full && replaces.len() != 1 {
             return Err(Status::OUT_OF_RESOURCES);
         }
         let tsih = state.free_tsih().ok_or(Status::OUT_OF_RESOURCES)?;
-        let replaces = old.and_then(|old| state.sessions.get(&old)).map(|entry| {
-            let _ = entry.orders.send(SessionOrder::End("another login takes its place"));
-            entry.ended.clone()
-        });
-        let mut load = vec![0usize; workers.max(1)];
+        let mut load = vec![0usize; workers.len()];
         for entry in state.sessions.values() {
             if let Some(load) = load.get_mut(entry.worker) {
                 *load += 1;
             }
         }
-        let worker = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(at, _)| at);
+        let living = load.iter().zip(workers).enumerate().filter(|(_, (_, lives))| **lives);
+        let worker = living.min_by_key(|(_, (load, _))| **load).map(|(at, _)| at);
+        let worker = worker.ok_or(Status::SERVICE_UNAVAILABLE)?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let (ended, watched) = watch::channel(false);
-        state.by_key.insert(key.clone(), tsih);
         let account = account.map(str::to_owned);
         state.sessions.insert(tsih, Entry { key, worker, cid: asked.cid, account, orders, ended: watched });
         let registered = Registered { registry: self.clone(), tsih, worker, orders: receiver, ended };
@@ -165,11 +173,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        if let Some(entry) = state.sessions.remove(&self.tsih)
-            && state.by_key.get(&entry.key) == Some(&self.tsih)
-        {
-            state.by_key.remove(&entry.key);
-        }
+        state.sessions.remove(&self.tsih);
         drop(state);
         let _ = self.ended.send(true);
     }
@@ -192,8 +196,8 @@ mod tests {
         }
     }
 
-    fn new(registry: &Registry, asked: &Asked) -> (u16, Registered, Option<watch::Receiver<bool>>) {
-        match registry.admit(asked, None, &Limits::default(), 2).map_err(|status| panic!("{status:?}")) {
+    fn new(registry: &Registry, asked: &Asked) -> (u16, Registered, Vec<watch::Receiver<bool>>) {
+        match registry.admit(asked, None, &Limits::default(), &[true, true]).map_err(|status| panic!("{status:?}")) {
             Ok((tsih, Admitted::New { registered, replaces })) => (tsih, registered, replaces),
             _ => panic!("not a new session"),
         }
@@ -203,26 +207,54 @@ mod tests {
     fn ses_01_one_session_for_each_identity_and_the_newer_waits_for_the_older() {
         let registry = Registry::default();
         let (one, mut first, none) = new(&registry, &asked("a", 1, 0));
-        assert!(none.is_none());
+        assert!(none.is_empty());
         let (two, second, replaces) = new(&registry, &asked("a", 1, 0));
         assert_ne!(one, two);
         assert!(matches!(first.orders.try_recv(), Ok(SessionOrder::End(_))));
-        let replaces = replaces.expect("it takes the place of the first");
+        let [replaces] = &replaces[..] else { panic!("it takes the place of the first") };
         assert!(!*replaces.borrow());
         drop(first);
         assert!(*replaces.borrow(), "told when the first has ended");
         assert_eq!(registry.len(), 1);
         let (_, _other, replaces) = new(&registry, &asked("a", 2, 0));
-        assert!(replaces.is_none(), "another ISID is another session");
+        assert!(replaces.is_empty(), "another ISID is another session");
         drop(second);
         assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn ses_01_a_session_that_does_not_end_is_waited_for_by_every_later_login() {
+        let registry = Registry::default();
+        let (_, stuck, _) = new(&registry, &asked("a", 1, 0));
+        let (_, gave_up, _) = new(&registry, &asked("a", 1, 0));
+        let (_, third, waits_for) = new(&registry, &asked("a", 1, 0));
+        assert_eq!(waits_for.len(), 2);
+        drop(gave_up);
+        assert_eq!(waits_for.iter().filter(|ended| !*ended.borrow()).count(), 1, "the first still lives");
+        drop(third);
+        let (_, _fourth, waits_for) = new(&registry, &asked("a", 1, 0));
+        assert_eq!(waits_for.len(), 1);
+        drop(stuck);
+        assert!(*waits_for[0].borrow());
+    }
+
+    #[test]
+    fn f23_a_dead_worker_gets_no_session() {
+        let registry = Registry::default();
+        let admit = |workers: &[bool]| match registry.admit(&asked("a", 1, 0), None, &Limits::default(), workers) {
+            Ok((_, Admitted::New { registered, .. })) => Ok(registered.worker()),
+            Ok(_) => panic!("not new"),
+            Err(status) => Err(status),
+        };
+        assert_eq!(admit(&[false, true]), Ok(1));
+        assert_eq!(admit(&[false, false]), Err(Status::SERVICE_UNAVAILABLE));
     }
 
     #[test]
     fn ses_10_a_guessed_tsih_leads_nowhere() {
         let registry = Registry::default();
         let (tsih, _registered, _) = new(&registry, &asked("a", 1, 0));
-        let try_it = |asked: &Asked, account| registry.admit(asked, account, &Limits::default(), 1).err();
+        let try_it = |asked: &Asked, account| registry.admit(asked, account, &Limits::default(), &[true]).err();
         assert_eq!(try_it(&asked("b", 1, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 2, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 1, tsih + 1), None), Some(Status::SESSION_DOES_NOT_EXIST));
@@ -236,7 +268,7 @@ mod tests {
         let registry = Registry::default();
         let limits = Limits { sessions_by_initiator: 2, sessions: 3, ..Limits::default() };
         let mut held = Vec::new();
-        let mut admit = |name: &str, isid| match registry.admit(&asked(name, isid, 0), None, &limits, 2) {
+        let mut admit = |name: &str, isid| match registry.admit(&asked(name, isid, 0), None, &limits, &[true, true]) {
             Ok((_, Admitted::New { registered, .. })) => {
                 held.push(registered);
                 Ok(held.last().map(Registered::worker))

@@ -8,7 +8,7 @@ mod session;
 
 use crate::target::Handover;
 use block::Pool;
-use io::engine::Engines;
+use io::engine::{Engines, WorkerEngine};
 use io::link::Scratch;
 use lun::{Event, Lane, LaneContext, NexusId};
 use session::Driver;
@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -24,12 +24,15 @@ use tokio::sync::oneshot;
 /// Bytes of memory that a worker keeps warm.
 const KEEP_BYTES: usize = 8 << 20;
 
+/// How often the sessions of a worker that ends are told so.
+const TELLING: Duration = Duration::from_millis(10);
+
 /// What a worker can be told.
 pub(crate) enum Order {
     /// Serve this connection.
     Serve(Box<Handover>),
-    /// Finish what is in flight, tell the initiators, close, then answer.
-    Stop(oneshot::Sender<()>),
+    /// Finish what is in flight within this time, tell the initiators, close, then answer.
+    Stop(Duration, oneshot::Sender<()>),
 }
 
 /// The other threads' handle to a worker.
@@ -39,29 +42,53 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts a worker thread, which holds at most `memory` bytes of data in flight.
+    /// Starts a worker thread, which holds at most `memory` bytes of data in flight, and three times that
+    /// under pressure ([`block::Account`]). Returns when it is ready to serve.
     pub fn start(number: usize, engines: Engines, memory: usize) -> std::io::Result<WorkerHandle> {
         let (orders, receiver) = unbounded_channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = match runtime {
                 Ok(runtime) => runtime,
-                Err(error) => return tracing::error!("worker {number}: no runtime: {error}"),
+                Err(error) => return drop(ready.send(Err(error))),
             };
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, run(number, engines, memory, receiver));
+            local.block_on(&runtime, async {
+                // The engine watches its alarm through the runtime, so that it is opened within it.
+                match engines.open() {
+                    Ok(engine) => {
+                        let _ = ready.send(Ok(()));
+                        run(engine, memory, receiver).await;
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            });
         })?;
+        let died = || std::io::Error::other("the thread has died");
+        is_ready.recv().unwrap_or_else(|_| Err(died()))?;
         Ok(WorkerHandle { orders })
     }
 
-    /// Gives the worker a connection that has finished its login.
-    pub fn serve(&self, handover: Handover) {
-        let _ = self.orders.send(Order::Serve(Box::new(handover)));
+    /// Gives the worker a connection that has finished its login. False: it has died.
+    pub fn serve(&self, handover: Handover) -> bool {
+        self.orders.send(Order::Serve(Box::new(handover))).is_ok()
+    }
+
+    /// Whether it serves.
+    pub fn lives(&self) -> bool {
+        !self.orders.is_closed()
+    }
+
+    /// Comes back when the worker has ended, which it does only when it is stopped or by a defect.
+    pub async fn ended(&self) {
+        self.orders.closed().await;
     }
 
     /// Ends the worker's sessions and waits for it, at most this long.
     pub async fn stop(&self, grace: Duration) {
         let (done, stopped) = oneshot::channel();
-        if self.orders.send(Order::Stop(done)).is_ok() {
+        if self.orders.send(Order::Stop(grace, done)).is_ok() {
             let _ = tokio::time::timeout(grace, stopped).await;
         }
     }
@@ -73,14 +100,23 @@ pub(crate) struct Shared {
     scratch: RefCell<Scratch>,
     pool: Pool,
     sessions: RefCell<HashMap<NexusId, Rc<RefCell<Driver>>>>,
+    /// Rings when the lane is to run.
+    bell: Arc<Notify>,
 }
 
 impl Shared {
+    /// Where memory came back that somebody had waited for, those who wait are given their turn.
+    fn pass_relief(&self) {
+        if self.pool.take_relief() {
+            self.bell.notify_one();
+        }
+    }
+
     /// Runs the lane and hands what it has to say to the sessions.
     fn pump(&self) {
         self.lane.borrow_mut().run();
         loop {
-            let Some(event) = self.lane.borrow_mut().poll_event() else { return };
+            let Some(event) = self.lane.borrow_mut().poll_event() else { return self.pass_relief() };
             let nexus = match &event {
                 Event::ReceiveDataOut { nexus, .. }
                 | Event::Completed { nexus, .. }
@@ -103,11 +139,8 @@ impl Shared {
     }
 }
 
-async fn run(number: usize, engines: Engines, memory: usize, mut orders: UnboundedReceiver<Order>) {
-    let engine = match engines.open() {
-        Ok(engine) => Rc::new(engine),
-        Err(error) => return tracing::error!("worker {number}: no engine: {error}"),
-    };
+async fn run(engine: WorkerEngine, memory: usize, mut orders: UnboundedReceiver<Order>) {
+    let engine = Rc::new(engine);
     let pool = Pool::new(memory, KEEP_BYTES);
     // Other lanes' letters: a lane of another thread calls this after it has posted one.
     let posted = Arc::new(Notify::new());
@@ -119,6 +152,7 @@ async fn run(number: usize, engines: Engines, memory: usize, mut orders: Unbound
         scratch: RefCell::default(),
         pool,
         sessions: RefCell::default(),
+        bell: Arc::clone(&posted),
     });
     let completions = Rc::clone(&shared);
     tokio::task::spawn_local(async move {
@@ -131,6 +165,9 @@ async fn run(number: usize, engines: Engines, memory: usize, mut orders: Unbound
         loop {
             posted.notified().await;
             letters.pump();
+            for driver in letters.sessions.borrow().values() {
+                driver.borrow_mut().relieve();
+            }
         }
     });
     while let Some(order) = orders.recv().await {
@@ -139,12 +176,18 @@ async fn run(number: usize, engines: Engines, memory: usize, mut orders: Unbound
                 let shared = Rc::clone(&shared);
                 tokio::task::spawn_local(async move { session::serve(shared, *handover).await });
             }
-            Order::Stop(done) => {
-                for driver in shared.sessions.borrow().values() {
-                    driver.borrow_mut().leave();
-                }
-                while !shared.sessions.borrow().is_empty() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+            Order::Stop(grace, done) => {
+                // What cannot be finished in this time is given up, so that everybody is told in the rest.
+                let overdue = Instant::now() + grace / 5 * 4;
+                loop {
+                    // A session that was handed over just now is told as well.
+                    for driver in shared.sessions.borrow().values() {
+                        driver.borrow_mut().leave(Instant::now() >= overdue);
+                    }
+                    tokio::time::sleep(TELLING).await;
+                    if shared.sessions.borrow().is_empty() {
+                        break;
+                    }
                 }
                 let _ = done.send(());
                 return;

@@ -286,6 +286,12 @@ impl Session {
         }
     }
 
+    /// The session is going to end: the command window moves no further, so that what is in flight ends
+    /// and nothing takes its place.
+    pub fn wind_down(&mut self) {
+        self.window.shut();
+    }
+
     /// Asks the initiator to log out within this many seconds (RFC 7143 §11.9.1, event 1).
     pub fn request_logout(&mut self, seconds: u16) {
         for connection in self.connections.iter_mut().flatten() {

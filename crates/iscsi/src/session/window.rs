@@ -21,13 +21,15 @@ pub(super) struct Window {
     told_max_cmd_sn: u32,
     size: u32,
     in_use: u32,
+    /// No further credit is given.
+    shut: bool,
     early: Vec<(u32, super::receive::Deferred)>,
 }
 
 impl Window {
     pub fn new(exp_cmd_sn: u32, size: u32) -> Window {
         let max_cmd_sn = exp_cmd_sn.wrapping_add(size).wrapping_sub(1);
-        Window { exp_cmd_sn, max_cmd_sn, told_max_cmd_sn: max_cmd_sn, size, in_use: 0, early: Vec::new() }
+        Window { exp_cmd_sn, max_cmd_sn, told_max_cmd_sn: max_cmd_sn, size, in_use: 0, shut: false, early: Vec::new() }
     }
 
     pub fn classify(&self, cmd_sn: u32) -> Arrival {
@@ -55,6 +57,11 @@ impl Window {
         Some(self.early.swap_remove(at).1)
     }
 
+    /// Gives no further credit: what was allowed may still come, and nothing after it.
+    pub fn shut(&mut self) {
+        self.shut = true;
+    }
+
     /// A credit is held by a task.
     pub fn take_credit(&mut self) {
         self.in_use += 1;
@@ -79,6 +86,9 @@ impl Window {
     }
 
     fn update(&mut self) {
+        if self.shut {
+            return;
+        }
         let free = self.size.saturating_sub(self.in_use);
         let max = self.exp_cmd_sn.wrapping_add(free).wrapping_sub(1);
         if precedes(self.max_cmd_sn, max) {

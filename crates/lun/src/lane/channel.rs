@@ -1,4 +1,5 @@
-//! A lane's side of one unit: its channel to the store, the order of tasks, the fences that stand.
+//! A lane's side of one unit: its channel to the store and the fences that stand; and the order of the
+//! tasks that one nexus has there.
 
 use crate::mail::{Extent, Fence};
 use crate::{LogicalUnit, TaskAttribute, TaskTag};
@@ -16,7 +17,6 @@ pub(super) struct Channel {
     pub fences: Vec<Fence>,
     /// Tasks that a fence keeps from starting.
     pub parked: Vec<TaskTag>,
-    pub order: Order,
     /// It is in the lane's list of channels with work.
     pub busy: bool,
 }
@@ -30,7 +30,6 @@ impl Channel {
             batch: Vec::new(),
             fences,
             parked: Vec::new(),
-            order: Order::default(),
             busy: false,
         }
     }
@@ -53,10 +52,11 @@ impl Channel {
     }
 }
 
-/// The order of the tasks of one unit that came by one lane (SAM-5 8.6).
+/// The order of the tasks of one nexus at one unit (SAM-5 8.6).
 ///
-/// Tasks of other lanes came by other nexuses. Whether one of theirs came before or after one of
-/// ours nobody can tell, except by having seen its end.
+/// Whether a task of another nexus came before or after one of ours nobody can tell, except by having
+/// seen its end. So an ORDERED task waits for none of theirs: an initiator that is slow to send its
+/// data must not hold up the others.
 #[derive(Default)]
 pub(super) struct Order {
     /// Tasks that run.
@@ -81,9 +81,10 @@ impl Order {
         self.dormant.push_back((tag, ordered));
     }
 
-    /// A dormant task was given up.
-    pub fn forget(&mut self, tag: TaskTag) {
+    /// A dormant task was given up. True where that may let others start.
+    pub fn forget(&mut self, tag: TaskTag) -> bool {
         self.dormant.retain(|(dormant, _)| *dormant != tag);
+        !self.dormant.is_empty()
     }
 
     pub fn begin(&mut self, ordered: bool) {

@@ -14,29 +14,35 @@ use std::task::{Context, Poll, Waker};
 impl Lane {
     /// Gives memory to those who wait for it.
     pub(super) fn feed(&mut self) {
-        while let Some(tag) = self.hungry.pop_front() {
-            let waiting = self.hungry.len();
+        // Those that are refused again keep their order; a greedy nexus's reads do not stop the others'.
+        for tag in std::mem::take(&mut self.hungry) {
             self.start_read(tag);
-            if self.hungry.len() > waiting {
-                // It went to the end of the queue; it was the first.
-                self.hungry.rotate_right(1);
-                break;
-            }
         }
         while self.scratches < SCRATCHES
             && let Some(tag) = self.scratch_queue.pop_front()
         {
-            if let Some(task) = self.tasks.get_mut(&tag)
-                && let Kind::Long(long) = &mut task.kind
-                && let Some(Want::Scratch(length)) = long.waiting.take()
-            {
-                let memory = self.context.pool.take_beyond(length);
-                self.scratches += 1;
-                long.exchange.scratch.set(true);
-                *long.exchange.answer.borrow_mut() = Some(Answer::Scratch(memory));
+            if self.parks_before_scratch(tag) {
+                continue;
+            }
+            if self.grant_scratch(tag) {
                 self.drive(tag);
             }
         }
+    }
+
+    /// Gives an operation the scratch memory that it waits for.
+    fn grant_scratch(&mut self, tag: TaskTag) -> bool {
+        if let Some(task) = self.tasks.get_mut(&tag)
+            && let Kind::Long(long) = &mut task.kind
+            && let Some(Want::Scratch(length)) = long.waiting.take()
+        {
+            let memory = self.context.pool.take_beyond(length.min(SCRATCH_BYTES));
+            self.scratches += 1;
+            long.exchange.scratch.set(true);
+            *long.exchange.answer.borrow_mut() = Some(Answer::Scratch(memory));
+            return true;
+        }
+        false
     }
 
     /// Submits every batch and takes what is finished. True where anything was.
@@ -79,7 +85,8 @@ impl Lane {
             channel.parked.push(tag);
             return;
         }
-        match self.context.pool.take(task.extent.length as usize) {
+        let Some(nexus) = self.nexuses.get(&task.nexus) else { return };
+        match nexus.account.take(task.extent.length as usize) {
             Some(buffer) => {
                 let data = 0..task.extent.length as usize;
                 self.submit(tag, Operation::Read, Some((buffer, data)));
@@ -136,10 +143,28 @@ impl Lane {
             Kind::Long(long) => {
                 if let Some(wanted) = long.parked.take() {
                     self.submit_wanted(tag, wanted);
+                } else if matches!(long.waiting, Some(Want::Scratch(_))) {
+                    self.scratch_queue.push_back(tag);
                 }
             }
             _ => {}
         }
+    }
+
+    /// Whether somebody's fence keeps a task from its first request. Such a task must not have scratch
+    /// memory: the owner of the fence may wait for some.
+    fn is_held_back(&self, tag: TaskTag) -> bool {
+        let Some(task) = self.tasks.get(&tag) else { return false };
+        !task.started && self.channels[task.channel].is_fenced(self.mailbox.address(), tag, task.extent())
+    }
+
+    /// Parks a task that waited for scratch memory, where a fence holds it back.
+    fn parks_before_scratch(&mut self, tag: TaskTag) -> bool {
+        let held_back = self.is_held_back(tag);
+        if held_back && let Some(task) = self.tasks.get(&tag) {
+            self.channels[task.channel].parked.push(tag);
+        }
+        held_back
     }
 
     fn submit_wanted(&mut self, tag: TaskTag, wanted: Wanted) {
@@ -170,6 +195,14 @@ impl Lane {
             return;
         };
         task.in_store = false;
+        // The memory of a read that went well stays with the nexus until its transport has sent it.
+        let stays = matches!(task.kind, Kind::Read) && task.given_up.is_none() && completion.result.is_ok();
+        if !stays
+            && matches!(task.kind, Kind::Read | Kind::Write { .. })
+            && let (Some(buffer), Some(nexus)) = (&completion.buffer, self.nexuses.get(&task.nexus))
+        {
+            nexus.account.discharge(buffer);
+        }
         if task.given_up.is_some() {
             drop(completion.buffer.map(|buffer| Held::new(buffer, &self.context.pool)));
             return self.end_given_up(tag);
@@ -227,20 +260,23 @@ impl Lane {
                 return self.end_long(tag, verdict);
             }
             let Some(want) = long.exchange.want.borrow_mut().take() else { return };
+            if matches!(want, Want::Scratch(_)) {
+                long.waiting = Some(want);
+                if self.is_held_back(tag) {
+                    return self.channels[at].parked.push(tag);
+                }
+                if self.scratches >= SCRATCHES {
+                    return self.scratch_queue.push_back(tag);
+                }
+                self.grant_scratch(tag);
+                continue;
+            }
             match want {
                 Want::DataOut(length) => {
                     return self.events.push_back(Event::ReceiveDataOut { nexus: id, tag, length });
                 }
-                Want::Scratch(length) if self.scratches < SCRATCHES => {
-                    let memory = self.context.pool.take_beyond(length.min(SCRATCH_BYTES));
-                    self.scratches += 1;
-                    long.exchange.scratch.set(true);
-                    *long.exchange.answer.borrow_mut() = Some(Answer::Scratch(memory));
-                }
-                want @ Want::Scratch(_) => {
-                    long.waiting = Some(want);
-                    return self.scratch_queue.push_back(tag);
-                }
+                // Dealt with above.
+                Want::Scratch(_) => {}
                 Want::Store(wanted) => return self.submit_wanted(tag, wanted),
                 Want::Fence { number, extent } => {
                     let fence = Fence { number, extent, lane: self.mailbox.address(), owner: tag };
@@ -281,6 +317,9 @@ impl Lane {
             Ok(Ending { status, data_in, length, transfer_length }) => {
                 let mut completed = Completed { status, ..good(transfer_length) };
                 completed.data_in = data_in.and_then(Held::into_buffer);
+                if let (Some(buffer), Some(nexus)) = (&completed.data_in, self.nexuses.get(&nexus)) {
+                    nexus.account.charge(buffer);
+                }
                 completed.data_in_length = u32::try_from(length).unwrap_or(u32::MAX).min(expected);
                 self.finish(nexus, tag, completed);
             }

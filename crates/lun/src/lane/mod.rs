@@ -17,8 +17,8 @@ use crate::mail::{Extent, Mailbox, Place, Wake};
 use crate::operation::Held;
 use crate::reservation;
 use crate::{Command, Completed, Event, LunEntry, NexusDescription, NexusId, TaskAttribute, TaskTag};
-use block::{Buf, Completion, Engine, Operation, Pool};
-use channel::Channel;
+use block::{Account, Buf, Completion, Engine, Operation, Pool};
+use channel::{Channel, Order};
 use execution::Where;
 use scsi::{Condition, Sense, SenseKey, Status};
 use std::collections::{HashMap, VecDeque};
@@ -49,6 +49,7 @@ struct View {
     channel: usize,
     /// Unit attentions, the first to be told first.
     attentions: VecDeque<Condition>,
+    order: Order,
     /// What reservations let this nexus do, as of this epoch of theirs.
     permits: Option<(u64, [bool; 3])>,
 }
@@ -60,6 +61,8 @@ struct Nexus {
     views: Vec<View>,
     tasks: usize,
     closing: bool,
+    /// What it holds of the worker's memory.
+    account: Rc<Account>,
 }
 
 /// One worker's device server. Order of calls: [`Lane::command`] and [`Lane::data_out`] for all
@@ -75,8 +78,8 @@ pub struct Lane {
     channel_of: HashMap<usize, usize>,
     /// Channels with requests to submit or in flight.
     busy: Vec<usize>,
-    /// Channels of which dormant tasks may start.
-    stirred: Vec<usize>,
+    /// Views of nexuses of which dormant tasks may start.
+    stirred: Vec<(NexusId, usize)>,
     tasks: Tasks,
     /// Reads that wait for memory.
     hungry: VecDeque<TaskTag>,
@@ -136,11 +139,18 @@ impl Lane {
             if channel == next {
                 self.channels.push(Channel::new(unit, unit.commons.attach(&self.mailbox)));
             }
-            View { channel, attentions: VecDeque::from([attention]), permits: None }
+            View { channel, attentions: VecDeque::from([attention]), order: Order::default(), permits: None }
         });
         let views = views.collect();
-        self.nexuses.insert(id, Nexus { description, identity, views, tasks: 0, closing: false });
+        let account = Rc::new(self.context.pool.account());
+        self.nexuses.insert(id, Nexus { description, identity, views, tasks: 0, closing: false, account });
         id
+    }
+
+    /// What a nexus holds of the worker's memory. The transport takes what it needs for the nexus from it,
+    /// and gives the data-in of every [`Completed`] back to it.
+    pub fn account(&self, id: NexusId) -> Option<Rc<Account>> {
+        self.nexuses.get(&id).map(|nexus| Rc::clone(&nexus.account))
     }
 
     /// The nexus is lost: its tasks end without events of their own, and one [`Event::NexusClosed`]
@@ -163,42 +173,53 @@ impl Lane {
         let Some(nexus) = self.nexuses.get_mut(&command.nexus).filter(|nexus| !nexus.closing) else { return };
         nexus.tasks += 1;
         if let Where::Unit(at) = nexus.locate(command.lun) {
-            let channel = nexus.views[at].channel;
-            let order = &mut self.channels[channel].order;
+            let View { channel, order, .. } = &mut nexus.views[at];
+            let channel = *channel;
             if order.must_wait(command.attribute) {
                 let (tag, ordered) = (command.tag, command.attribute == TaskAttribute::Ordered);
                 order.wait(tag, ordered);
-                self.begin(&command.clone(), channel, Kind::Dormant(Box::new(command)), Extent::WHOLE);
+                self.begin(&command.clone(), (at, channel), Kind::Dormant(Box::new(command)), Extent::WHOLE);
                 return;
             }
         }
         self.execute(command);
     }
 
-    /// *Data-Out Received*: the first `length` bytes of `buffer` are the task's data.
-    pub fn data_out(&mut self, tag: TaskTag, buffer: Option<Buf>, length: u32) {
-        let held = buffer.map(|buffer| Held::new(buffer, &self.context.pool));
-        let Some(task) = self.tasks.get_mut(&tag) else { return };
+    /// *Data-Out Received*: the first `length` bytes of `buffer` are the task's data. The buffer is on the
+    /// nexus's account, and taken off it when the lane is done with it; it is returned where the task has
+    /// ended meanwhile.
+    pub fn data_out(&mut self, tag: TaskTag, buffer: Option<Buf>, length: u32) -> Option<Buf> {
+        let Some(task) = self.tasks.get_mut(&tag) else { return buffer };
+        let account = self.nexuses.get(&task.nexus).map(|nexus| Rc::clone(&nexus.account));
         match &mut task.kind {
             Kind::AwaitingData { durable } => {
                 let durable = *durable;
                 let block = u64::from(self.channels[task.channel].limits.block_length.max(1));
                 // Only whole blocks that really came are written (RSP-04: the rest is the residual).
                 let whole = (u64::from(length).min(task.extent.length) / block * block) as usize;
-                match held.and_then(Held::into_buffer) {
+                match buffer {
                     Some(buffer) if whole > 0 => {
                         task.kind = Kind::Write { durable, parked: Some((buffer, whole)) };
                         self.start_write(tag);
+                        None
                     }
                     buffer => {
-                        drop(buffer.map(|buffer| Held::new(buffer, &self.context.pool)));
                         let wanted = task.extent.length;
                         self.end(tag, Ok(wanted), None);
+                        buffer
                     }
                 }
             }
-            Kind::Long(_) => self.answer_data_out(tag, held.and_then(Held::into_buffer), length),
-            _ => {}
+            Kind::Long(_) => {
+                let held = buffer.map(|buffer| Held::new(buffer, &self.context.pool));
+                // From here on it is the operation's.
+                if let (Some(held), Some(account)) = (&held, &account) {
+                    held.discharge(account);
+                }
+                self.answer_data_out(tag, held.and_then(Held::into_buffer), length);
+                None
+            }
+            _ => buffer,
         }
     }
 
@@ -243,17 +264,18 @@ impl Lane {
         let place = self.place(command.nexus);
         let Some(nexus) = self.nexuses.get_mut(&command.nexus) else { return };
         let at = nexus.locate(command.lun);
-        let channel = match at {
+        let place_of = match at {
             Where::Unit(at) => {
                 let channel = nexus.views[at].channel;
                 if let Err(error) = self.channels[channel].open(&self.context.engine) {
                     let condition = crate::fault::condition_of(&error, false, 512);
                     return self.check(command.nexus, command.tag, Some(channel), condition);
                 }
-                Some(channel)
+                Some((at, channel))
             }
             _ => None,
         };
+        let channel = place_of.map(|(_, channel)| channel);
         self.data.clear();
         let mut execution = Execution {
             command: &command,
@@ -269,7 +291,7 @@ impl Lane {
         let outcome = execution.run();
         let exchange = execution.exchange.take();
         let (tag, id) = (command.tag, command.nexus);
-        match (outcome, channel) {
+        match (outcome, place_of) {
             (Outcome::Read(extent), Some(channel)) => {
                 self.begin(&command, channel, Kind::Read, extent);
                 self.start_read(tag);
@@ -293,7 +315,7 @@ impl Lane {
                 self.begin(&command, channel, Kind::Long(Box::new(long)), Extent::WHOLE);
                 self.drive(tag);
             }
-            (Outcome::Check(condition), channel) => self.check(id, tag, channel, condition),
+            (Outcome::Check(condition), _) => self.check(id, tag, channel, condition),
             (Outcome::Status(status), _) => self.finish(id, tag, Completed { status, ..good(0) }),
             (Outcome::Data(allocation), _) => {
                 let length = self.data.len().min(allocation);
@@ -304,13 +326,16 @@ impl Lane {
         }
     }
 
-    fn begin(&mut self, command: &Command, channel: usize, kind: Kind, extent: Extent) {
+    fn begin(&mut self, command: &Command, (view, channel): (usize, usize), kind: Kind, extent: Extent) {
         let ordered = command.attribute == TaskAttribute::Ordered;
-        if !matches!(kind, Kind::Dormant(_)) {
-            self.channels[channel].order.begin(ordered);
+        if !matches!(kind, Kind::Dormant(_))
+            && let Some(order) = self.order(command.nexus, view)
+        {
+            order.begin(ordered);
         }
         let task = Task {
             nexus: command.nexus,
+            view,
             channel,
             kind,
             extent,
@@ -325,8 +350,8 @@ impl Lane {
 
     /// Starts the dormant tasks whose turn it is.
     fn start_dormant(&mut self) {
-        while let Some(channel) = self.stirred.pop() {
-            while let Some(tag) = self.channels[channel].order.next() {
+        while let Some((nexus, view)) = self.stirred.pop() {
+            while let Some(tag) = self.order(nexus, view).and_then(Order::next) {
                 if let Some(Task { kind: Kind::Dormant(command), .. }) = self.tasks.remove(&tag) {
                     self.execute(*command);
                 }
@@ -334,14 +359,22 @@ impl Lane {
         }
     }
 
+    fn order(&mut self, nexus: NexusId, view: usize) -> Option<&mut Order> {
+        self.nexuses.get_mut(&nexus)?.views.get_mut(view).map(|view| &mut view.order)
+    }
+
     /// The task leaves the lane's books.
     fn remove(&mut self, tag: TaskTag) -> Option<Task> {
         let task = self.tasks.remove(&tag)?;
-        let order = &mut self.channels[task.channel].order;
-        if matches!(task.kind, Kind::Dormant(_)) {
-            order.forget(tag);
-        } else if order.end(task.ordered) {
-            self.stirred.push(task.channel);
+        if let Some(order) = self.order(task.nexus, task.view) {
+            // Those behind a dormant task that was given up may have waited for it alone.
+            let stirs = match &task.kind {
+                Kind::Dormant(_) => order.forget(tag),
+                _ => order.end(task.ordered),
+            };
+            if stirs {
+                self.stirred.push((task.nexus, task.view));
+            }
         }
         if let Kind::Long(long) = &task.kind
             && long.exchange.scratch.get()
@@ -396,6 +429,9 @@ impl Lane {
         if let Kind::Write { parked, .. } = &mut task.kind
             && let Some((buffer, _)) = parked.take()
         {
+            if let Some(nexus) = self.nexuses.get(&task.nexus) {
+                nexus.account.discharge(&buffer);
+            }
             self.context.pool.give(buffer);
         }
         let id = task.nexus;
@@ -426,6 +462,9 @@ impl Lane {
             match self.context.pool.take_beyond(sent) {
                 Some(mut buffer) => {
                     buffer.as_mut_slice()[..sent].copy_from_slice(&self.data[..sent]);
+                    if let Some(nexus) = self.nexuses.get(&nexus) {
+                        nexus.account.charge(&buffer);
+                    }
                     completed.data_in = Some(buffer);
                     completed.data_in_length = sent as u32;
                 }
@@ -481,5 +520,7 @@ fn good(transfer_length: u64) -> Completed {
     Completed { status: Status::Good, sense: None, data_in: None, data_in_length: 0, transfer_length }
 }
 
+#[cfg(test)]
+mod crowd_tests;
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,8 @@ pub(super) enum GivenUp {
 /// One task.
 pub(super) struct Task {
     pub nexus: NexusId,
+    /// Which of the nexus's views of units it came by.
+    pub view: usize,
     pub channel: usize,
     pub kind: Kind,
     /// The bytes of the unit that it touches, for the kinds of one request.

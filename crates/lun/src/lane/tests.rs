@@ -71,7 +71,7 @@ impl World {
                     let mut data = completed.sense.map_or(Vec::new(), |sense| sense.as_bytes().to_vec());
                     if let Some(buffer) = completed.data_in {
                         data.extend_from_slice(&buffer.as_slice()[..completed.data_in_length as usize]);
-                        self.lane.context.pool.give(buffer);
+                        self.lane.account(self.nexus).unwrap().give(buffer);
                     }
                     assert_eq!(self.lane.context.pool.taken_bytes(), 0, "memory came back");
                     return (completed.status, data, completed.transfer_length);

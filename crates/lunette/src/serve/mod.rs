@@ -80,14 +80,25 @@ async fn serve(
     let refreshing = tokio::spawn(refresh(units.to_vec()));
     // Whoever reads this may have gone; that is no reason to stop serving.
     let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
-    let signal = signals.next().await;
-    tracing::info!(signal, sessions = door.sessions(), "stopping: what is in flight is finished and flushed");
+    let died = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, sessions = door.sessions(), "stopping: what is in flight is finished and flushed");
+            false
+        }
+        () = any_ended(&workers) => {
+            tracing::error!("a worker has died, which is a defect; the others are stopped and all is flushed");
+            true
+        }
+    };
     refreshing.abort();
     for listening in &doors {
         listening.abort();
     }
     tokio::select! {
-        () = stop(&workers, grace) => Ok(()),
+        () = stop(&workers, grace) => match died {
+            false => Ok(()),
+            true => Err(Failure::runtime("a worker died; please report what stands above")),
+        },
         signal = signals.next() => Err(Failure::runtime(format!("{signal} again: stopped at once"))),
     }
 }
@@ -98,6 +109,15 @@ async fn stop(workers: &[WorkerHandle], grace: Duration) {
     for worker in stopping {
         let _ = worker.await;
     }
+}
+
+async fn any_ended(workers: &[WorkerHandle]) {
+    let mut ends: Vec<_> = workers.iter().map(|worker| Box::pin(worker.ended())).collect();
+    std::future::poll_fn(|cx| match ends.iter_mut().any(|end| end.as_mut().poll(cx).is_ready()) {
+        true => std::task::Poll::Ready(()),
+        false => std::task::Poll::Pending,
+    })
+    .await;
 }
 
 /// Looks at the stores now and then; one that hangs holds up nobody but itself.

@@ -1,8 +1,9 @@
 //! The memory of a session's tasks, by their slots.
 
-use block::{Buf, Pool};
+use block::{Account, Buf};
 use io::link::{Memory, Placement};
 use iscsi::session::TaskId;
+use std::rc::Rc;
 
 /// What a task's slot holds.
 #[derive(Default)]
@@ -15,17 +16,21 @@ pub(super) struct Slot {
     pub fault: Option<iscsi::session::DataOutFault>,
     /// Bytes that the lane asked for.
     pub wanted: u32,
+    /// There was no memory for what came unasked, and it was not kept.
+    pub refused: bool,
 }
 
 /// The slots of a session.
 pub(super) struct TaskMemory {
     slots: Vec<Slot>,
-    pool: Pool,
+    account: Rc<Account>,
+    /// The most bytes of a task that come unasked (FirstBurstLength).
+    first_burst: u32,
 }
 
 impl TaskMemory {
-    pub fn new(pool: Pool) -> TaskMemory {
-        TaskMemory { slots: Vec::new(), pool }
+    pub fn new(account: Rc<Account>, first_burst: u32) -> TaskMemory {
+        TaskMemory { slots: Vec::new(), account, first_burst }
     }
 
     /// The task's slot; what an earlier task left there is gone.
@@ -37,7 +42,7 @@ impl TaskMemory {
         let slot = &mut self.slots[at];
         if slot.task != Some(task) {
             if let Some(buffer) = slot.buffer.take() {
-                self.pool.give(buffer);
+                self.account.give(buffer);
             }
             *slot = Slot { task: Some(task), ..Slot::default() };
         }
@@ -49,29 +54,62 @@ impl TaskMemory {
         self.slots.iter().filter_map(|slot| slot.task)
     }
 
+    /// The tasks of which the lane wants data, and how much.
+    pub fn wanted(&self) -> impl Iterator<Item = (TaskId, u32)> {
+        let wanting = self.slots.iter().filter(|slot| slot.in_lane && slot.wanted > 0);
+        wanting.filter_map(|slot| Some((slot.task?, slot.wanted)))
+    }
+
+    /// Data-in of the lane, which is on the session's account already.
     pub fn put(&mut self, task: TaskId, buffer: Buf) {
         let old = self.slot(task).buffer.replace(buffer);
         if let Some(old) = old {
-            self.pool.give(old);
+            self.account.give(old);
         }
     }
 
+    /// What no task wants any more.
+    pub fn give(&self, buffer: Buf) {
+        self.account.give(buffer);
+    }
+
+    /// For the lane, which gives it back to the account.
     pub fn take(&mut self, task: TaskId) -> Option<Buf> {
         self.slot(task).buffer.take()
     }
 
-    /// Makes room for `length` bytes, keeping the first `received`. False: there is no memory now.
+    /// Makes room for `length` bytes that are going to be asked for, keeping the first `received`.
+    /// False: there is no memory now.
     pub fn reserve(&mut self, task: TaskId, length: u32, received: u32) -> bool {
-        let pool = self.pool.clone();
+        let account = Rc::clone(&self.account);
+        self.grow(task, length, received, |length| account.take(length))
+    }
+
+    /// Makes room for data that came unasked: all that the task may receive where there is memory for
+    /// that, else what may come unasked. A new command must never stop the stream: the data that other
+    /// tasks wait for stands behind it (R2T-06).
+    fn reserve_owed(&mut self, task: TaskId, expected: u32, end: u32, received: u32) -> bool {
+        if self.slot(task).buffer.as_ref().is_some_and(|buffer| buffer.capacity() >= end as usize) {
+            return true;
+        }
+        let account = Rc::clone(&self.account);
+        let whole = if u64::from(expected) <= lun::MAXIMUM_TRANSFER_BYTES { expected.max(end) } else { end };
+        let first = whole.min(self.first_burst).max(end);
+        self.grow(task, whole, received, |length| account.take(length))
+            || self.grow(task, first, received, |length| account.take_owed(length))
+    }
+
+    fn grow(&mut self, task: TaskId, length: u32, received: u32, take: impl Fn(usize) -> Option<Buf>) -> bool {
+        let account = Rc::clone(&self.account);
         let slot = self.slot(task);
         if slot.buffer.as_ref().is_some_and(|buffer| buffer.capacity() >= length as usize) {
             return true;
         }
-        let Some(mut larger) = pool.take(length as usize) else { return false };
+        let Some(mut larger) = take(length as usize) else { return false };
         if let Some(old) = slot.buffer.take() {
             let kept = (received as usize).min(old.capacity()).min(larger.capacity());
             larger.as_mut_slice()[..kept].copy_from_slice(&old.as_slice()[..kept]);
-            pool.give(old);
+            account.give(old);
         }
         slot.buffer = Some(larger);
         true
@@ -83,7 +121,7 @@ impl TaskMemory {
             && slot.task == Some(task)
         {
             if let Some(buffer) = slot.buffer.take() {
-                self.pool.give(buffer);
+                self.account.give(buffer);
             }
             *slot = Slot::default();
         }
@@ -93,7 +131,7 @@ impl TaskMemory {
     pub fn clear(&mut self) {
         for slot in self.slots.drain(..) {
             if let Some(buffer) = slot.buffer {
-                self.pool.give(buffer);
+                self.account.give(buffer);
             }
         }
     }
@@ -105,12 +143,10 @@ impl Memory for TaskMemory {
         if end > lun::MAXIMUM_TRANSFER_BYTES {
             return Placement::Gone;
         }
-        let needed = match expected {
-            expected if u64::from(expected) <= lun::MAXIMUM_TRANSFER_BYTES => expected.max(end as u32),
-            _ => end as u32,
-        };
-        if !self.reserve(task, needed, offset) {
-            return Placement::Wait;
+        if self.slot(task).refused || !self.reserve_owed(task, expected, end as u32, offset) {
+            // The command ends with TASK SET FULL; its data is read and forgotten.
+            self.slot(task).refused = true;
+            return Placement::Gone;
         }
         match &mut self.slot(task).buffer {
             Some(buffer) => match buffer.as_mut_slice().get_mut(offset as usize..end as usize) {

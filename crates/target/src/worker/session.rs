@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 /// A session's state beside its sockets.
@@ -29,6 +29,11 @@ pub(crate) struct Driver {
     hungry: Vec<TaskId>,
     /// The session ends as soon as nothing is in flight.
     leaving: bool,
+    /// It ends whatever is in flight.
+    overdue: bool,
+    /// When to look for data that does not come, and what was awaited at the last look.
+    watch: Option<Instant>,
+    awaited: Vec<(TaskId, u32)>,
     /// A TARGET COLD RESET of this session, and whether it is carried out.
     cold_reset: Option<(u64, bool)>,
     /// The initiator was told that the connections are dropped.
@@ -38,6 +43,10 @@ pub(crate) struct Driver {
 
 /// Turns of reading before others get theirs.
 const TURNS: usize = 8;
+
+/// Data that was asked for and has not moved for this long, or up to twice as long, costs the session: it
+/// holds memory that others wait for. Initiators give a command up after 30 s.
+const STALL: Duration = Duration::from_secs(30);
 
 /// TARGET COLD RESET (RFC 7143 §11.5.1).
 const COLD_RESET: u8 = 7;
@@ -49,19 +58,47 @@ fn tag(nexus: NexusId, task: TaskId) -> TaskTag {
 }
 
 impl Driver {
-    /// Ends the session once nothing is in flight; the initiator is told that it may come again.
-    pub fn leave(&mut self) {
-        self.leaving = true;
-        self.wake();
+    /// Ends the session once nothing is in flight, or at once where it is `overdue`; the initiator is told
+    /// that it may come again.
+    pub fn leave(&mut self, overdue: bool) {
+        if !self.leaving || overdue && !self.overdue {
+            self.session.wind_down();
+            (self.leaving, self.overdue) = (true, overdue);
+            self.wake();
+        }
     }
 
     /// Tells the initiator that its connections are dropped, once it is time for it: the answer of a
     /// TARGET COLD RESET, and whatever else is queued, leaves in front of it.
     fn drop_when_due(&mut self) {
         let reset = matches!(self.cold_reset, Some((_, true)));
-        if !self.dropped && (reset || self.leaving && self.session.tasks() == 0) {
+        let leaves = self.leaving && (self.overdue || self.session.tasks() == 0);
+        if !self.dropped && (reset || leaves) {
             self.dropped = true;
             self.session.drop_connections();
+        }
+    }
+
+    /// Looks for data that was asked for and does not come. True: some has not moved since the last look.
+    fn is_stalled(&mut self, now: Instant) -> bool {
+        let session = &self.session;
+        let awaiting = |(task, wanted): (TaskId, u32)| {
+            let received = session.task(task)?.received();
+            (received < wanted).then_some((task, received))
+        };
+        let hungry = &self.hungry;
+        let awaiting: Vec<_> =
+            self.memory.wanted().filter(|(task, _)| !hungry.contains(task)).filter_map(awaiting).collect();
+        let stalled = awaiting.iter().any(|task| self.awaited.contains(task));
+        self.watch = (!awaiting.is_empty()).then(|| now + STALL);
+        self.awaited = awaiting;
+        stalled
+    }
+
+    /// There is memory again.
+    pub fn relieve(&mut self) {
+        if !self.hungry.is_empty() {
+            self.wake();
         }
     }
 
@@ -81,13 +118,13 @@ impl Driver {
             lun::Event::ReceiveDataOut { tag, length, .. } => {
                 if let Some(task) = self.task_of(tag) {
                     self.memory.slot(task).wanted = length;
-                    self.want(task);
+                    self.want(shared, task);
                 }
             }
             lun::Event::Completed { tag, completed, .. } => match self.task_of(tag) {
                 None => {
                     if let Some(buffer) = completed.data_in {
-                        shared.pool.give(buffer);
+                        self.memory.give(buffer);
                     }
                 }
                 Some(task) => {
@@ -108,9 +145,10 @@ impl Driver {
                 if let Some(task) = self.task_of(tag) {
                     let slot = self.memory.slot(task);
                     slot.in_lane = false;
-                    match slot.fault {
-                        Some(fault) => self.session.complete(task, faulted(fault)),
-                        None => self.session.end_task(task),
+                    match (slot.refused, slot.fault) {
+                        (true, _) => self.session.complete(task, task_set_full()),
+                        (false, Some(fault)) => self.session.complete(task, faulted(fault)),
+                        (false, None) => self.session.end_task(task),
                     }
                 }
             }
@@ -132,11 +170,18 @@ impl Driver {
     }
 
     /// Grants the task's data once there is memory for it.
-    fn want(&mut self, task: TaskId) {
+    fn want(&mut self, shared: &Shared, task: TaskId) {
         let Some(received) = self.session.task(task).map(|task| task.received()) else { return };
-        let wanted = self.memory.slot(task).wanted;
+        let slot = self.memory.slot(task);
+        let wanted = slot.wanted;
+        if slot.refused {
+            return shared.lane.borrow_mut().abort(tag(self.nexus, task));
+        }
         if self.memory.reserve(task, wanted.max(received), received) {
             self.session.receive_data_out(task, wanted);
+            if received < wanted && self.watch.is_none() {
+                self.watch = Some(Instant::now() + STALL);
+            }
         } else {
             self.hungry.push(task);
         }
@@ -145,7 +190,7 @@ impl Driver {
     /// What the protocol's core has to say.
     fn events(&mut self, shared: &Shared) {
         for task in std::mem::take(&mut self.hungry) {
-            self.want(task);
+            self.want(shared, task);
         }
         while let Some(event) = self.session.poll_event() {
             match event {
@@ -153,7 +198,10 @@ impl Driver {
                 Event::DataOut(id) => {
                     let buffer = self.memory.take(id);
                     let length = self.memory.slot(id).wanted;
-                    shared.lane.borrow_mut().data_out(tag(self.nexus, id), buffer, length);
+                    let unwanted = shared.lane.borrow_mut().data_out(tag(self.nexus, id), buffer, length);
+                    if let Some(buffer) = unwanted {
+                        self.memory.give(buffer);
+                    }
                 }
                 Event::DataOutFault(id, fault) => {
                     let slot = self.memory.slot(id);
@@ -226,6 +274,11 @@ impl Driver {
     }
 }
 
+/// No memory for what came unasked: the initiator is to try again with less at a time (SAM-5 5.3.1).
+fn task_set_full() -> Response {
+    Response { status: scsi::Status::TaskSetFull as u8, ..Response::default() }
+}
+
 /// The sense data of a fault (RFC 7143 §11.4.7.2).
 fn faulted(fault: DataOutFault) -> Response {
     let (code, qualifier) = match fault {
@@ -257,17 +310,22 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
     tracing::info!(%peer, %initiator, account, worker = registered.worker(), "session opened");
     let now = Instant::now();
     let nexus = shared.lane.borrow_mut().open_nexus(nexus);
+    let Some(account) = shared.lane.borrow().account(nexus) else { return };
+    let first_burst = logged_in.session.first_burst_length;
     let (exp_cmd_sn, opening) = (logged_in.exp_cmd_sn, logged_in.opening);
     let (session, mut c) = Session::new(SessionKind::Normal, logged_in.session, limits, exp_cmd_sn, opening, now);
     let driver = Rc::new(RefCell::new(Driver {
         session,
-        memory: TaskMemory::new(shared.pool.clone()),
+        memory: TaskMemory::new(account, first_burst),
         nexus,
         target,
         local,
         waker: None,
         hungry: Vec::new(),
         leaving: false,
+        overdue: false,
+        watch: None,
+        awaited: Vec::new(),
         cold_reset: None,
         dropped: false,
         gone: false,
@@ -275,7 +333,11 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
     shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
     let mut link = Link::new(stream, early);
     let why = loop {
-        let deadline = driver.borrow().session.poll_timeout();
+        let deadline = {
+            let driver = driver.borrow();
+            let (pings, watch) = (driver.session.poll_timeout(), driver.watch);
+            pings.into_iter().chain(watch).min()
+        };
         let timer = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -287,7 +349,11 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
             order = registered.order() => order,
             ended = poll_fn(|cx| turn(cx, &shared, &driver, &mut link, c)) => break Ended::Link(ended),
             () = timer => {
-                if let Some((_, error)) = driver.borrow_mut().session.handle_timeout(Instant::now()) {
+                let now = Instant::now();
+                if driver.borrow().watch.is_some_and(|watch| now >= watch) && driver.borrow_mut().is_stalled(now) {
+                    break Ended::Ordered("it does not send the data that it was asked for");
+                }
+                if let Some((_, error)) = driver.borrow_mut().session.handle_timeout(now) {
                     break Ended::Link(LinkError::Protocol(error));
                 }
                 None
@@ -331,6 +397,7 @@ async fn close(shared: &Shared, driver: &RefCell<Driver>, c: ConnectionId) {
     .await;
     driver.borrow_mut().memory.clear();
     shared.sessions.borrow_mut().remove(&nexus);
+    shared.pass_relief();
 }
 
 /// Connection reinstatement (§6.3.4): the tasks of the old connection end without an answer, then the
@@ -401,6 +468,7 @@ fn turn(
             Poll::Ready(Err(error)) => return Poll::Ready(error),
         }
         driver.events(shared);
+        shared.pass_relief();
         if idle {
             driver.waker = Some(cx.waker().clone());
             return Poll::Pending;
