@@ -103,10 +103,11 @@ impl Connection {
         self.latencies.reset();
     }
 
-    /// Sends the first commands.
-    pub fn start(&mut self) -> Result<(), String> {
+    /// Sends the first commands, or none.
+    pub fn start(&mut self, commands: bool) -> Result<(), String> {
         self.session.stream.set_nonblocking(true).map_err(|error| error.to_string())?;
-        for slot in 0..self.slots.len() {
+        let slots = if commands { self.slots.len() } else { 0 };
+        for slot in 0..slots {
             self.issue(slot as u32);
         }
         self.send().map(drop)

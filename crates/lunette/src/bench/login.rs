@@ -94,8 +94,10 @@ pub fn only(place: &Place, number: u16, digests: Digests) -> Result<Session, Str
 fn log_in(session: &mut Session, target: &str, number: u16, digests: Digests) -> Result<(), String> {
     let mut question = Vec::new();
     let wanted = |wanted: bool| if wanted { "CRC32C" } else { "None" };
+    // Targets bound the sessions of one initiator.
+    let initiator = format!("iqn.2026-11.io.lunette:bench-{}", number / 32);
     for (key, value) in [
-        ("InitiatorName", "iqn.2026-11.io.lunette:bench"),
+        ("InitiatorName", &*initiator),
         ("TargetName", target),
         ("SessionType", "Normal"),
         ("HeaderDigest", wanted(digests != Digests::None)),

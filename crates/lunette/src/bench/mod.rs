@@ -74,6 +74,9 @@ pub struct Arguments {
     /// Measure logins instead: connect, log in, close, again
     #[arg(long)]
     logins: bool,
+    /// Send no commands: only hold the sessions
+    #[arg(long, conflicts_with = "logins")]
+    idle: bool,
     /// Also tell the processor time of this process, which is the server
     #[arg(long, value_name = "PID")]
     server: Option<u32>,
@@ -128,7 +131,7 @@ fn commands(arguments: &Arguments, place: &Place, warm_up: Duration, time: Durat
         let data = epoll::EventData::new_u64(number as u64);
         epoll::add(&poll, connection.stream(), data, epoll::EventFlags::IN)
             .map_err(|error| runtime(error.to_string()))?;
-        connection.start().map_err(runtime)?;
+        connection.start(!arguments.idle).map_err(runtime)?;
     }
     let mut watched = vec![false; connections.len()];
     let mut events = Vec::with_capacity(256);
