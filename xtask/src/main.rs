@@ -1,12 +1,13 @@
-//! The project's own chores: `cargo xtask tidy` and `cargo xtask test`.
+//! The project's own chores: `cargo xtask tidy`, `cargo xtask test` and `cargo xtask bench`.
 
+mod bench;
 mod suites;
 mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...]\n\nSuites, all of them where none is named:";
+const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...]\n\nSuites, all of them where none is named:";
 
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
             }
             if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        ["bench", ..] => bench::run(&root, &words[1..]),
         ["test", ..] => suites::run(&root, &words[1..]),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}\n{}", suites::list());

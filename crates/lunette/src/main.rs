@@ -1,6 +1,7 @@
 //! The `lunette` binary: the command line, and what comes of it as an exit code.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod failure;
 mod logging;
 mod serve;
@@ -25,11 +26,14 @@ struct Line {
 enum Command {
     /// Export files, devices or memory as disks of one target.
     Serve(Box<serve::Arguments>),
+    /// Put load on a target and measure it.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Line::try_parse() {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Line { command: Command::Bench(arguments) }) => bench::run(&arguments),
         Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
         // Help and version. Whoever asked may have closed the pipe.
         Err(shown) => {

@@ -4,7 +4,7 @@ mod libiscsi;
 mod licences;
 mod peers;
 mod qemu;
-mod served;
+pub mod served;
 mod tshark;
 mod unit;
 mod vm;
