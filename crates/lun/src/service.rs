@@ -82,6 +82,8 @@ pub struct Completed {
     pub data_in_length: u32,
     /// The bytes that the command wanted to move (RFC 7143 11.4.5, SPDTL), for the residual count.
     pub transfer_length: u64,
+    /// They were to move from the initiator to the unit.
+    pub outward: bool,
 }
 
 /// SAM-5 clause 7, task management functions.

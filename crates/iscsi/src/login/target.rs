@@ -312,7 +312,12 @@ impl Login {
         let Some(asked) = self.asked.clone() else {
             return Err(failure(Status::MISSING_PARAMETER, "no InitiatorName"));
         };
-        CONSTRAINTS.iter().for_each(|constraint| constraint(&mut self.session));
+        // What was answered in an earlier request cannot be taken back (TXT-17).
+        let session = &mut self.session;
+        if self.seen.contains(&"FirstBurstLength") && session.first_burst_length > session.max_burst_length {
+            return Err(failure(Status::INITIATOR_ERROR, "FirstBurstLength is above the MaxBurstLength that followed"));
+        }
+        CONSTRAINTS.iter().for_each(|constraint| constraint(session));
         let tsih = policy
             .admit(&asked, &self.session)
             .map_err(|status| failure(status, "refused when it was complete: see the session's limits"))?;
@@ -346,7 +351,9 @@ impl Login {
         let agreed_before = self.agreed;
         let mut chap_keys = Keys::default();
         let discovery = self.asked.as_ref().is_some_and(|asked| asked.kind == SessionKind::Discovery);
-        for (name, value) in parsed {
+        // FirstBurstLength is answered last: its answer obeys the MaxBurstLength of the same request.
+        let (last, first): (Vec<_>, Vec<_>) = parsed.into_iter().partition(|(name, _)| *name == "FirstBurstLength");
+        for (name, value) in first.into_iter().chain(last) {
             let Some(key) = key::find(name) else {
                 text::push(answers, name, "NotUnderstood");
                 continue;
@@ -357,6 +364,9 @@ impl Login {
             self.seen.push(key.name);
             match (key.when, self.stage) {
                 (When::FullFeature, _) => return Err(wrong(format!("{name} during login"))),
+                (When::Leading, _) if self.asked.as_ref().is_some_and(|asked| asked.tsih != 0) => {
+                    return Err(wrong(format!("{name} on a connection that joins a session")));
+                }
                 (When::Security, OPERATIONAL) => return Err(wrong(format!("{name} in the operational stage"))),
                 _ => {}
             }
@@ -382,6 +392,11 @@ impl Login {
                 continue;
             }
             match key::answer(key, value, discovery, &self.offers, &mut self.session, &mut self.connection) {
+                Ok(Some(answer)) if key.name == "FirstBurstLength" && answer.parse::<u32>().is_ok() => {
+                    let session = &mut self.session;
+                    session.first_burst_length = session.first_burst_length.min(session.max_burst_length);
+                    text::push(answers, name, &session.first_burst_length.to_string());
+                }
                 Ok(Some(answer)) => text::push(answers, name, &answer),
                 Ok(None) => {}
                 Err(key::ReservedWord) => return Err(wrong(format!("{name}={value}: a reserved word is no proposal"))),

@@ -52,9 +52,13 @@ pub(super) struct Connection {
     pub backlog_bytes: usize,
     pub text: Option<super::text::Exchange>,
     pub rejects: u32,
+    /// Since when `rejects` counts.
+    pub rejects_since: Instant,
+    /// All rejects, to tell whether there was another.
+    pub refused: u64,
     pub closing: bool,
     pub logging_out: Option<LoggingOut>,
-    last_heard: Instant,
+    pub last_heard: Instant,
     ping: Option<(u32, Instant)>,
     next_ping_tag: u32,
 }
@@ -71,6 +75,8 @@ impl Connection {
             backlog_bytes: 0,
             text: None,
             rejects: 0,
+            rejects_since: now,
+            refused: 0,
             closing: false,
             logging_out: None,
             last_heard: now,

@@ -7,6 +7,9 @@ use super::{Event, Session};
 use crate::wire::{DataOut, FINAL, Pdu, RESERVED_TAG, RejectReason};
 use zerocopy::IntoBytes;
 
+/// Tasks of which late data is ignored rather than rejected.
+const FORGIVEN: usize = 256;
+
 impl Session {
     /// The application wants the first `length` bytes of the task's data and has memory for them.
     /// [`Event::DataOut`] says when they are there.
@@ -45,7 +48,11 @@ impl Session {
 
     pub(super) fn begin_data_out(&mut self, c: ConnectionId, header: &DataOut) -> Pending {
         let reject = || Pending::Reject(RejectReason::InvalidPduField, header.as_bytes().into());
-        let Some(id) = self.tasks.by_tag(header.initiator_task_tag.get()) else { return reject() };
+        let Some(id) = self.tasks.by_tag(header.initiator_task_tag.get()) else {
+            // Data that was asked for and is not wanted any more.
+            let late = self.forgiven.contains(&header.initiator_task_tag.get());
+            return if late { Pending::Ignore } else { reject() };
+        };
         let Some(task) = self.tasks.get_mut(id) else { return reject() };
         if task.connection != c {
             return reject();
@@ -56,13 +63,16 @@ impl Session {
         // The place is judged before a byte is read; a bad PDU still counts towards the end of its
         // sequence, so that the task can end.
         let fits = if tag == RESERVED_TAG {
-            let Some(unsolicited) = &mut task.unsolicited else { return reject() };
+            let Some(unsolicited) = &mut task.unsolicited else {
+                return if task.is_ending() { Pending::Ignore } else { reject() };
+            };
             let in_order = data_sn == unsolicited.next_data_sn && offset == task.received;
             unsolicited.next_data_sn = data_sn.wrapping_add(1);
             in_order && u64::from(offset) + u64::from(length) <= u64::from(unsolicited.limit)
         } else {
+            let ending = task.is_ending();
             let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) else {
-                return reject();
+                return if ending { Pending::Ignore } else { reject() };
             };
             if header.lun != task.lun {
                 return reject();
@@ -101,6 +111,20 @@ impl Session {
         if header.flags & FINAL != 0 {
             self.sequence_ends(id, tag);
         }
+    }
+
+    /// Data that a task is owed is not waited for any more; what comes of it is ignored.
+    pub(super) fn forgive_data(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.data_done() {
+            return;
+        }
+        task.unsolicited = None;
+        task.grants.clear();
+        if self.forgiven.len() >= FORGIVEN {
+            self.forgiven.pop_front();
+        }
+        self.forgiven.push_back(task.initiator_task_tag);
     }
 
     fn sequence_ends(&mut self, id: TaskId, tag: u32) {
@@ -177,7 +201,7 @@ impl Session {
         if task.holds_credit {
             self.window.give_credit();
         }
-        if let Some(function) = task.managed_by {
+        for function in task.managed_by {
             self.function_task_ended(function);
         }
         self.events.push_back(Event::Ended(id));

@@ -10,7 +10,11 @@ use super::window::Arrival;
 use super::{ConnectionError, Event, Session};
 use crate::serial::precedes;
 use crate::wire::{RESERVED_TAG, RejectReason, TaskManagementRequest};
+use std::time::{Duration, Instant};
 use zerocopy::IntoBytes;
+
+/// How long a function waits for the data that its tasks are owed.
+const DATA_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Function codes (RFC 7143 §11.5.1; from 9 on RFC 7144 §4.1).
 pub(super) mod function {
@@ -24,7 +28,6 @@ pub(super) mod function {
     pub const TASK_REASSIGN: u8 = 8;
     pub const QUERY_TASK: u8 = 9;
     pub const QUERY_TASK_SET: u8 = 10;
-    pub const I_T_NEXUS_RESET: u8 = 11;
     pub const QUERY_ASYNCHRONOUS_EVENT: u8 = 12;
 }
 
@@ -63,6 +66,8 @@ struct Function {
 pub(super) struct Functions {
     active: Vec<Function>,
     next_id: u32,
+    /// Until when data of affected tasks is waited for.
+    deadline: Option<Instant>,
 }
 
 impl Functions {
@@ -139,10 +144,6 @@ impl Session {
                 }
             }
             function::QUERY_TASK_SET | function::QUERY_ASYNCHRONOUS_EVENT if level_2 => forward(self, None),
-            function::I_T_NEXUS_RESET if level_2 => {
-                self.affect(id, header, None);
-                forward(self, None);
-            }
             _ => self.task_management_done(id, response::NOT_SUPPORTED, [0; 3]),
         }
         Ok(())
@@ -187,6 +188,11 @@ impl Session {
                 })
             })
             .collect();
+        let owing = |id: &TaskId| self.tasks.get(*id).is_some_and(|task| !task.data_done());
+        if affected.iter().any(owing) && self.functions.deadline.is_none() {
+            let heard = self.connections.iter().flatten().map(|connection| connection.last_heard).max();
+            self.functions.deadline = heard.map(|heard| heard + DATA_PATIENCE);
+        }
         for task in affected {
             self.abort(task, id, true);
         }
@@ -195,15 +201,11 @@ impl Session {
     /// Ends a task for a function, which waits for it. Where the initiator no longer answers the
     /// task's R2Ts (ABORT TASK, unlike the others: §11.5.1), data is not waited for.
     fn abort(&mut self, task_id: TaskId, function: u32, wait_for_data: bool) {
-        let Some(task) = self.tasks.get_mut(task_id) else { return };
-        if task.managed_by.is_some() {
-            return;
-        }
-        task.managed_by = Some(function);
         if !wait_for_data {
-            task.unsolicited = None;
-            task.grants.clear();
+            self.forgive_data(task_id);
         }
+        let Some(task) = self.tasks.get_mut(task_id) else { return };
+        task.managed_by.push(function);
         if let Some(active) = self.functions.active.iter_mut().find(|active| active.id == function) {
             active.waiting_for_tasks += 1;
         }
@@ -217,6 +219,24 @@ impl Session {
             // Its answer has not left yet and must not follow the function's response (§11.5.1).
             Phase::Ended => self.end_task(task_id),
         }
+    }
+
+    /// Data of tasks that functions wait for has been waited for long enough: initiators that answer no
+    /// R2T behind a reset of theirs would wait for our response instead (TMF-15).
+    pub(super) fn functions_lose_patience(&mut self) {
+        self.functions.deadline = None;
+        let owing =
+            |id: &TaskId| self.tasks.get(*id).is_some_and(|task| !task.managed_by.is_empty() && !task.data_done());
+        let tasks: Vec<TaskId> = self.tasks.ids().filter(owing).collect();
+        for id in tasks {
+            self.forgive_data(id);
+            self.settle(id);
+        }
+    }
+
+    /// When [`Session::functions_lose_patience`] is due.
+    pub(super) fn functions_deadline(&self) -> Option<Instant> {
+        self.functions.deadline
     }
 
     pub(super) fn function_task_ended(&mut self, id: u32) {

@@ -156,6 +156,8 @@ pub struct Session {
     window: Window,
     tasks: Tasks,
     functions: Functions,
+    /// Tags of tasks whose data is not waited for any more.
+    forgiven: VecDeque<u32>,
     connections: Vec<Option<Connection>>,
     events: VecDeque<Event>,
     logging_out: bool,
@@ -177,6 +179,7 @@ impl Session {
             window: Window::new(exp_cmd_sn, limits.window),
             tasks: Tasks::default(),
             functions: Functions::default(),
+            forgiven: VecDeque::new(),
             connections: Vec::new(),
             events: VecDeque::new(),
             logging_out: false,
@@ -244,11 +247,15 @@ impl Session {
 
     /// When [`Session::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.connections.iter().flatten().filter_map(|connection| connection.deadline(&self.limits)).min()
+        let pings = self.connections.iter().flatten().filter_map(|connection| connection.deadline(&self.limits)).min();
+        pings.into_iter().chain(self.functions_deadline()).min()
     }
 
     /// Pings connections that have been idle and names those that did not answer.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<(ConnectionId, ConnectionError)> {
+        if self.functions_deadline().is_some_and(|deadline| now >= deadline) {
+            self.functions_lose_patience();
+        }
         for (index, connection) in self.connections.iter_mut().enumerate() {
             if let Some(connection) = connection
                 && self.kind == SessionKind::Normal

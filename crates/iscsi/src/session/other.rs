@@ -69,10 +69,9 @@ impl Session {
     }
 
     fn end_for_logout(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get_mut(id) else { return };
         // The initiator sends nothing more, so that no data is waited for.
-        task.unsolicited = None;
-        task.grants.clear();
+        self.forgive_data(id);
+        let Some(task) = self.tasks.get_mut(id) else { return };
         match task.phase {
             Phase::Active => {
                 task.phase = Phase::Ending;

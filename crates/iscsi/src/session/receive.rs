@@ -8,7 +8,7 @@ use crate::wire::{
     AdditionalHeader, AdditionalHeaders, BHS_BYTES, CONTINUE, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
     Pdu, RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, TextRequest, extended_cdb, padding,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Where the bytes of a data segment belong.
@@ -72,8 +72,13 @@ pub(super) enum Deferred {
     Logout { c: ConnectionId, header: LogoutRequest },
 }
 
-/// Text and ping data beyond this length is not kept (pings are answered with what was).
-const ARENA_BYTES: usize = 64 << 10;
+/// Text and ping data of one PDU: as much as our MaxRecvDataSegmentLength lets come.
+const ARENA_BYTES: usize = 256 << 10;
+/// Bytes of requests of one session that came before their turn. With one connection only what was
+/// rejected leaves a gap, so that an initiator that means well needs next to nothing.
+const EARLY_BYTES: usize = 256 << 10;
+/// Rejects are counted for so long.
+const REJECTS_TIME: Duration = Duration::from_secs(60);
 
 impl Session {
     /// How many bytes the header segments take, additional headers and digest included, told from
@@ -292,7 +297,7 @@ impl Session {
             in_batch: false,
             sent: 0,
             data_sn: 0,
-            managed_by: None,
+            managed_by: Vec::new(),
             lun: command.lun,
             cdb: command.cdb,
             extended_cdb: extension.map(|rest| extended_cdb(&command.cdb, rest)),
@@ -358,6 +363,9 @@ impl Session {
                 self.in_turn(request);
                 Ok(())
             }
+            Arrival::Early if self.window.early_bytes() + request.bytes() > EARLY_BYTES => {
+                Err(ConnectionError::Limit("bytes of requests before their turn"))
+            }
             Arrival::Early => {
                 self.window.keep(cmd_sn, request);
                 Ok(())
@@ -370,7 +378,6 @@ impl Session {
     pub(super) fn in_turn(&mut self, request: Deferred) {
         let mut next = Some(request);
         while let Some(request) = next.take() {
-            next = self.window.advance();
             let c = match &request {
                 Deferred::Command(_) | Deferred::Plug => None,
                 Deferred::Ping { c, .. }
@@ -378,11 +385,18 @@ impl Session {
                 | Deferred::TaskManagement { c, .. }
                 | Deferred::Logout { c, .. } => Some(*c),
             };
+            let refused = |session: &Session| c.and_then(|c| session.connection(c)).map_or(0, |c| c.refused);
+            let before = refused(self);
             if self.act(request).is_err()
                 && let Some(connection) = c.and_then(|c| self.connection_mut(c))
             {
                 connection.closing = true;
             }
+            if refused(self) != before {
+                // What was rejected counts as not received: its number stays a gap (CSN-12).
+                return;
+            }
+            next = self.window.advance();
         }
     }
 
@@ -412,13 +426,29 @@ impl Session {
     ) -> Result<(), ConnectionError> {
         let limit = self.limits.rejects;
         if let Some(connection) = self.connection_mut(c) {
+            let now = connection.last_heard;
+            if now.saturating_duration_since(connection.rejects_since) > REJECTS_TIME {
+                (connection.rejects, connection.rejects_since) = (0, now);
+            }
             connection.rejects += 1;
+            connection.refused = connection.refused.wrapping_add(1);
             if connection.rejects > limit {
                 return Err(ConnectionError::Limit("rejected PDUs"));
             }
             connection.queue(Outgoing::Reject { reason, header });
         }
         Ok(())
+    }
+}
+
+impl Deferred {
+    /// Bytes that it holds beyond its header.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Deferred::Ping { data, .. } => data.len(),
+            Deferred::Text { text, .. } => text.len(),
+            _ => 0,
+        }
     }
 }
 

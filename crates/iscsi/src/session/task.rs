@@ -50,6 +50,8 @@ pub struct Response {
     pub data_in: u32,
     /// The bytes that the command wanted to move, from which the residual is counted (§11.4.5).
     pub transfer_length: u64,
+    /// They were to move from the initiator to the unit.
+    pub outward: bool,
 }
 
 /// One outstanding R2T.
@@ -106,7 +108,8 @@ pub struct Task {
     pub(super) in_batch: bool,
     pub(super) sent: u32,
     pub(super) data_sn: u32,
-    pub(super) managed_by: Option<u32>,
+    /// The functions that wait for its end.
+    pub(super) managed_by: Vec<u32>,
     /// The unit, as it stood on the wire.
     pub lun: [u8; 8],
     /// The CDB's first 16 bytes.
@@ -154,6 +157,11 @@ impl Task {
     /// Bytes of data-out that have arrived.
     pub fn received(&self) -> u32 {
         self.received
+    }
+
+    /// Whether it has ended or is about to.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending | Phase::Ended)
     }
 
     /// Whether the initiator owes no data.

@@ -121,7 +121,7 @@ fn r2t_01_a_write_is_asked_for_burst_by_burst() {
         assert_eq!(incoming.place, Place::Task { task, offset });
     }
     assert_eq!(world.events(), [Event::DataOut(task)]);
-    world.session.complete(task, Response { transfer_length: 6000, ..Default::default() });
+    world.session.complete(task, Response { transfer_length: 6000, outward: true, ..Default::default() });
     let pdus = world.receive();
     let response = ScsiResponse::view(&pdus[0]);
     assert_eq!((response.status, response.exp_data_sn.get(), response.residual_count.get()), (0, 2, 0));
@@ -404,4 +404,128 @@ fn key_08_and_key_17_in_the_full_feature_phase() {
     assert_eq!(world.session.connection_parameters(world.c).unwrap().max_send_data_segment_length, 512);
     world.say(ask(10, wire::RESERVED_TAG, 0x80, b"InitialR2T=No\0"));
     assert_eq!(wire::Reject::view(&world.receive()[0]).reason, wire::RejectReason::ProtocolError as u8);
+}
+
+#[test]
+fn tmf_15_a_reset_does_not_wait_for_ever_for_data_that_does_not_come() {
+    let mut world = world(SessionParameters { immediate_data: false, ..Default::default() });
+    world.send(&command(7, 10, 0x20, 4096)).unwrap();
+    let task = world.the_command();
+    world.session.receive_data_out(task, 4096);
+    let asked = *ReadyToTransfer::view(&world.receive()[0]);
+    let mut reset = wire::TaskManagementRequest::empty();
+    reset.opcode_byte |= 0x40;
+    reset.function = 0x80 | 5;
+    reset.initiator_task_tag = 9.into();
+    reset.cmd_sn = 11.into();
+    world.send(&reset).unwrap();
+    let [Event::Abort(_), Event::TaskManagement { id, .. }] = world.events()[..] else { panic!("not a reset") };
+    world.session.end_task(task);
+    world.session.task_management_done(id, 0, [0; 3]);
+    assert!(world.receive().is_empty(), "the data may still come");
+    let due = world.session.poll_timeout().unwrap();
+    assert!(
+        due <= world.now + std::time::Duration::from_secs(5),
+        "and is not waited for longer than an initiator waits"
+    );
+    assert_eq!(world.session.handle_timeout(due), None);
+    let answers = world.receive();
+    assert_eq!(answers.iter().map(Header::opcode).collect::<Vec<_>>(), [0x22]);
+    let mut late = DataOut::empty();
+    late.flags = 0x80;
+    late.initiator_task_tag = 7.into();
+    late.target_transfer_tag = asked.target_transfer_tag;
+    world.send(&late).unwrap();
+    assert!(world.receive().is_empty(), "late data is no offence");
+}
+
+#[test]
+fn tmf_15_a_second_function_waits_for_the_same_task() {
+    let mut world = world(SessionParameters { immediate_data: false, ..Default::default() });
+    world.send(&command(7, 10, 0x20, 4096)).unwrap();
+    let task = world.the_command();
+    world.session.receive_data_out(task, 4096);
+    world.receive();
+    for (tag, function) in [(8u32, 2u8), (9, 5)] {
+        let mut reset = wire::TaskManagementRequest::empty();
+        reset.opcode_byte |= 0x40;
+        reset.function = 0x80 | function;
+        reset.initiator_task_tag = tag.into();
+        reset.cmd_sn = 11.into();
+        world.send(&reset).unwrap();
+    }
+    let ids: Vec<u32> = world
+        .events()
+        .iter()
+        .filter_map(|event| if let Event::TaskManagement { id, .. } = event { Some(*id) } else { None })
+        .collect();
+    ids.iter().for_each(|id| world.session.task_management_done(*id, 0, [0; 3]));
+    world.session.end_task(task);
+    assert!(world.receive().is_empty(), "neither is complete while the task is owed data");
+    let due = world.session.poll_timeout().unwrap();
+    world.session.handle_timeout(due);
+    assert_eq!(world.receive().len(), 2);
+}
+
+#[test]
+fn csn_12_what_was_rejected_counts_as_not_received() {
+    let mut world = world(SessionParameters::default());
+    let (mut wrong, text) = ask(3, wire::RESERVED_TAG, 0x80, b"InitialR2T=Yes\0");
+    wrong.opcode_byte &= !0x40;
+    wrong.cmd_sn = 10.into();
+    world.say((wrong, text));
+    let answers = world.receive();
+    assert_eq!(answers[0].opcode(), 0x3f);
+    assert_eq!(wire::Reject::view(&answers[0]).exp_cmd_sn.get(), 10, "its number is a gap");
+    world.send(&command(4, 10, 0, 0)).unwrap();
+    world.the_command();
+}
+
+#[test]
+fn txt_16_a_negotiation_that_fails_changes_nothing() {
+    let mut world = world(SessionParameters::default());
+    for text in [
+        &b"MaxRecvDataSegmentLength=512\0InitialR2T=Yes\0"[..],
+        b"MaxRecvDataSegmentLength=512\0MaxRecvDataSegmentLength=1024\0",
+    ] {
+        world.say(ask(3, wire::RESERVED_TAG, 0x80, text));
+        assert_eq!(world.receive()[0].opcode(), 0x3f);
+        let length = world.session.connection_parameters(world.c).unwrap().max_send_data_segment_length;
+        assert_eq!(length, 4096);
+    }
+}
+
+#[test]
+fn rsp_07_data_that_was_to_move_the_other_way_is_the_residual() {
+    let mut world = world(SessionParameters::default());
+    for (flags, outward, seen) in [(0x40, true, (0x82, 512)), (0x20, false, (0x82, 512)), (0x20, true, (0x80, 0))] {
+        let cmd_sn = world.session.window.tell().0;
+        world.send(&command(1, cmd_sn, flags, 512)).unwrap();
+        let task = world.the_command();
+        world.session.complete(task, Response { transfer_length: 512, outward, ..Default::default() });
+        let pdus = world.receive();
+        let answer = ScsiResponse::view(&pdus[0]);
+        assert_eq!((answer.flags, answer.residual_count.get()), seen, "flags {flags:x}, outward {outward}");
+        world.events();
+    }
+}
+
+#[test]
+fn csn_11_requests_before_their_turn_are_bounded() {
+    let mut world = world(SessionParameters::default());
+    let c = world.c;
+    world.session.connection_mut(c).unwrap().parameters.max_recv_data_segment_length = 262_144;
+    let mut ended = None;
+    for number in 0..3 {
+        let mut ping = NopOut::empty();
+        ping.flags = 0x80;
+        ping.initiator_task_tag = (100 + number).into();
+        ping.target_transfer_tag = wire::RESERVED_TAG.into();
+        ping.cmd_sn = (11 + number).into();
+        ping.set_data_segment_bytes(200_000);
+        let incoming = world.session.handle_header(world.now, world.c, ping.as_bytes(), true).unwrap();
+        world.session.collect(world.c, &vec![0; incoming.length as usize]);
+        ended = ended.or(world.session.handle_data_end(world.c, true).err());
+    }
+    assert!(matches!(ended, Some(ConnectionError::Limit(_))), "{ended:?}");
 }

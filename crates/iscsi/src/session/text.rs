@@ -67,26 +67,36 @@ impl Session {
 
     fn questions(&mut self, c: ConnectionId, question: &[u8], header: &TextRequest) -> Result<(), ConnectionError> {
         let mut answers = Vec::new();
-        let mut send_targets = None;
+        let (mut send_targets, mut segment) = (None, None);
+        let mut seen = Vec::new();
         for pair in text::pairs(question) {
-            let Ok((name, value)) = pair else {
-                return self.reject(c, RejectReason::ProtocolError, header.as_bytes().into());
-            };
-            match key::find(name) {
-                None => text::push(&mut answers, name, "NotUnderstood"),
-                Some(key) if key.name == "SendTargets" => send_targets = Some(value.to_owned()),
-                Some(key) if key.when == When::Any && matches!(key.rule, Rule::DeclaredNumber(..)) => {
-                    let Some(connection) = self.connection_mut(c) else { return Ok(()) };
-                    match text::number(value).and_then(|value| u32::try_from(value).ok()) {
-                        Some(length) if (512..1 << 24).contains(&length) => {
-                            connection.parameters.max_send_data_segment_length = length;
+            // Nothing takes effect where a part of it is refused (TXT-16), or said twice (TXT-18).
+            let refused = match pair {
+                Err(_) => true,
+                Ok((name, _)) if seen.contains(&name) => true,
+                Ok((name, value)) => {
+                    seen.push(name);
+                    match key::find(name) {
+                        None => text::push(&mut answers, name, "NotUnderstood"),
+                        Some(key) if key.name == "SendTargets" => send_targets = Some(value.to_owned()),
+                        Some(key) if key.when == When::Any && matches!(key.rule, Rule::DeclaredNumber(..)) => {
+                            match text::number(value).and_then(|value| u32::try_from(value).ok()) {
+                                Some(length) if (512..1 << 24).contains(&length) => segment = Some(length),
+                                _ => text::push(&mut answers, name, "Reject"),
+                            }
                         }
-                        _ => text::push(&mut answers, name, "Reject"),
+                        Some(key) if key.when == When::Any => {}
+                        Some(_) => return self.refuse_text(c, header),
                     }
+                    false
                 }
-                Some(key) if key.when == When::Any => {}
-                Some(_) => return self.reject(c, RejectReason::ProtocolError, header.as_bytes().into()),
+            };
+            if refused {
+                return self.refuse_text(c, header);
             }
+        }
+        if let (Some(length), Some(connection)) = (segment, self.connection_mut(c)) {
+            connection.parameters.max_send_data_segment_length = length;
         }
         if let Some(exchange) = self.connection_mut(c).and_then(|connection| connection.text.as_mut()) {
             exchange.answer = answers;
@@ -96,6 +106,14 @@ impl Session {
             None => self.answer_goes_on(c),
         }
         Ok(())
+    }
+
+    /// The negotiation fails and is over (§7.10).
+    fn refuse_text(&mut self, c: ConnectionId, header: &TextRequest) -> Result<(), ConnectionError> {
+        if let Some(connection) = self.connection_mut(c) {
+            connection.text = None;
+        }
+        self.reject(c, RejectReason::ProtocolError, header.as_bytes().into())
     }
 
     /// The answer to [`Event::SendTargets`]: text of TargetName and TargetAddress pairs.

@@ -201,7 +201,9 @@ impl Session {
         let Some(response) = task.response.take() else { return Answered::Whole };
         let Some(connection) = self.connections.get_mut(c.0).and_then(Option::as_mut) else { return Answered::Whole };
         let segment = connection.parameters.max_send_data_segment_length;
-        let (overflow, residual) = residual(task.flags, task.expected_data_transfer_length, response.transfer_length);
+        let residual = Residual::of(task, &response);
+        // Only the last segment has a length that needs padding (DAT-14). Both are at least 512.
+        let (segment, burst) = (segment & !3, self.parameters.max_burst_length & !3);
         let collapse = response.status == 0 && response.sense.is_none() && !(task.reads() && task.writes());
         while task.sent < response.data_in {
             if out.is_full() {
@@ -209,7 +211,7 @@ impl Session {
                 out.unfinished = task.in_batch.then_some(id);
                 return Answered::Partly;
             }
-            let burst_left = self.parameters.max_burst_length - task.sent % self.parameters.max_burst_length;
+            let burst_left = burst - task.sent % burst;
             let length = (response.data_in - task.sent).min(segment).min(burst_left);
             let last = task.sent + length == response.data_in;
             let mut header = DataIn::empty();
@@ -227,9 +229,9 @@ impl Session {
                 if std::mem::take(&mut task.holds_credit) {
                     self.window.give_credit();
                 }
-                header.flags |= 0x01 | overflow;
+                header.flags |= 0x01 | residual.flags;
                 header.status = response.status;
-                header.residual_count = residual.into();
+                header.residual_count = residual.count.into();
                 header.stat_sn = connection.take_stat_sn().into();
             }
             let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
@@ -250,11 +252,12 @@ impl Session {
             self.window.give_credit();
         }
         let mut header = ScsiResponse::empty();
-        header.flags = FINAL | overflow;
+        header.flags = FINAL | residual.flags;
         header.status = response.status;
         header.initiator_task_tag = task.initiator_task_tag.into();
         header.exp_data_sn = task.data_sn.wrapping_add(task.r2t_sn).into();
-        header.residual_count = residual.into();
+        header.residual_count = residual.count.into();
+        header.bidirectional_read_residual_count = residual.read_count.into();
         header.stat_sn = connection.take_stat_sn().into();
         let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
         header.exp_cmd_sn = exp_cmd_sn.into();
@@ -392,27 +395,66 @@ impl Session {
     }
 }
 
-/// The residual flag of a SCSI Response (04h overflow, 02h underflow) and its count (§11.4.5).
-fn residual(flags: u8, expected: u32, transfer_length: u64) -> (u8, u32) {
-    let expected = if flags & 0x60 == 0 { 0 } else { u64::from(expected) };
+/// What a SCSI Response says of data that was expected and not moved, or wanted and not expected (RFC
+/// 7143 §11.4.5).
+#[derive(Debug, PartialEq, Eq)]
+struct Residual {
+    /// O or U for the one direction of the task, or for its write; o or u for the read beside a write.
+    flags: u8,
+    count: u32,
+    read_count: u32,
+}
+
+impl Residual {
+    /// Data that a command wanted to move in another direction than the initiator expects is not moved:
+    /// all that was expected is the residual.
+    fn of(task: &super::task::Task, response: &super::task::Response) -> Residual {
+        let wanted = response.transfer_length;
+        let (wanted_in, wanted_out) = if response.outward { (0, wanted) } else { (wanted, 0) };
+        let expected = u64::from(task.expected_data_transfer_length);
+        let (flags, count, read_count) = match (task.reads(), task.writes()) {
+            (false, false) => {
+                let (flags, count) = difference(0, wanted);
+                (flags, count, 0)
+            }
+            (true, false) => {
+                let (flags, count) = difference(expected, wanted_in);
+                (flags, count, 0)
+            }
+            (false, true) => {
+                let (flags, count) = difference(expected, wanted_out);
+                (flags, count, 0)
+            }
+            (true, true) => {
+                let (flags, count) = difference(expected, wanted_out);
+                let (read_flags, read_count) = difference(u64::from(task.bidirectional_read_length), wanted_in);
+                (flags | read_flags << 2, count, read_count)
+            }
+        };
+        Residual { flags, count, read_count }
+    }
+}
+
+/// 04h overflow or 02h underflow, and its count.
+fn difference(expected: u64, wanted: u64) -> (u8, u32) {
     let clamp = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-    match transfer_length.cmp(&expected) {
-        std::cmp::Ordering::Greater => (0x04, clamp(transfer_length - expected)),
-        std::cmp::Ordering::Less => (0x02, clamp(expected - transfer_length)),
+    match wanted.cmp(&expected) {
+        std::cmp::Ordering::Greater => (0x04, clamp(wanted - expected)),
+        std::cmp::Ordering::Less => (0x02, clamp(expected - wanted)),
         std::cmp::Ordering::Equal => (0, 0),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::residual;
+    use super::difference;
 
     #[test]
     fn rsp_04_residuals_are_counted_from_what_the_command_wanted() {
-        assert_eq!(residual(0x40, 512, 512), (0, 0));
-        assert_eq!(residual(0x40, 512, 1024), (0x04, 512));
-        assert_eq!(residual(0x20, 1024, 512), (0x02, 512));
-        assert_eq!(residual(0, 0, 512), (0x04, 512), "RSP-06: neither R nor W");
-        assert_eq!(residual(0x40, 0, u64::MAX), (0x04, u32::MAX));
+        assert_eq!(difference(512, 512), (0, 0));
+        assert_eq!(difference(512, 1024), (0x04, 512));
+        assert_eq!(difference(1024, 512), (0x02, 512));
+        assert_eq!(difference(0, 512), (0x04, 512), "RSP-06: neither R nor W");
+        assert_eq!(difference(0, u64::MAX), (0x04, u32::MAX));
     }
 }

@@ -50,6 +50,11 @@ impl Window {
         self.early.push((cmd_sn, request));
     }
 
+    /// Bytes of the requests that wait.
+    pub fn early_bytes(&self) -> usize {
+        self.early.iter().map(|(_, request)| request.bytes()).sum()
+    }
+
     /// The number of the next request was used. Returns the request behind it, if it is here already.
     pub fn advance(&mut self) -> Option<super::receive::Deferred> {
         self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);

@@ -316,6 +316,7 @@ impl Lane {
             Err(condition) => self.check(nexus, tag, Some(at), condition),
             Ok(Ending { status, data_in, length, transfer_length }) => {
                 let mut completed = Completed { status, ..good(transfer_length) };
+                completed.outward = data_in.is_none();
                 completed.data_in = data_in.and_then(Held::into_buffer);
                 if let (Some(buffer), Some(nexus)) = (&completed.data_in, self.nexuses.get(&nexus)) {
                     nexus.account.charge(buffer);

@@ -291,6 +291,18 @@ impl Lane {
         let outcome = execution.run();
         let exchange = execution.exchange.take();
         let (tag, id) = (command.tag, command.nexus);
+        // What runs against the direction that the initiator has set up can move nothing.
+        let against = match &outcome {
+            Outcome::Read(extent) | Outcome::ReadStable(extent) => {
+                extent.length > 0 && command.expected_in == 0 && command.expected_out > 0
+            }
+            Outcome::Write { extent, .. } => extent.length > 0 && command.expected_out == 0 && command.expected_in > 0,
+            _ => false,
+        };
+        if against {
+            // INVALID FIELD IN COMMAND INFORMATION UNIT.
+            return self.check(id, tag, channel, Condition::new(SenseKey::IllegalRequest, 0x0e, 0x03));
+        }
         match (outcome, place_of) {
             (Outcome::Read(extent), Some(channel)) => {
                 self.begin(&command, channel, Kind::Read, extent);
@@ -401,7 +413,8 @@ impl Lane {
             Err(condition) => self.check(task.nexus, tag, Some(task.channel), condition),
             Ok(wanted) => {
                 let data_in_length = if buffer.is_some() { wanted.min(u64::from(task.expected_in)) as u32 } else { 0 };
-                let completed = Completed { data_in: buffer, data_in_length, ..good(wanted) };
+                let outward = buffer.is_none();
+                let completed = Completed { data_in: buffer, data_in_length, outward, ..good(wanted) };
                 self.finish(task.nexus, tag, completed);
             }
         }
@@ -456,7 +469,7 @@ impl Lane {
 
     fn parameter_data(&mut self, nexus: NexusId, tag: TaskTag, length: usize, expected: u32) {
         let sent = length.min(expected as usize);
-        let mut completed = good(length as u64);
+        let mut completed = Completed { outward: false, ..good(length as u64) };
         if sent > 0 {
             // Small, and past the limit: an answer must not wait for the memory of reads.
             match self.context.pool.take_beyond(sent) {
@@ -517,7 +530,7 @@ impl Drop for Lane {
 }
 
 fn good(transfer_length: u64) -> Completed {
-    Completed { status: Status::Good, sense: None, data_in: None, data_in_length: 0, transfer_length }
+    Completed { status: Status::Good, sense: None, data_in: None, data_in_length: 0, transfer_length, outward: true }
 }
 
 #[cfg(test)]

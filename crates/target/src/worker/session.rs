@@ -137,6 +137,7 @@ impl Driver {
                         sense: completed.sense.map(Sense::into_bytes),
                         data_in: completed.data_in_length,
                         transfer_length: completed.transfer_length,
+                        outward: completed.outward,
                     };
                     self.session.complete(task, response);
                 }

@@ -290,3 +290,28 @@ fn chp_04_nobody_goes_round_the_security_stage() {
     let (step, ..) = say_to(&mut Closed, &mut self::login(), 0x00, &text);
     assert!(matches!(step, Step::Failed(Failure { status: Status::INITIATOR_ERROR, .. })), "before AuthMethod");
 }
+
+#[test]
+fn txt_17_the_answer_for_first_burst_length_obeys_max_burst_length() {
+    for text in ["FirstBurstLength=262144\0MaxBurstLength=65536\0", "MaxBurstLength=65536\0FirstBurstLength=262144\0"] {
+        let (step, _, answers) = say(&mut login(), 0x87, &[WHO, DISK, text.as_bytes()].concat());
+        let Step::Done(logged_in) = step else { panic!("{step:?}") };
+        assert!(
+            answers.contains("FirstBurstLength=65536\n") && answers.contains("MaxBurstLength=65536\n"),
+            "{answers}"
+        );
+        assert_eq!(logged_in.session.first_burst_length, 65_536);
+    }
+    let mut one = login();
+    say(&mut one, 0x04, &[WHO, DISK, b"FirstBurstLength=262144\0"].concat());
+    let (step, ..) = say(&mut one, 0x87, b"MaxBurstLength=65536\0");
+    assert!(matches!(step, Step::Failed(Failure { status: Status::INITIATOR_ERROR, .. })), "said too late");
+}
+
+#[test]
+fn key_17_a_connection_that_joins_a_session_cannot_change_it() {
+    let (mut first, data) = request(0x87, &[WHO, DISK, b"MaxBurstLength=512\0"].concat());
+    first.tsih = 7.into();
+    let (step, ..) = send(&mut login(), &first, &data);
+    assert!(matches!(step, Step::Failed(Failure { status: Status::INITIATOR_ERROR, .. })), "{step:?}");
+}
