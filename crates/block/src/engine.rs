@@ -27,6 +27,9 @@ pub struct FileJob {
     pub request: Request,
     /// The open file; kept alive until the job has ended.
     pub file: Arc<File>,
+    /// The disk that it belongs to. Jobs of one disk, whatever file they use, share what an engine lets
+    /// one disk have.
+    pub disk: u64,
     /// What to do with it.
     pub operation: FileOperation,
     /// Whether the file bypasses the page cache. An engine may take another way for those that do not.

@@ -59,6 +59,9 @@ struct Roster {
 
 impl Commons {
     pub fn open(unit: [u8; 16], facts: mode::Facts, state: Option<Arc<dyn StateStore>>) -> Result<Commons, StateError> {
+        if let Some(state) = &state {
+            state.hold(unit)?;
+        }
         let saved = match &state {
             Some(state) => state.load(unit, StateKind::ModePages)?,
             None => None,

@@ -19,6 +19,12 @@ pub trait StateStore: Send + Sync {
     /// What was saved last, `None` where nothing ever was.
     fn load(&self, unit: [u8; 16], kind: StateKind) -> Result<Option<Vec<u8>>, StateError>;
 
+    /// Keeps other processes from the unit's state as long as this store lives. An error where another
+    /// has it: two disks with one identity must not be served.
+    fn hold(&self, _unit: [u8; 16]) -> Result<(), StateError> {
+        Ok(())
+    }
+
     /// Replaces what was saved. After `Ok` the new bytes survive loss of power; until then, and after
     /// `Err`, the old ones or the new ones do, never a mixture.
     fn save(&self, unit: [u8; 16], kind: StateKind, bytes: &[u8]) -> Result<(), StateError>;

@@ -51,7 +51,7 @@ pub(crate) async fn serve(
         Instant::now(),
     );
     let mut link = Link::new(stream, Vec::new());
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::small();
     let work = poll_fn(|cx| {
         loop {
             let mut idle = true;

@@ -25,6 +25,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_millis(100);
 /// A refusal of the same kind is logged at most this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Refused logins that are logged one by one in that time.
+const REFUSALS_LOGGED: u32 = 20;
 
 /// The front door of one target.
 pub struct Door {
@@ -35,7 +37,7 @@ pub struct Door {
     logins: Mutex<Logins>,
 }
 
-/// Connections in their login.
+/// Connections in their login, or in a discovery session behind it.
 #[derive(Default)]
 struct Logins {
     all: usize,
@@ -43,6 +45,10 @@ struct Logins {
     /// When too many were last logged, and how many were not since.
     told: Option<Instant>,
     silent: u64,
+    /// Logins that were refused since, and how many of them were not logged.
+    refusals_since: Option<Instant>,
+    refusals: u32,
+    refusals_silent: u64,
 }
 
 impl Door {
@@ -69,12 +75,14 @@ impl Door {
                         let door = Arc::clone(&self);
                         tokio::spawn(async move {
                             let outcome = tokio::time::timeout(door.limits.login_time, door.login(stream, peer)).await;
-                            door.leave(address);
                             match outcome {
-                                Err(_) => tracing::warn!(%peer, "login refused: not finished in time"),
-                                Ok(Err(error)) => tracing::warn!(%peer, "login refused: {error}"),
-                                Ok(Ok(())) => {}
+                                Err(_) => door.refused(peer, "not finished in time"),
+                                Ok(Err(error)) => door.refused(peer, &error),
+                                Ok(Ok(None)) => {}
+                                // It keeps its place at the door: strangers may discover.
+                                Ok(Ok(Some((stream, logged_in)))) => door.discovery(stream, peer, logged_in).await,
                             }
+                            door.leave(address);
                         });
                     }
                 }
@@ -117,7 +125,33 @@ impl Door {
         }
     }
 
-    async fn login(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<(), String> {
+    async fn discovery(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn) {
+        tracing::info!(%peer, initiator = %logged_in.asked.initiator_name, "discovery");
+        let time = self.limits.discovery_time;
+        if let Err(error) = crate::discovery::serve(stream, logged_in, &self.target, time).await {
+            tracing::debug!(%peer, "discovery: {error}");
+        }
+    }
+
+    /// Says why a login was refused, unless too many are: a stranger does not fill the log.
+    fn refused(&self, peer: SocketAddr, why: &str) {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        if logins.refusals_since.is_none_or(|since| since.elapsed() > LOG_INTERVAL) {
+            (logins.refusals_since, logins.refusals) = (Some(Instant::now()), 0);
+        }
+        logins.refusals += 1;
+        if logins.refusals > REFUSALS_LOGGED {
+            logins.refusals_silent += 1;
+            return;
+        }
+        match std::mem::take(&mut logins.refusals_silent) {
+            0 => tracing::warn!(%peer, "login refused: {why}"),
+            silent => tracing::warn!(%peer, not_shown = silent, "login refused: {why}"),
+        }
+    }
+
+    /// A login to its end. What comes back is a discovery session; others are with their workers.
+    async fn login(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<Option<(TcpStream, LoggedIn)>, String> {
         let text = |error: std::io::Error| error.to_string();
         stream.set_nodelay(true).map_err(text)?;
         // A half-dead network ends a connection even while pings wait behind data.
@@ -149,18 +183,11 @@ impl Door {
                 Step::More => {}
                 Step::Failed(failure) => return Err(failure.why),
                 Step::Done(logged_in) if logged_in.asked.kind == SessionKind::Discovery => {
-                    tracing::info!(%peer, initiator = %logged_in.asked.initiator_name, "discovery");
-                    let (target, time) = (Arc::clone(&self.target), self.limits.discovery_time);
-                    tokio::spawn(async move {
-                        if let Err(error) = crate::discovery::serve(stream, *logged_in, &target, time).await {
-                            tracing::debug!(%peer, "discovery: {error}");
-                        }
-                    });
-                    return Ok(());
+                    return Ok(Some((stream, *logged_in)));
                 }
                 Step::Done(logged_in) => {
                     let Some(admitted) = policy.admitted else { return Err("it was not admitted".into()) };
-                    return self.hand_over(stream, peer, *logged_in, admitted);
+                    return self.hand_over(stream, peer, *logged_in, admitted).map(|()| None);
                 }
             }
         }

@@ -11,25 +11,28 @@
 
 use lun::{StateError, StateKind, StateStore};
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// The largest file that is read; more cannot come from [`StateStore::save`].
 const MAXIMUM_BYTES: u64 = 1 << 20;
 
 /// A directory with a file for each unit and kind of state. Only this process may write there.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StateFiles {
     directory: PathBuf,
+    /// Locked as long as they are open.
+    held: Mutex<Vec<File>>,
 }
 
 impl StateFiles {
     /// State in this directory, which is made where it is not there.
     pub fn open(directory: &Path) -> Result<StateFiles, StateError> {
         fs::create_dir_all(directory).map_err(|error| failed("cannot make", directory, &error))?;
-        Ok(StateFiles { directory: directory.to_owned() })
+        Ok(StateFiles { directory: directory.to_owned(), held: Mutex::default() })
     }
 
     fn path(&self, unit: [u8; 16], kind: StateKind) -> PathBuf {
@@ -69,6 +72,28 @@ impl StateStore for StateFiles {
             return Err(damaged(&path));
         }
         Ok(Some(content.to_vec()))
+    }
+
+    fn hold(&self, unit: [u8; 16]) -> Result<(), StateError> {
+        let path = self.directory.join(format!("{:032x}.lock", u128::from_be_bytes(unit)));
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| failed("cannot open", &path, &error))?;
+        match file.try_lock() {
+            Ok(()) => {
+                self.held.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(StateError(
+                "another process serves a disk of the same identity; a copied file gets one of its own with: setfattr \
+                 -x user.lunette.uuid FILE"
+                    .to_owned(),
+            )),
+            Err(TryLockError::Error(error)) => Err(failed("cannot lock", &path, &error)),
+        }
     }
 
     fn save(&self, unit: [u8; 16], kind: StateKind, bytes: &[u8]) -> Result<(), StateError> {
@@ -142,6 +167,17 @@ mod tests {
         assert_eq!(files.load(UNIT, StateKind::Reservations), Ok(Some(b"old".to_vec())));
         files.save(UNIT, StateKind::Reservations, b"new").unwrap();
         assert_eq!(files.load(UNIT, StateKind::Reservations), Ok(Some(b"new".to_vec())));
+    }
+
+    #[test]
+    fn spc_02_two_processes_do_not_serve_one_identity() {
+        let scratch = Scratch::new("hold");
+        let (one, other) = (StateFiles::open(&scratch.0).unwrap(), StateFiles::open(&scratch.0).unwrap());
+        one.hold(UNIT).unwrap();
+        assert!(other.hold(UNIT).unwrap_err().to_string().contains("same identity"));
+        other.hold([8; 16]).unwrap();
+        drop(one);
+        other.hold(UNIT).unwrap();
     }
 
     #[test]

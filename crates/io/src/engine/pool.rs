@@ -2,7 +2,7 @@
 //!
 //! One [`Pool`] of bounded threads serves all workers. Each worker has a [`PoolEngine`] that keeps at
 //! most [`WINDOW`] jobs in the pool, the rest in a queue of its own, which is bounded by the tasks that
-//! the worker holds. One file never gets more than [`THREADS_PER_FILE`] threads, so that a stuck disk
+//! the worker holds. One disk never gets more than [`THREADS_PER_DISK`] threads, so that a stuck disk
 //! leaves threads for others (reliability.md F18).
 
 use super::perform::perform;
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Threads of a pool, at most.
 const THREADS_MAX: usize = 32;
 /// Threads that work for one file at a time.
-const THREADS_PER_FILE: usize = 8;
+const THREADS_PER_DISK: usize = 8;
 /// Jobs of one worker that are in the pool at a time.
 const WINDOW: usize = 256;
 /// How long a thread without work stays.
@@ -37,7 +37,7 @@ struct Shared {
 struct State {
     queue: VecDeque<Job>,
     /// By the address of the open file: how many threads work for it.
-    busy: HashMap<usize, usize>,
+    busy: HashMap<u64, usize>,
     threads: usize,
     idle: usize,
 }
@@ -46,6 +46,7 @@ struct Job {
     slot: usize,
     request: Request,
     file: Arc<File>,
+    disk: u64,
     operation: FileOperation,
     mailbox: Arc<Mailbox>,
 }
@@ -97,15 +98,15 @@ impl Shared {
         let mut state = lock(&self.state);
         loop {
             if let Some(job) = state.next() {
-                let file = file_key(&job.file);
-                *state.busy.entry(file).or_default() += 1;
+                let disk = job.disk;
+                *state.busy.entry(disk).or_default() += 1;
                 drop(state);
                 job.run();
                 state = lock(&self.state);
-                if let Some(threads) = state.busy.get_mut(&file) {
+                if let Some(threads) = state.busy.get_mut(&disk) {
                     *threads -= 1;
                     if *threads == 0 {
-                        state.busy.remove(&file);
+                        state.busy.remove(&disk);
                     }
                 }
                 continue;
@@ -127,7 +128,7 @@ impl State {
     /// The oldest job whose file may have one more thread.
     fn next(&mut self) -> Option<Job> {
         let busy = &self.busy;
-        let free = |job: &Job| busy.get(&file_key(&job.file)).is_none_or(|threads| *threads < THREADS_PER_FILE);
+        let free = |job: &Job| busy.get(&job.disk).is_none_or(|threads| *threads < THREADS_PER_DISK);
         let position = self.queue.iter().position(free)?;
         self.queue.remove(position)
     }
@@ -214,12 +215,12 @@ impl PoolEngine {
                 local.inboxes.push(None);
                 local.inboxes.len() - 1
             });
-            let FileJob { request, file, operation, inbox, .. } = job;
+            let FileJob { request, file, disk, operation, inbox, .. } = job;
             if let Some(place) = local.inboxes.get_mut(slot) {
                 *place = Some(inbox);
             }
             local.running += 1;
-            self.pool.push(Job { slot, request, file, operation, mailbox: self.mailbox.clone() });
+            self.pool.push(Job { slot, request, file, disk, operation, mailbox: self.mailbox.clone() });
         }
     }
 }
@@ -242,10 +243,6 @@ impl Drop for PoolEngine {
     }
 }
 
-fn file_key(file: &Arc<File>) -> usize {
-    Arc::as_ptr(file) as usize
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -255,23 +252,24 @@ mod tests {
     use super::*;
     use block::{Operation, RequestId};
 
-    fn job(file: &Arc<File>, mailbox: &Arc<Mailbox>, id: u64) -> Job {
+    fn job(disk: u64, mailbox: &Arc<Mailbox>, id: u64) -> Job {
+        let file = Arc::new(File::open("/dev/null").unwrap());
         let request = Request::over(RequestId(id), Operation::Flush, 0, 0);
-        Job { slot: 0, request, file: file.clone(), operation: FileOperation::Sync, mailbox: mailbox.clone() }
+        Job { slot: 0, request, file, disk, operation: FileOperation::Sync, mailbox: mailbox.clone() }
     }
 
     #[test]
-    fn f18_a_stuck_file_leaves_threads_for_others() {
+    fn f18_a_stuck_disk_leaves_threads_for_others_whatever_its_files() {
         let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
         let mailbox =
             Arc::new(Mailbox { finished: Mutex::default(), wake: Arc::new(wake), closed: AtomicBool::new(false) });
-        let [stuck, other] = [(); 2].map(|()| Arc::new(File::open("/dev/null").unwrap()));
+        let (stuck, other) = (1, 2);
         let mut state = State::default();
-        state.queue.extend([job(&stuck, &mailbox, 1), job(&stuck, &mailbox, 2), job(&other, &mailbox, 3)]);
-        state.busy.insert(file_key(&stuck), THREADS_PER_FILE);
+        state.queue.extend([job(stuck, &mailbox, 1), job(stuck, &mailbox, 2), job(other, &mailbox, 3)]);
+        state.busy.insert(stuck, THREADS_PER_DISK);
         assert_eq!(state.next().map(|job| job.request.id), Some(RequestId(3)));
         assert!(state.next().is_none());
-        state.busy.insert(file_key(&stuck), THREADS_PER_FILE - 1);
+        state.busy.insert(stuck, THREADS_PER_DISK - 1);
         assert_eq!(state.next().map(|job| job.request.id), Some(RequestId(1)), "the oldest first");
     }
 }

@@ -43,7 +43,7 @@ impl Rig {
             _ => Request::over(RequestId(id), Operation::Flush, offset, length as u64),
         };
         let (file, inbox) = (self.file.clone(), self.inbox.clone());
-        self.worker.engine().submit(FileJob { request, file, operation, caching: Caching::Buffered, inbox });
+        self.worker.engine().submit(FileJob { request, file, disk: 1, operation, caching: Caching::Buffered, inbox });
     }
 
     fn wait(&self, count: usize) -> Vec<Completion> {

@@ -17,13 +17,16 @@ pub use receive::Received;
 
 use iscsi::session::{ConnectionError, ConnectionId, Incoming, Session, TaskId, TxBatch};
 use iscsi::wire::BHS_BYTES;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// From this many missing bytes on, a data segment is read straight into its place.
 pub const DIRECT_BYTES: usize = 16 << 10;
 /// Bytes of the staging memory of a worker.
 pub const STAGING_BYTES: usize = 256 << 10;
+/// Bytes of [`Scratch::small`].
+const SMALL_STAGING_BYTES: usize = 16 << 10;
 
 /// The protocol core of one connection's session, whichever role it has.
 pub trait Core {
@@ -130,6 +133,13 @@ impl Default for Scratch {
     }
 }
 
+impl Scratch {
+    /// Less of it, for sessions that carry text alone.
+    pub fn small() -> Scratch {
+        Scratch { staging: vec![0; SMALL_STAGING_BYTES].into_boxed_slice(), batches: Vec::new() }
+    }
+}
+
 /// Counters of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinkCounters {
@@ -178,8 +188,14 @@ impl Link {
         self.batch.is_some()
     }
 
-    /// The socket, for shutdown.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// The end of a connection on which something was said last: what was sent is read by the peer before
+    /// the connection is gone. A close with unread bytes would reset it and take those words with it.
+    pub async fn linger(mut self, time: Duration, scratch: &mut [u8]) {
+        let drained = async {
+            self.stream.shutdown().await?;
+            while self.stream.read(scratch).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(time, drained).await;
     }
 }

@@ -6,6 +6,8 @@ use scsi::{Condition, Sense, SenseKey, inquiry, vpd};
 
 /// Vendor and product of what is not a disk.
 const CONTROLLER: (&str, &str, &str) = ("LUNETTE", "Controller", "0001");
+/// A storage array controller device.
+const CONTROLLER_TYPE: u8 = 0x0c;
 
 /// TEST UNIT READY (SPC-5 6.47).
 pub(super) fn test_unit_ready(_: &mut Execution<'_>) -> Outcome {
@@ -40,12 +42,15 @@ pub(super) fn inquiry(execution: &mut Execution<'_>) -> Outcome {
         }
     });
     let known = known.unwrap_or_else(|| {
+        if evpd && execution.is_controller() {
+            return controller_page(page, execution, &mut data);
+        }
         inquiry::encode_absent(vendor, product, revision, &mut data);
         if execution.is_controller()
             && let Some(first) = data.first_mut()
         {
             // A storage array controller device, connected (SAM-5 4.7.2: LUN 0 always answers).
-            *first = 0x0c;
+            *first = CONTROLLER_TYPE;
         }
         !evpd
     });
@@ -53,12 +58,24 @@ pub(super) fn inquiry(execution: &mut Execution<'_>) -> Outcome {
     if known { Outcome::Data(allocation) } else { Outcome::Check(Condition::invalid_cdb_field(2, Some(7))) }
 }
 
+/// The vital product data of the controller at LUN 0: which port and device it belongs to.
+fn controller_page(page: u8, execution: &Execution<'_>, out: &mut Vec<u8>) -> bool {
+    match page {
+        0x00 => out.extend_from_slice(&[CONTROLLER_TYPE, 0, 0, 2, 0x00, 0x83]),
+        0x83 => {
+            out.extend_from_slice(&[CONTROLLER_TYPE, 0x83, 0, 0]);
+            vpd::designation::encode_port(&execution.port(), out);
+            let length = u16::try_from(out.len() - 4).unwrap_or(u16::MAX);
+            out[2..4].copy_from_slice(&length.to_be_bytes());
+        }
+        _ => return false,
+    }
+    true
+}
+
 /// REPORT LUNS (SPC-5 6.33).
 pub(super) fn report_luns(execution: &mut Execution<'_>) -> Outcome {
     let (select, allocation) = (field(execution.cdb, 2, 1), field(execution.cdb, 6, 4) as usize);
-    if allocation < 16 {
-        return Outcome::Check(Condition::invalid_cdb_field(6, Some(7)));
-    }
     let mut numbers: Vec<u16> = match select {
         0x00 | 0x02 => execution.units().entries.iter().map(|entry| entry.number).collect(),
         0x01 => Vec::new(),

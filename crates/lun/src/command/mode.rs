@@ -2,7 +2,7 @@
 
 use super::{Outcome, field};
 use crate::lane::Execution;
-use crate::mail::Whom;
+use crate::mail::{Extent, Whom};
 use crate::operation::{Ending, Verdict, Work};
 use scsi::mode::{BlockDescriptor, DeviceParameter, ListLength, PageControl, Refusal, SenseRequest};
 use scsi::{Condition, SenseKey};
@@ -90,7 +90,8 @@ async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verd
         let changed = Condition::new(SenseKey::UnitAttention, 0x2a, 0x01);
         work.unit.attention(Whom::AllBut(work.place), changed);
         if commons.flags() & crate::commons::flag::WRITE_THROUGH != 0 {
-            // With WCE 0 everything that was answered is stable, what came before among it.
+            // With WCE 0 everything that is answered is stable: what was answered before, and what has begun.
+            let _fence = work.fence(Extent::WHOLE).await;
             work.flush().await?;
         }
     }

@@ -41,6 +41,9 @@ async fn unmap_list(work: Work, length: usize) -> Verdict {
     for extent in extents {
         work.over(Operation::Unmap, extent).await?;
     }
+    if work.write_through {
+        work.flush().await?;
+    }
     Ending::good(length as u64)
 }
 
@@ -168,7 +171,7 @@ async fn lba_status(work: Work, block: u64, allocation: usize) -> Verdict {
             // What cannot be unmapped is mapped.
             None => vec![block::Extent { offset: at, length: rest.length, state: ExtentState::Mapped }],
             Some(_) => match work.over(Operation::Extents, rest).await? {
-                StoreOutcome::Extents(found) => found,
+                StoreOutcome::Extents(found) => whole_blocks(&found, work.block()),
                 _ => break,
             },
         };
@@ -182,13 +185,40 @@ async fn lba_status(work: Work, block: u64, allocation: usize) -> Verdict {
             at = run.offset + run.length;
         }
     }
-    runs.truncate(wanted);
-    let mut data = ((runs.len() * 16 + 4) as u32).to_be_bytes().to_vec();
+    let descriptors = runs.iter().flat_map(|(offset, length, state)| {
+        let (first, blocks) = (offset / work.block(), length / work.block());
+        // A run longer than a descriptor can say is told by several (SBC-12).
+        let longest = u64::from(u32::MAX);
+        (0..blocks.div_ceil(longest)).map(move |part| {
+            let skipped = part * longest;
+            (first + skipped, (blocks - skipped).min(longest) as u32, *state)
+        })
+    });
+    let descriptors: Vec<_> = descriptors.take(wanted).collect();
+    let mut data = ((descriptors.len() * 16 + 4) as u32).to_be_bytes().to_vec();
     data.extend_from_slice(&[0; 4]);
-    for (offset, length, state) in runs {
-        data.extend_from_slice(&(offset / work.block()).to_be_bytes());
-        data.extend_from_slice(&u32::try_from(length / work.block()).unwrap_or(u32::MAX).to_be_bytes());
+    for (first, blocks, state) in descriptors {
+        data.extend_from_slice(&first.to_be_bytes());
+        data.extend_from_slice(&blocks.to_be_bytes());
         data.extend_from_slice(&[u8::from(state == ExtentState::Deallocated), 0, 0, 0]);
     }
     work.answer(&data, allocation)
+}
+
+/// Runs whose edges are blocks: a block of which a part has space behind it is mapped.
+fn whole_blocks(runs: &[block::Extent], block: u64) -> Vec<block::Extent> {
+    let mut whole: Vec<block::Extent> = Vec::with_capacity(runs.len());
+    for run in runs {
+        let (start, end) = (run.offset, run.offset + run.length);
+        let (start, end) = match run.state {
+            ExtentState::Mapped => (start / block * block, end.next_multiple_of(block)),
+            ExtentState::Deallocated => (start.next_multiple_of(block), end / block * block),
+        };
+        // Two mapped runs can share a block.
+        let start = whole.last().map_or(start, |last| start.max(last.offset + last.length));
+        if start < end {
+            whole.push(block::Extent { offset: start, length: end - start, state: run.state });
+        }
+    }
+    whole
 }

@@ -78,7 +78,12 @@ pub(super) fn supported_operation_codes(execution: &mut Execution<'_>) -> Outcom
         Some(row) => {
             let length = row.usage.len() as u8;
             execution.data.extend_from_slice(&[0, u8::from(timeouts) << 7 | 3, 0, length]);
+            let usage = execution.data.len();
             execution.data.extend_from_slice(row.usage);
+            // The service action stands in its field as itself (SPC-5 6.35.3).
+            if let (Some(action), Some(byte)) = (row.service_action, execution.data.get_mut(usage + 1)) {
+                *byte = *byte & !0x1f | action;
+            }
             if timeouts {
                 execution.data.extend_from_slice(&NO_TIMEOUTS);
             }
@@ -94,9 +99,9 @@ pub(super) fn supported_task_management_functions(execution: &mut Execution<'_>)
     if allocation < 4 {
         return Outcome::Check(Condition::invalid_cdb_field(6, Some(7)));
     }
-    // ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, QUERY TASK, TARGET RESET; QUERY
-    // ASYNCHRONOUS EVENT, QUERY TASK SET.
-    execution.data.extend_from_slice(&[0x80 | 0x40 | 0x10 | 0x08 | 0x04 | 0x02, 0x04 | 0x02, 0, 0]);
+    // ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET. The queries belong to
+    // iSCSI's protocol level 2, which is not offered.
+    execution.data.extend_from_slice(&[0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0, 0, 0]);
     if extended {
         // No timeouts are promised.
         execution.data.extend_from_slice(&[0; 12]);

@@ -245,17 +245,23 @@ impl Execution<'_> {
         }
     }
 
-    /// Calls with the unit's facts for INQUIRY, where there is a unit.
-    pub fn with_facts<T>(&self, with: impl FnOnce(&inquiry::Facts<'_>) -> T) -> Option<T> {
-        let (entry, limits) = (self.entry()?, self.limits());
-        let identity = entry.unit.identity();
+    /// The port by which the command came.
+    pub fn port(&self) -> inquiry::Port<'_> {
         let port = &self.nexus.description.target_port;
-        let ports = [inquiry::Port {
+        inquiry::Port {
             target_name: &port.target_name,
             portal_group_tag: port.portal_group_tag,
             relative_identifier: port.relative_identifier,
             target_port_group: 1,
-        }];
+        }
+    }
+
+    /// Calls with the unit's facts for INQUIRY, where there is a unit.
+    pub fn with_facts<T>(&self, with: impl FnOnce(&inquiry::Facts<'_>) -> T) -> Option<T> {
+        let (entry, limits) = (self.entry()?, self.limits());
+        let identity = entry.unit.identity();
+        let ports = [self.port()];
+        let port = &ports[0];
         let (block, blocks_of) = (self.block(), |bytes: u64| u32::try_from(bytes / self.block()).unwrap_or(u32::MAX));
         Some(with(&inquiry::Facts {
             uuid: identity.uuid,

@@ -6,7 +6,7 @@ use clap::Args;
 use io::engine::Choice;
 use iscsi::auth::Algorithm;
 use iscsi::name::Name;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 /// iSCSI's port (RFC 7143 §13.8).
@@ -97,15 +97,16 @@ impl Arguments {
         self.allow.iter().map(parse).collect()
     }
 
-    /// Where to listen.
-    pub fn portals(&self) -> Result<Vec<SocketAddr>, Failure> {
-        let mut portals = Vec::new();
+    /// Where to listen, and which option says so.
+    pub fn portals(&self) -> Result<Vec<(SocketAddr, &str)>, Failure> {
+        let mut portals: Vec<(SocketAddr, &str)> = Vec::new();
         for text in &self.listen {
-            let address = portal(text)?;
-            if address.port() != 0 && portals.contains(&address) {
-                return Err(Failure::input(format!("--listen {text}: is given twice")));
+            for address in portal(text)? {
+                if address.port() != 0 && portals.iter().any(|(other, _)| *other == address) {
+                    return Err(Failure::input(format!("--listen {text}: is given twice")));
+                }
+                portals.push((address, text));
             }
-            portals.push(address);
         }
         Ok(portals)
     }
@@ -132,14 +133,32 @@ fn default_name(host: &str) -> Name {
     }
 }
 
-/// An address, with the port that is meant where none is given.
-fn portal(text: &str) -> Result<SocketAddr, Failure> {
+/// The addresses of a portal, with the port that is meant where none is given; a name can have several.
+fn portal(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return Ok(vec![address]);
     }
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let wrong = || format!("--listen {text}: give an IP address with or without a port: 192.0.2.7, [2001:db8::7]:3260");
-    inner.parse::<IpAddr>().map(|address| SocketAddr::new(address, PORT)).map_err(|_| Failure::input(wrong()))
+    if let Ok(address) = inner.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, PORT)]);
+    }
+    let wrong = |why: &str| {
+        let help = "give an address or a name, with or without a port: 192.0.2.7, [2001:db8::7]:3260, san.example.com";
+        Failure::input(format!("--listen {text}: {why}; {help}"))
+    };
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| wrong(&format!("'{port}' is no port")))?),
+        None => (text, PORT),
+    };
+    let named = host.split('.').all(|label| !label.is_empty()) && host.contains(|c: char| c.is_ascii_alphabetic());
+    if !named || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)) {
+        return Err(wrong("is no address"));
+    }
+    let mut addresses: Vec<SocketAddr> =
+        (host, port).to_socket_addrs().map_err(|error| wrong(&error.to_string()))?.collect();
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
 }
 
 fn engine(text: &str) -> Result<Choice, String> {
@@ -166,10 +185,12 @@ mod tests {
             ("[::]", "[::]:3260"),
             ("[2001:db8::7]:1", "[2001:db8::7]:1"),
         ] {
-            assert_eq!(portal(text).unwrap().to_string(), meant);
+            assert_eq!(portal(text).unwrap(), [meant.parse().unwrap()]);
         }
-        for text in ["", "localhost", "1.2.3", "1.2.3.4:", "1.2.3.4:99999", "[::", "::1]"] {
-            assert!(portal(text).unwrap_err().to_string().contains("give an IP address"), "{text}");
+        let local = portal("localhost:7").unwrap();
+        assert!(!local.is_empty() && local.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        for text in ["", "1.2.3", "no such host", "1.2.3.4:", "1.2.3.4:99999", "[::", "::1]"] {
+            assert!(portal(text).unwrap_err().to_string().contains("give an address"), "{text}");
         }
     }
 

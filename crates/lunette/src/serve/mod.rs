@@ -21,6 +21,9 @@ use std::time::Duration;
 use target::{Access, Chap, Door, Limits, StateFiles, Target, WorkerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Connections that the kernel holds for us.
+const BACKLOG: i32 = 1024;
+
 /// How often stores are looked at for a change of their size.
 const REFRESH: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(Failure::runtime)?;
     warn_of_strangers(&access, &portals);
     let state = state(arguments)?;
-    let units = units::open(&arguments.stores, name.as_str(), state.as_ref())?;
+    let units = units::open(&arguments.stores, state.as_ref())?;
     let banner = Banner {
         target: name.as_str(),
         portals: &portals,
@@ -166,8 +169,11 @@ fn access(arguments: &Arguments) -> Result<Access, Failure> {
 
 fn bind(arguments: &Arguments) -> Result<Vec<TcpListener>, Failure> {
     let mut listeners = Vec::new();
-    for (address, text) in arguments.portals()?.into_iter().zip(&arguments.listen) {
-        listeners.push(TcpListener::bind(address).map_err(|error| {
+    let portals = arguments.portals()?;
+    for (address, text) in &portals {
+        // [::] takes IPv4 too, unless somebody else is to.
+        let shared = portals.iter().any(|(other, _)| other.is_ipv4() && other.port() == address.port());
+        listeners.push(listen(*address, shared).map_err(|error| {
             let remedy = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "another process has the port; stop it, or choose another port",
                 std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; see: ip address",
@@ -178,6 +184,18 @@ fn bind(arguments: &Arguments) -> Result<Vec<TcpListener>, Failure> {
         })?);
     }
     Ok(listeners)
+}
+
+fn listen(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    // A restart need not wait for connections of the last process.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() && shared {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn warn_of_strangers(access: &Access, portals: &[SocketAddr]) {

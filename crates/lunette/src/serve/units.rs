@@ -36,13 +36,22 @@ struct Wish {
 }
 
 /// Opens all stores. Numbers that were not given are the lowest free ones from 1 on, in order.
-pub fn open(addresses: &[String], target: &str, state: Option<&Arc<dyn StateStore>>) -> Result<Vec<Unit>, Failure> {
+pub fn open(addresses: &[String], state: Option<&Arc<dyn StateStore>>) -> Result<Vec<Unit>, Failure> {
     let wishes = addresses.iter().map(|address| wish(address)).collect::<Result<Vec<_>, _>>()?;
     let numbers = numbers(&wishes)?;
     let mut units = Vec::new();
     for (wish, number) in wishes.into_iter().zip(numbers) {
         let opened = stores::open(&wish.address).map_err(Failure::input)?;
-        units.push(unit(wish, number, opened, target, state)?);
+        let uuid = uuid(&opened, number);
+        if let Some(twin) = units.iter().find(|other: &&Unit| other.unit.identity().uuid == uuid) {
+            let place = opened.backend.description().address;
+            return Err(Failure::input(format!(
+                "{place}: has the same identity as {}, of which it is a copy; give it one of its own with: setfattr -x \
+                 user.lunette.uuid {place}",
+                twin.place
+            )));
+        }
+        units.push(unit(wish, number, uuid, opened, state)?);
     }
     units.sort_by_key(|unit| unit.number);
     Ok(units)
@@ -57,18 +66,13 @@ pub fn map(units: &[Unit]) -> LunMap {
 fn unit(
     wish: Wish,
     number: u16,
+    uuid: [u8; 16],
     opened: Opened,
-    target: &str,
     state: Option<&Arc<dyn StateStore>>,
 ) -> Result<Unit, Failure> {
     let Opened { backend, created, identity: own } = opened;
     let description = backend.description();
     let kept = own.is_some();
-    // What has no name of its own is what it is by its place in this target.
-    let name = own.unwrap_or_else(|| format!("{target}:{number}"));
-    let digest = Sha256::digest(format!("lunette unit {name}"));
-    let mut uuid = [0; 16];
-    uuid.copy_from_slice(&digest[..16]);
     let place = match description.kind {
         "file" | "device" => description.address.clone(),
         kind => format!("{kind}:{}", stores::Size(backend.limits().capacity())),
@@ -91,6 +95,20 @@ fn unit(
     let unit = LogicalUnit::open(identity, options, backend, state)
         .map_err(|error| Failure::runtime(format!("{}: {error}", description.address)))?;
     Ok(Unit { number, place, created, unit })
+}
+
+/// A disk's identity: what its store is called by itself, or its number on this machine where the store
+/// has nothing to remember a name by. The target's name is no part of it: that may change.
+fn uuid(opened: &Opened, number: u16) -> [u8; 16] {
+    let name = opened.identity.clone().unwrap_or_else(|| {
+        let machine = std::fs::read_to_string("/etc/machine-id")
+            .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        format!("{} {number} of {}", opened.backend.description().kind, machine.trim())
+    });
+    let digest = Sha256::digest(format!("lunette unit {name}"));
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest[..16]);
+    uuid
 }
 
 /// The disk's options, taken off its address.
@@ -180,7 +198,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let serial = |name: &str| {
             let address = format!("{},size=1M", folder.join(name).display());
-            open(&[address], "iqn.2026-11.com.example:a", None).unwrap()[0].unit.identity().serial.clone()
+            open(&[address], None).unwrap()[0].unit.identity().serial.clone()
         };
         let first = serial("a.img");
         assert_eq!(serial("a.img"), first);
@@ -189,5 +207,19 @@ mod tests {
         let _ = std::fs::remove_dir_all(&folder);
         assert_eq!(renamed, first);
         assert_ne!(other, first);
+    }
+
+    #[test]
+    fn spc_02_a_copy_with_the_same_identity_is_not_served_beside_its_original() {
+        let folder = std::env::temp_dir().join(format!("lunette-copies-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let place = |name: &str| folder.join(name).display().to_string();
+        drop(open(&[format!("{},size=1M", place("a.img"))], None).unwrap());
+        let copied = std::process::Command::new("cp").args(["-a", &place("a.img"), &place("b.img")]).status();
+        let both = open(&[place("a.img"), place("b.img")], None);
+        let _ = std::fs::remove_dir_all(&folder);
+        assert!(copied.unwrap().success());
+        let error = both.err().expect("two disks with one identity").to_string();
+        assert!(error.contains("same identity") && error.contains("setfattr -x"), "{error}");
     }
 }

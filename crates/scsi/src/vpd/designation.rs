@@ -73,15 +73,20 @@ pub(super) fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
     let name: String = naa.iter().map(|byte| format!("{byte:02X}")).collect();
     push(out, Association::LogicalUnit, UTF_8, TYPE_NAME, |out| field::push_padded_utf8(out, &format!("naa.{name}")));
     if let Some(port) = facts.ports.iter().find(|port| port.relative_identifier == facts.this_port) {
-        push(out, Association::TargetPort, BINARY, TYPE_RELATIVE_PORT, |out| {
-            out.extend_from_slice(&u32::from(port.relative_identifier).to_be_bytes());
-        });
-        push(out, Association::TargetPort, BINARY, TYPE_PORT_GROUP, |out| {
-            out.extend_from_slice(&u32::from(port.target_port_group).to_be_bytes());
-        });
-        push_port_name(port, out);
-        push(out, Association::TargetDevice, UTF_8, TYPE_NAME, |out| field::push_padded_utf8(out, port.target_name));
+        encode_port(port, out);
     }
+}
+
+/// The designators of a port and its device, which every LUN behind it has.
+pub fn encode_port(port: &Port<'_>, out: &mut Vec<u8>) {
+    push(out, Association::TargetPort, BINARY, TYPE_RELATIVE_PORT, |out| {
+        out.extend_from_slice(&u32::from(port.relative_identifier).to_be_bytes());
+    });
+    push(out, Association::TargetPort, BINARY, TYPE_PORT_GROUP, |out| {
+        out.extend_from_slice(&u32::from(port.target_port_group).to_be_bytes());
+    });
+    push_port_name(port, out);
+    push(out, Association::TargetDevice, UTF_8, TYPE_NAME, |out| field::push_padded_utf8(out, port.target_name));
 }
 
 /// Appends the designation descriptor with a port's SCSI name string, as 88h has it too.

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// How the file is used.
@@ -22,8 +22,13 @@ pub(super) struct Access {
 /// A file or device as a disk.
 pub(super) struct FileBackend(Arc<Shared>);
 
+/// Numbers for disks.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 /// What the channels know in common.
 pub(super) struct Shared {
+    /// No other disk of this process has it.
+    pub(super) number: u64,
     address: String,
     /// Holds the lock until the last channel has gone. For a device it is the one open file with O_EXCL.
     pub(super) file: Arc<File>,
@@ -59,6 +64,7 @@ impl FileBackend {
             copies: facts.nature == Nature::File && !access.read_only,
         };
         Arc::new(FileBackend(Arc::new(Shared {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             address,
             file: Arc::new(file),
             facts,

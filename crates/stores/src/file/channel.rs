@@ -233,7 +233,8 @@ impl Channel {
     fn submit_job(&mut self, request: Request, operation: FileOperation, file: Arc<File>, caching: Caching) {
         self.held += 1;
         self.engine_waits = true;
-        self.engine.submit(FileJob { request, file, operation, caching, inbox: self.inbox.clone() });
+        let disk = self.shared.number;
+        self.engine.submit(FileJob { request, file, disk, operation, caching, inbox: self.inbox.clone() });
     }
 
     fn then_sync(&mut self, request: &Request, durable: bool) {

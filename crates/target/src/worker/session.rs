@@ -48,6 +48,9 @@ const TURNS: usize = 8;
 /// holds memory that others wait for. Initiators give a command up after 30 s.
 const STALL: Duration = Duration::from_secs(30);
 
+/// How long a peer may take to hang up after it was told that its connection is dropped.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// TARGET COLD RESET (RFC 7143 §11.5.1).
 const COLD_RESET: u8 = 7;
 
@@ -375,7 +378,11 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
             }
         }
     };
-    drop(link);
+    let told = driver.borrow().dropped;
+    match told {
+        true => link.linger(LINGER, &mut [0; 4096]).await,
+        false => drop(link),
+    }
     if matches!(driver.borrow().cold_reset, Some((_, true))) {
         registered.end_others("a TARGET COLD RESET of another session");
     }
