@@ -178,3 +178,11 @@ fn a_nexus_that_keeps_its_answers_does_not_starve_another() {
     }
     assert_eq!(crowd.lane.tasks(), 0, "and goes on when it has read");
 }
+
+#[test]
+fn rsp_07_a_write_whose_initiator_waits_for_data_is_not_acknowledged() {
+    let mut crowd = Crowd::new(1, 8 << 20);
+    crowd.send(0, 1, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], TaskAttribute::Simple, 0);
+    crowd.run();
+    assert_eq!(crowd.ended, [(TaskTag(1), Status::CheckCondition)]);
+}
