@@ -291,14 +291,9 @@ impl Lane {
         let outcome = execution.run();
         let exchange = execution.exchange.take();
         let (tag, id) = (command.tag, command.nexus);
-        // What runs against the direction that the initiator has set up can move nothing.
-        let against = match &outcome {
-            Outcome::Read(extent) | Outcome::ReadStable(extent) => {
-                extent.length > 0 && command.expected_in == 0 && command.expected_out > 0
-            }
-            Outcome::Write { extent, .. } => extent.length > 0 && command.expected_out == 0 && command.expected_in > 0,
-            _ => false,
-        };
+        // A write whose initiator waits for data has none to be written; GOOD would acknowledge it (RSP-07).
+        let against = matches!(&outcome, Outcome::Write { extent, .. }
+            if extent.length > 0 && command.expected_out == 0 && command.expected_in > 0);
         if against {
             // INVALID FIELD IN COMMAND INFORMATION UNIT.
             return self.check(id, tag, channel, Condition::new(SenseKey::IllegalRequest, 0x0e, 0x03));
