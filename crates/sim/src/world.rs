@@ -153,6 +153,12 @@ impl World {
             | Event::NexusClosed { nexus }
             | Event::TaskManagementDone { nexus, .. } => *nexus,
         };
+        // The endpoint keeps no accounts: it sends at once.
+        if let Event::Completed { completed, .. } = &event
+            && let (Some(buffer), Some(account)) = (&completed.data_in, self.lane.account(nexus))
+        {
+            account.discharge(buffer);
+        }
         match self.endpoints.iter_mut().find(|endpoint| endpoint.nexus() == Some(nexus)) {
             Some(endpoint) => endpoint.lane_event(&self.pool, event),
             None => panic!("an event for a nexus that is gone: {event:?}"),

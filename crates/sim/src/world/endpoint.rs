@@ -366,7 +366,9 @@ impl Running {
                 Event::DataOut(id) => {
                     let slot = self.slots.entry(id).or_default();
                     let (buffer, length) = (slot.buffer.take(), slot.wanted);
-                    world.lane.data_out(self.tag(id), buffer, length);
+                    if let Some(unwanted) = world.lane.data_out(self.tag(id), buffer, length) {
+                        world.pool.give(unwanted);
+                    }
                 }
                 Event::DataOutFault(id, fault) => {
                     let slot = self.slots.entry(id).or_default();
