@@ -3,7 +3,7 @@
 
 use crate::raw::Client;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -79,28 +79,29 @@ impl Daemon {
     ) -> Daemon {
         let program = program.as_ref().to_owned();
         let folder = Folder::new();
-        // Another process can take the port before the daemon has it: try again.
-        for attempt in 0.. {
-            let address = free_address();
-            let mut all: Vec<String> = vec!["serve".into()];
-            all.extend(stores.iter().map(|store| (*store).to_owned()));
-            all.extend(["--listen".into(), address.to_string(), "--name".into(), TARGET.into()]);
-            all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-            let environment: Vec<(String, String)> =
-                environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            let child = spawn(&program, &all, &environment, &folder);
-            let mut daemon =
-                Daemon { program: program.clone(), arguments: all, environment, address, child, folder: Folder::new() };
-            match daemon.wait_until_it_listens() {
-                Ok(()) => {
-                    daemon.folder = folder;
-                    return daemon;
-                }
-                Err(why) if attempt >= 3 => panic!("{why}\n{}", log(&folder)),
-                Err(_) => {}
+        let mut all: Vec<String> = vec!["serve".into()];
+        all.extend(stores.iter().map(|store| (*store).to_owned()));
+        all.extend(["--listen".into(), "127.0.0.1:0".into(), "--name".into(), TARGET.into()]);
+        if !arguments.contains(&"--state-dir") {
+            all.extend(["--state-dir".into(), folder.file("state")]);
+        }
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let environment: Vec<(String, String)> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let child = spawn(&program, &all, &environment, &folder);
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut daemon = Daemon { program, arguments: all, environment, address: nowhere, child, folder };
+        if let Err(why) = daemon.wait_until_it_listens() {
+            panic!("{why}\n{}", daemon.log());
+        }
+        // When it is started again it takes the same port.
+        let address = daemon.address.to_string();
+        for argument in &mut daemon.arguments {
+            if argument == "127.0.0.1:0" {
+                argument.clone_from(&address);
             }
         }
-        unreachable!("the loop returns")
+        daemon
     }
 
     /// Where it listens.
@@ -127,6 +128,7 @@ impl Daemon {
     /// Starts it again with the same arguments, after it has ended. Returns how long it took to listen.
     pub fn restart(&mut self) -> Duration {
         let begun = Instant::now();
+        let _ = fs::remove_file(self.folder.path().join("stdout"));
         self.child = spawn(&self.program, &self.arguments, &self.environment, &self.folder);
         if let Err(why) = self.wait_until_it_listens() {
             panic!("{why}\n{}", self.log());
@@ -176,7 +178,9 @@ impl Daemon {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the daemon ended at once: {status}"));
             }
-            if TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
+            // It says where it listens when it does.
+            if let Some(address) = told_address(&self.log()) {
+                self.address = address;
                 return Ok(());
             }
             if Instant::now() > end {
@@ -200,6 +204,13 @@ impl Drop for Daemon {
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("an address")
+}
+
+/// The first portal of the banner, for people or for machines.
+fn told_address(log: &str) -> Option<SocketAddr> {
+    let people = log.lines().find_map(|line| line.strip_prefix("Portal ")).map(|rest| rest.trim());
+    let machines = || log.split_once("\"portals\":[\"").and_then(|(_, rest)| rest.split('"').next());
+    people.or_else(machines)?.trim_end_matches(",1").parse().ok()
 }
 
 fn spawn(program: &Path, arguments: &[String], environment: &[(String, String)], folder: &Folder) -> Child {

@@ -143,7 +143,7 @@ fn world(valve: Option<Valve>) -> Shared {
 }
 
 #[test]
-fn f08_pieces_of_any_size_are_one_stream() {
+fn pieces_of_any_size_are_one_stream() {
     for (number, login) in logins().iter().enumerate() {
         for piece_bytes in [1, 7, 48, 500, 0] {
             let seed = number as u64 * 100 + piece_bytes as u64;
@@ -159,7 +159,7 @@ fn f08_pieces_of_any_size_are_one_stream() {
 }
 
 #[test]
-fn f05_a_store_that_completes_late_and_in_pieces_changes_nothing() {
+fn f18_a_store_that_completes_late_and_in_pieces_changes_nothing() {
     for (number, login) in logins().iter().enumerate() {
         let seed = 7000 + number as u64;
         let (world, mut shadow) = (world(Some(Valve::closed())), Shadow::default());
@@ -200,7 +200,7 @@ fn cut_everywhere(login: &Login, seed: u64, stride: usize, to_target: bool) {
 }
 
 #[test]
-fn f06_a_connection_that_is_cut_at_any_byte_loses_nothing_that_was_acknowledged() {
+fn f07_a_connection_that_is_cut_at_any_byte_loses_nothing_that_was_acknowledged() {
     for (number, login) in logins().iter().enumerate() {
         // Every byte of a header is met somewhere: 48 and the strides have no common factor.
         let stride = [61, 67, 71][number % 3];

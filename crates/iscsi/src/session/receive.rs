@@ -43,8 +43,8 @@ pub struct Incoming {
 /// A PDU whose header has been seen and whose data segment is being received.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// A command whose immediate data is coming.
-    Command(TaskId),
+    /// A command whose immediate data is coming, with its header in case its digest does not match.
+    Command { task: TaskId, header: ScsiCommand },
     /// A Data-Out whose data counts, with its header in case its digest does not match.
     DataOut { task: TaskId, header: DataOut },
     /// A request that is acted upon when its data is complete.
@@ -114,7 +114,7 @@ impl Session {
         // (QEMU's initiator) counts the StatSN of an R2T as received, which puts it one ahead.
         let pending = self.begin(c, basic, additional, header)?;
         let place = match &pending {
-            Pending::Command(task) => Place::Task { task: *task, offset: 0 },
+            Pending::Command { task, .. } => Place::Task { task: *task, offset: 0 },
             Pending::DataOut { task, header } => Place::Task { task: *task, offset: header.buffer_offset.get() },
             Pending::Request(_) => Place::Arena,
             Pending::Reject(..) | Pending::Ignore => Place::Discard,
@@ -142,13 +142,12 @@ impl Session {
         match connection.pending.take() {
             None | Some(Pending::Ignore) => Ok(()),
             Some(Pending::Reject(reason, header)) => self.reject(c, reason, header),
-            Some(Pending::Command(task)) if !digest_ok => {
+            Some(Pending::Command { task, header }) if !digest_ok => {
                 // The command counts as not received (§7.8): its number stays a gap.
-                let header = self.tasks.get(task).map(command_header).unwrap_or_default();
                 self.tasks.remove(task);
-                self.reject(c, RejectReason::DataDigestError, header)
+                self.reject(c, RejectReason::DataDigestError, header.as_bytes().into())
             }
-            Some(Pending::Command(task)) => {
+            Some(Pending::Command { task, .. }) => {
                 self.deliver_command(task);
                 Ok(())
             }
@@ -305,7 +304,7 @@ impl Session {
             bidirectional_read_length: bidirectional_read_length.unwrap_or(0),
             priority: if self.parameters.protocol_level >= 2 { command.crn & 0x0f } else { 0 },
         };
-        Ok(Pending::Command(self.tasks.insert(task)))
+        Ok(Pending::Command { task: self.tasks.insert(task), header: *command })
     }
 
     /// A command with its immediate data is here; it is delivered now or in its turn.
@@ -468,16 +467,4 @@ fn request_header(request: &Deferred) -> Box<[u8]> {
         Deferred::Logout { header, .. } => header.as_bytes().into(),
         Deferred::Command(_) | Deferred::Plug => Box::default(),
     }
-}
-
-/// The header of a command as it can be told from its task.
-fn command_header(task: &Task) -> Box<[u8]> {
-    let mut header = ScsiCommand::empty();
-    header.flags = task.flags;
-    header.lun = task.lun;
-    header.initiator_task_tag = task.initiator_task_tag.into();
-    header.expected_data_transfer_length = task.expected_data_transfer_length.into();
-    header.cmd_sn = task.cmd_sn.into();
-    header.cdb = task.cdb;
-    header.as_bytes().into()
 }

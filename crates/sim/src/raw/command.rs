@@ -2,7 +2,9 @@
 
 use super::{Client, Ended, Transport};
 use crate::frame::Frame;
-use iscsi::wire::{DataIn, DataOut, FINAL, IMMEDIATE, Pdu, RESERVED_TAG, ReadyToTransfer, ScsiCommand, ScsiResponse};
+use iscsi::wire::{
+    DataIn, DataOut, FINAL, IMMEDIATE, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, ScsiCommand, ScsiResponse,
+};
 
 /// A LUN below 256 as it stands on the wire (SAM-5 4.7.7.2, peripheral device addressing).
 pub(super) fn lun(number: u8) -> [u8; 8] {
@@ -315,6 +317,18 @@ impl<T: Transport> Client<T> {
                 return Ok(started.answer);
             }
             self.pump()?;
+        }
+    }
+
+    /// Waits for the end of a started command; none where a Reject came or the connection ended first.
+    pub fn try_finish_or_reject(&mut self, tag: u32) -> Option<Answer> {
+        loop {
+            if self.started.get(&tag).is_none_or(|started| started.over) {
+                return self.started.remove(&tag).map(|started| started.answer);
+            }
+            if self.inbox.iter().any(|frame| frame.opcode() == Opcode::Reject as u8) || self.pump().is_err() {
+                return None;
+            }
         }
     }
 
