@@ -82,6 +82,11 @@ impl Driver {
         }
     }
 
+    /// When the session wants to be looked at though nothing comes.
+    fn deadline(&self) -> Option<Instant> {
+        self.session.poll_timeout().into_iter().chain(self.watch).min()
+    }
+
     /// Looks for data that was asked for and does not come. True: some has not moved since the last look.
     fn is_stalled(&mut self, now: Instant) -> bool {
         let session = &self.session;
@@ -294,6 +299,11 @@ fn faulted(fault: DataOutFault) -> Response {
     Response { status: 2, sense: Some(Sense::fixed(&condition).into_bytes()), ..Response::default() }
 }
 
+/// Whether the first of two moments comes before the other.
+fn is_sooner(one: Option<Instant>, other: Option<Instant>) -> bool {
+    one.is_some_and(|one| other.is_none_or(|other| one < other))
+}
+
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -337,11 +347,7 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
     shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
     let mut link = Link::new(stream, early);
     let why = loop {
-        let deadline = {
-            let driver = driver.borrow();
-            let (pings, watch) = (driver.session.poll_timeout(), driver.watch);
-            pings.into_iter().chain(watch).min()
-        };
+        let deadline = driver.borrow().deadline();
         let timer = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -351,7 +357,15 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
         let order = tokio::select! {
             biased;
             order = registered.order() => order,
-            ended = poll_fn(|cx| turn(cx, &shared, &driver, &mut link, c)) => break Ended::Link(ended),
+            ended = poll_fn(|cx| match turn(cx, &shared, &driver, &mut link, c) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                // What came may have made something due sooner than the timer is set to.
+                Poll::Pending if is_sooner(driver.borrow().deadline(), deadline) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }) => match ended {
+                Some(ended) => break Ended::Link(ended),
+                None => continue,
+            },
             () = timer => {
                 let now = Instant::now();
                 if driver.borrow().watch.is_some_and(|watch| now >= watch) && driver.borrow_mut().is_stalled(now) {
