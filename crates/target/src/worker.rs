@@ -14,6 +14,7 @@ use lun::{Event, Lane, LaneContext, NexusId};
 use session::Driver;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,9 +100,27 @@ pub(crate) struct Shared {
     lane: RefCell<Lane>,
     scratch: RefCell<Scratch>,
     pool: Pool,
-    sessions: RefCell<HashMap<NexusId, Rc<RefCell<Driver>>>>,
+    sessions: RefCell<HashMap<NexusId, Rc<RefCell<Driver>>, BuildHasherDefault<NexusHasher>>>,
     /// Rings when the lane is to run.
     bell: Arc<Notify>,
+}
+
+/// Spreads names of nexuses, which the lane counts up: no stranger chooses them.
+#[derive(Default)]
+pub(crate) struct NexusHasher(u64);
+
+impl Hasher for NexusHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
 }
 
 impl Shared {

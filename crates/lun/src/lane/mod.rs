@@ -24,7 +24,7 @@ use scsi::{Condition, Sense, SenseKey, Status};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use task::{GivenUp, Kind, LongTask, Purpose, Task, Tasks, Wait};
+use task::{GivenUp, Kind, LongTask, Nexuses, Purpose, Task, Tasks, Wait};
 
 /// Bytes of the largest transfer of one command (B0h, MAXIMUM TRANSFER LENGTH).
 pub const MAXIMUM_TRANSFER_BYTES: u64 = 8 << 20;
@@ -71,7 +71,7 @@ struct Nexus {
 pub struct Lane {
     context: LaneContext,
     mailbox: Arc<Mailbox>,
-    nexuses: HashMap<NexusId, Nexus>,
+    nexuses: Nexuses<Nexus>,
     next_nexus: u32,
     channels: Vec<Channel>,
     /// Channels by the address of their unit.
@@ -100,7 +100,7 @@ impl Lane {
         Lane {
             mailbox: Mailbox::new(Arc::clone(&context.wake)),
             context,
-            nexuses: HashMap::new(),
+            nexuses: Nexuses::default(),
             next_nexus: 1,
             channels: Vec::new(),
             channel_of: HashMap::new(),

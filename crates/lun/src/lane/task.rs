@@ -95,7 +95,10 @@ pub(super) enum Purpose {
 /// Tasks by their tags.
 pub(super) type Tasks = HashMap<TaskTag, Task, BuildHasherDefault<TagHasher>>;
 
-/// Spreads tags, which our own transport makes: no stranger chooses them, so that one
+/// Nexuses by their names.
+pub(super) type Nexuses<T> = HashMap<NexusId, T, BuildHasherDefault<TagHasher>>;
+
+/// Spreads tags and names of nexuses, which we and our own transport make: no stranger chooses them, so that one
 /// multiplication is enough.
 #[derive(Default)]
 pub(super) struct TagHasher(u64);
@@ -109,6 +112,10 @@ impl Hasher for TagHasher {
         for byte in bytes {
             self.write_u64(u64::from(*byte));
         }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
     }
 
     fn write_u64(&mut self, value: u64) {

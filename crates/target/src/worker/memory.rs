@@ -49,9 +49,9 @@ impl TaskMemory {
         slot
     }
 
-    /// The tasks that have a slot.
-    pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
-        self.slots.iter().filter_map(|slot| slot.task)
+    /// The task of a slot.
+    pub fn task_at(&self, slot: usize) -> Option<TaskId> {
+        self.slots.get(slot)?.task
     }
 
     /// The tasks of which the lane wants data, and how much.

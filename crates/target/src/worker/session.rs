@@ -117,7 +117,8 @@ impl Driver {
     }
 
     fn task_of(&self, wanted: TaskTag) -> Option<TaskId> {
-        self.memory.tasks().find(|task| tag(self.nexus, *task) == wanted)
+        // The tag names the slot; what is there now may be a later task.
+        self.memory.task_at((wanted.0 & 0xffff) as usize).filter(|task| tag(self.nexus, *task) == wanted)
     }
 
     /// Something that the lane has to say.
