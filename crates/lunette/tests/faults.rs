@@ -221,3 +221,79 @@ fn a_thousand_broken_connections_leave_nothing_behind() {
     client.login(&Login::normal(TARGET));
     client.take_attentions();
 }
+
+#[test]
+fn f38_a_defect_that_panics_ends_one_session_and_no_other() {
+    let doomed = "iqn.2026-01.org.example:doomed";
+    let mut daemon = Daemon::start_with(LUNETTE, &["ram:1M"], &["--threads", "1"], &[("LUNETTE_DEBUG_PANIC", doomed)]);
+    let mut bystander = daemon.connect();
+    bystander.login(&Login::normal(TARGET));
+    bystander.take_attentions();
+    bystander.good(&Command::write(0, &[7; 512]));
+    for _ in 0..3 {
+        let mut client = daemon.connect();
+        client.login(&Login::normal(TARGET).initiator(doomed));
+        // A write that still waits for its data dies with its session.
+        client.hold_data = true;
+        client.start(&Command::write(1, &[1; 512]).solicited());
+        client.start(&Command::test_unit_ready());
+        client.expect_closed();
+        assert_eq!(bystander.good(&Command::read(0, 2))[..512], [7; 512], "the same worker goes on");
+    }
+    assert!(daemon.log().contains("died by a defect"), "{}", daemon.log());
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn f22_without_memory_commands_are_refused_and_the_daemon_lives() {
+    let mut daemon = Daemon::start_with(LUNETTE, &["ram:64M"], &["--threads", "1"], &[]);
+    let mut client = daemon.connect();
+    client.login(&Login::normal(TARGET));
+    client.take_attentions();
+    client.good(&Command::write(0, &[5; 512]));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.process_id())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size: u64 = size.split_whitespace().next().unwrap().parse().unwrap();
+    // Room for small things, and none for the data of these reads.
+    let limit = (size << 10) + (6 << 20);
+    let limited = std::process::Command::new("prlimit")
+        .args(["--pid", &daemon.process_id().to_string(), &format!("--as={limit}:")])
+        .status();
+    if !limited.is_ok_and(|status| status.success()) {
+        eprintln!("prlimit is missing: nothing was tested");
+        return;
+    }
+    let (mut good, mut refused) = (0, 0);
+    for _ in 0..8 {
+        let mut cdb = [0u8; 16];
+        [cdb[0], cdb[12]] = [0x88, 0x40];
+        let tag = client.start(&Command::reading(&cdb, 8 << 20));
+        // What cannot be had now waits or is refused; what is answered is right.
+        client.transport().set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        match client.try_finish(tag) {
+            Ok(answer) if answer.is_good() => {
+                assert!(answer.data[..512] == [5; 512] && answer.data.len() == 8 << 20);
+                good += 1;
+            }
+            Ok(answer) => {
+                assert!([0x08, 0x28, 0x02].contains(&answer.status), "{answer:?}");
+                refused += 1;
+            }
+            Err(_) => {
+                client.forget(tag);
+                refused += 1;
+                break;
+            }
+        }
+    }
+    assert!(daemon.is_running(), "{}", daemon.log());
+    assert!(good + refused > 0);
+    let unlimited = std::process::Command::new("prlimit")
+        .args(["--pid", &daemon.process_id().to_string(), "--as=unlimited:"])
+        .status();
+    assert!(unlimited.unwrap().success());
+    let mut again = daemon.connect();
+    again.login(&Login::normal(TARGET).isid(9));
+    again.take_attentions();
+    assert_eq!(again.good(&Command::read(0, 1)), [5; 512]);
+}

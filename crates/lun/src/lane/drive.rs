@@ -7,6 +7,7 @@ use crate::mail::{Fence, Letter, Ticket, Whose};
 use crate::operation::{Answer, Ending, Held, SCRATCH_BYTES, Verdict, Want, Wanted};
 use crate::{Completed, Event, TaskTag};
 use block::{Buf, Completion, Operation, Request, RequestId};
+use scsi::Status;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -90,6 +91,13 @@ impl Lane {
             Some(buffer) => {
                 let data = 0..task.extent.length as usize;
                 self.submit(tag, Operation::Read, Some((buffer, data)));
+            }
+            // Nobody has any who could give it back: the system itself has no memory.
+            None if self.context.pool.taken_bytes() == 0 => {
+                if let Some(task) = self.remove(tag) {
+                    self.finish(task.nexus, tag, Completed { status: Status::Busy, ..good(0) });
+                    self.told(tag);
+                }
             }
             None => self.hungry.push_back(tag),
         }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::memory::TaskMemory;
-use crate::registry::SessionOrder;
+use crate::registry::{Registered, SessionOrder};
 use crate::target::{Handover, Target};
 use io::link::{Link, LinkError, Received};
 use iscsi::session::{
@@ -12,6 +12,7 @@ use lun::{Cdb, Command, NexusId, TaskAttribute, TaskManagementFunction, TaskMana
 use scsi::{Condition, Sense, SenseKey};
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -39,6 +40,9 @@ pub(crate) struct Driver {
     /// The initiator was told that the connections are dropped.
     dropped: bool,
     gone: bool,
+    /// For the test of what a defect does: its next TEST UNIT READY panics.
+    #[cfg(debug_assertions)]
+    doomed: bool,
 }
 
 /// Turns of reading before others get theirs.
@@ -192,6 +196,10 @@ impl Driver {
             if received < wanted && self.watch.is_none() {
                 self.watch = Some(Instant::now() + STALL);
             }
+        } else if shared.pool.taken_bytes() == 0 {
+            // Nobody has any who could give it back: the system itself has no memory.
+            self.memory.slot(task).refused = true;
+            shared.lane.borrow_mut().abort(tag(self.nexus, task));
         } else {
             self.hungry.push(task);
         }
@@ -260,6 +268,8 @@ impl Driver {
 
     fn command(&mut self, shared: &Shared, id: TaskId) {
         let Some(task) = self.session.task(id) else { return };
+        #[cfg(debug_assertions)]
+        assert!(!(self.doomed && task.cdb[0] == 0), "LUNETTE_DEBUG_PANIC names this initiator");
         let command = Command {
             nexus: self.nexus,
             tag: tag(self.nexus, id),
@@ -314,17 +324,41 @@ enum Ended {
     Ordered(&'static str),
 }
 
-/// Serves a session with its leading connection to its end.
-pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
-    let Handover { stream, early, peer, logged_in, target, nexus, limits, registered } = handover;
-    let Some(mut registered) = registered else { return };
+/// Serves a session with its leading connection to its end. A defect that panics ends this session and
+/// no other (F38).
+pub(super) async fn serve(shared: Rc<Shared>, mut handover: Handover) {
+    let Some(mut registered) = handover.registered.take() else { return };
+    let (peer, initiator) = (handover.peer, handover.logged_in.asked.initiator_name.clone());
+    let nexus = shared.lane.borrow_mut().open_nexus(handover.nexus.clone());
+    let died = {
+        let mut session = Box::pin(converse(&shared, handover, &mut registered, nexus));
+        poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(|()| false),
+            Err(_) => Poll::Ready(true),
+        })
+        .await
+    };
+    if died {
+        tracing::error!(%peer, %initiator, "the session has died by a defect of ours; the others go on");
+        let driver = shared.sessions.borrow().get(&nexus).cloned();
+        if let Some(driver) = driver {
+            end_nexus(&shared, &driver).await;
+        }
+    }
+    // For one that ended before it began; the others have closed it.
+    shared.lane.borrow_mut().close_nexus(nexus);
+    shared.pump();
+}
+
+/// The life of a session.
+async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Registered, nexus: NexusId) {
+    let Handover { stream, early, peer, logged_in, target, limits, .. } = handover;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let Ok(local) = stream.local_addr() else { return };
     let initiator = logged_in.asked.initiator_name.clone();
     let account = logged_in.account.clone();
     tracing::info!(%peer, %initiator, account, worker = registered.worker(), "session opened");
     let now = Instant::now();
-    let nexus = shared.lane.borrow_mut().open_nexus(nexus);
     let Some(account) = shared.lane.borrow().account(nexus) else { return };
     let first_burst = logged_in.session.first_burst_length;
     let (exp_cmd_sn, opening) = (logged_in.exp_cmd_sn, logged_in.opening);
@@ -344,6 +378,8 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
         cold_reset: None,
         dropped: false,
         gone: false,
+        #[cfg(debug_assertions)]
+        doomed: std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|name| name == initiator),
     }));
     shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
     let mut link = Link::new(stream, early);
@@ -358,7 +394,7 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
         let order = tokio::select! {
             biased;
             order = registered.order() => order,
-            ended = poll_fn(|cx| match turn(cx, &shared, &driver, &mut link, c) {
+            ended = poll_fn(|cx| match turn(cx, shared, &driver, &mut link, c) {
                 Poll::Ready(ended) => Poll::Ready(Some(ended)),
                 // What came may have made something due sooner than the timer is set to.
                 Poll::Pending if is_sooner(driver.borrow().deadline(), deadline) => Poll::Ready(None),
@@ -383,11 +419,11 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
             Some(SessionOrder::End(why)) => break Ended::Ordered(why),
             Some(SessionOrder::Replace(handover)) => {
                 drop(link);
-                match replace(&shared, &driver, &mut c, *handover).await {
+                match replace(shared, &driver, &mut c, *handover).await {
                     Ok(replaced) => link = replaced,
                     Err(error) => {
                         tracing::info!(%peer, %initiator, "session closed: {error}");
-                        return close(&shared, &driver, c).await;
+                        return close(shared, &driver, c).await;
                     }
                 }
             }
@@ -401,15 +437,20 @@ pub(super) async fn serve(shared: Rc<Shared>, handover: Handover) {
     if matches!(driver.borrow().cold_reset, Some((_, true))) {
         registered.end_others("a TARGET COLD RESET of another session");
     }
-    close(&shared, &driver, c).await;
+    close(shared, &driver, c).await;
     // Logged before the place is free, so that the next session is told of after it.
     tracing::info!(%peer, %initiator, "session closed: {why}");
 }
 
 /// The nexus is lost: its tasks end, and with the last of them the session.
 async fn close(shared: &Shared, driver: &RefCell<Driver>, c: ConnectionId) {
-    let nexus = driver.borrow().nexus;
     driver.borrow_mut().session.handle_closed(c);
+    end_nexus(shared, driver).await;
+}
+
+/// Waits until nothing of the nexus can touch the medium any more.
+async fn end_nexus(shared: &Shared, driver: &RefCell<Driver>) {
+    let nexus = driver.borrow().nexus;
     shared.lane.borrow_mut().close_nexus(nexus);
     shared.pump();
     poll_fn(|cx| {
