@@ -19,6 +19,6 @@ pub mod testing;
 pub use buffer::{Account, Buf, PAGE_BYTES, Page, Pool};
 pub use engine::{Caching, Engine, FileJob, FileOperation, Inbox, NoEngine};
 pub use error::{Error, ErrorKind};
-pub use limits::{Limits, Rotation, UnmapLimits, WriteCache};
+pub use limits::{AtomicLimits, Limits, Rotation, UnmapLimits, WriteCache};
 pub use request::{Completion, Extent, ExtentState, Operation, Outcome, Request, RequestId};
 pub use store::{Backend, Description, Store};

@@ -24,6 +24,17 @@ pub struct Limits {
     pub rotation: Rotation,
     /// Whether [`crate::Operation::Copy`] works (reflink or copy_file_range).
     pub copies: bool,
+    /// Writes that are all there or not at all, whatever happens; `None` for a store that cannot promise it.
+    pub atomic: Option<AtomicLimits>,
+}
+
+/// Writes that a store does wholly or not at all (SBC-4 4.29). In bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtomicLimits {
+    /// The longest.
+    pub maximum: u32,
+    /// Where one may start, and what its length is a multiple of: a power of two.
+    pub granularity: u32,
 }
 
 /// How space is given back (SBC-4 6.6.4, block limits).

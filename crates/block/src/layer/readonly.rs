@@ -23,6 +23,7 @@ impl Backend for ReadOnly {
             read_only: true,
             unmap: None,
             copies: false,
+            atomic: None,
             write_cache: WriteCache::None,
             ..(*inner).clone()
         })

@@ -7,13 +7,16 @@
 
 use super::Immediate;
 use crate::{
-    Backend, Buf, Description, Engine, Error, ErrorKind, Extent, ExtentState, Limits, Operation, Outcome, PAGE_BYTES,
-    Request, Rotation, Store, UnmapLimits, WriteCache,
+    AtomicLimits, Backend, Buf, Description, Engine, Error, ErrorKind, Extent, ExtentState, Limits, Operation, Outcome,
+    PAGE_BYTES, Request, Rotation, Store, UnmapLimits, WriteCache,
 };
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// Bytes of the longest atomic write.
+const ATOMIC_BYTES: u32 = 128 << 10;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 const CHUNK: u64 = 16 * PAGE;
@@ -49,6 +52,8 @@ impl Ram {
             read_only: false,
             rotation: Rotation::NonRotating,
             copies: true,
+            // What is lost is lost together; that others see it whole is the device server's part.
+            atomic: Some(AtomicLimits { maximum: ATOMIC_BYTES, granularity: block_length }),
         };
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Arc::new(Ram(Arc::new(Shared { limits: RwLock::new(Arc::new(limits)), shards })))

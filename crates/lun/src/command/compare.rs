@@ -1,5 +1,5 @@
-//! Commands that look before or after they write: VERIFY, WRITE AND VERIFY, COMPARE AND WRITE, ORWRITE
-//! (SBC-4 5.3, 5.7, 5.32 to 5.34, 5.43 to 5.45).
+//! Commands that look before or after they write, or let nobody look meanwhile: VERIFY, WRITE AND VERIFY,
+//! COMPARE AND WRITE, ORWRITE, WRITE ATOMIC (SBC-4 5.3, 5.7, 5.32 to 5.34, 5.43 to 5.45).
 
 use super::medium::{Access, access_10, access_12, access_16, check_protection, read_over, transfer};
 use super::{Outcome, extent_of, field};
@@ -198,6 +198,43 @@ async fn or_into(work: Work, extent: Extent, durable: bool) -> Verdict {
         ours.iter_mut().zip(found).for_each(|(ours, found)| *ours |= found);
         at += step;
     }
+    work.write(held, 0..extent.length as usize, extent.offset, durable).await?;
+    Ending::good(extent.length)
+}
+
+/// WRITE ATOMIC (16).
+pub(super) fn write_atomic(execution: &mut Execution<'_>) -> Outcome {
+    if let Err(condition) = check_protection(execution.cdb) {
+        return Outcome::Check(condition);
+    }
+    let durable = field(execution.cdb, 1, 1) & 0x08 != 0;
+    let (block, boundary, blocks) =
+        (field(execution.cdb, 2, 8), field(execution.cdb, 10, 2), field(execution.cdb, 12, 2));
+    let (maximum, unit) = match execution.limits().atomic {
+        None => (0, 1),
+        Some(atomic) => (u64::from(atomic.maximum), u64::from(atomic.granularity.max(1))),
+    };
+    match extent_of(execution.limits(), block, blocks) {
+        Err(condition) => Outcome::Check(condition),
+        // MAXIMUM ATOMIC BOUNDARY SIZE is 0.
+        Ok(_) if boundary != 0 => Outcome::Check(Condition::invalid_cdb_field(10, Some(7))),
+        Ok(extent) if extent.length > maximum || !extent.length.is_multiple_of(unit) => {
+            Outcome::Check(Condition::invalid_cdb_field(12, Some(7)))
+        }
+        Ok(extent) if !extent.offset.is_multiple_of(unit) => Outcome::Check(Condition::invalid_cdb_field(2, Some(7))),
+        // All of it or nothing: less than all cannot be written.
+        Ok(extent) if execution.expected_out() < extent.length => {
+            Outcome::Check(Condition::invalid_cdb_field(12, Some(7)))
+        }
+        Ok(Extent { length: 0, .. }) => Outcome::Good,
+        Ok(extent) => execution.long(|work| write_at_once(work, extent, durable)),
+    }
+}
+
+async fn write_at_once(work: Work, extent: Extent, durable: bool) -> Verdict {
+    work.touches(extent);
+    let held = all_data_out(&work, extent.length).await?;
+    let _fence = work.fence(extent).await;
     work.write(held, 0..extent.length as usize, extent.offset, durable).await?;
     Ending::good(extent.length)
 }

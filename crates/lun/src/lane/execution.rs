@@ -193,6 +193,7 @@ impl Execution<'_> {
             read_only: true,
             rotation: Rotation::NotReported,
             copies: false,
+            atomic: None,
         };
         self.channel.map_or(NONE, |channel| &channel.limits)
     }
@@ -284,7 +285,14 @@ impl Execution<'_> {
                 maximum_prefetch: blocks_of(MAXIMUM_TRANSFER_BYTES),
                 write_same: command::provisioning::MAXIMUM_WRITE_SAME,
                 write_same_refuses_zero: true,
-                atomic: None,
+                atomic: limits.atomic.map(|atomic| inquiry::AtomicLimits {
+                    maximum: blocks_of(u64::from(atomic.maximum)),
+                    alignment: blocks_of(u64::from(atomic.granularity)),
+                    granularity: blocks_of(u64::from(atomic.granularity)),
+                    // No boundaries: a write is one piece.
+                    maximum_with_boundary: 0,
+                    maximum_boundary: 0,
+                }),
             },
             unmap: limits.unmap.map(|unmap| inquiry::Unmap {
                 maximum_blocks: command::provisioning::MAXIMUM_UNMAP,

@@ -210,3 +210,32 @@ fn ses_03_a_closed_nexus_ends_its_tasks_first() {
     assert!(matches!(world.lane.poll_event(), Some(Event::NexusClosed { .. })));
     assert_eq!(world.lane.tasks(), 0);
 }
+
+#[test]
+fn sbc_14_write_atomic_takes_what_it_announces_and_nothing_else() {
+    let mut world = World::ready();
+    let cdb = |block: u8, boundary: u8, blocks: u16| {
+        let [high, low] = blocks.to_be_bytes();
+        [0x9c, 0, 0, 0, 0, 0, 0, 0, 0, block, 0, boundary, high, low, 0, 0]
+    };
+    assert_eq!(world.command(1, &cdb(3, 0, 256), &[7; 131_072]), (Status::Good, vec![], 131_072));
+    assert_eq!(world.command(1, &[0x28, 0, 0, 0, 0, 3, 0, 0, 1, 0], &[]).1, [7; 512]);
+    for (refused, bytes, at) in [(cdb(3, 0, 257), 131_584, 12), (cdb(3, 1, 1), 512, 10), (cdb(3, 0, 2), 512, 12)] {
+        let (status, sense, _) = world.command(1, &refused, &vec![0; bytes]);
+        assert_eq!((status, sense[12], sense[17]), (Status::CheckCondition, 0x24, at), "{refused:02x?}");
+    }
+    let page = world.command(1, &[0x12, 1, 0xb0, 0, 64, 0], &[]).1;
+    assert_eq!(page[44..56], [0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1], "MAXIMUM ATOMIC TRANSFER LENGTH and its unit");
+}
+
+#[test]
+fn spc_12_log_sense_and_defect_lists_say_what_there_is() {
+    let mut world = World::ready();
+    let (_, pages, _) = world.command(1, &[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64, 0], &[]);
+    assert_eq!(pages[4..], [0x00, 0x2f]);
+    assert_eq!(world.sense_of(1, &[0x4d, 0, 0x59, 0, 0, 0, 0, 0, 64, 0]), (5, 0x24, 0), "nobody counts");
+    let (_, defects, _) = world.command(1, &[0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64, 0], &[]);
+    assert_eq!(defects, [0, 0x1d, 0, 0], "both lists, and no defect");
+    let (_, defects, _) = world.command(1, &[0xb7, 0x0d, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], &[]);
+    assert_eq!(defects, [0, 0x0d, 0, 0, 0, 0, 0, 0]);
+}

@@ -21,10 +21,10 @@ pub struct Statistics {
 
 pub(super) const PAGE: Page = Page {
     code: 0x19,
-    applies: |_| true,
+    applies: |facts| facts.statistics.is_some(),
     counts: true,
     parameters: |facts| {
-        let counts = facts.statistics;
+        let Some(counts) = facts.statistics else { return Vec::new() };
         let words = [
             counts.read_commands,
             counts.write_commands,

@@ -62,6 +62,8 @@ impl FileBackend {
             read_only: access.read_only,
             rotation: facts.rotation,
             copies: facts.nature == Nature::File && !access.read_only,
+            // Between a file and its medium lie caches and blocks of which we know too little.
+            atomic: None,
         };
         Arc::new(FileBackend(Arc::new(Shared {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
