@@ -82,7 +82,8 @@ impl Lane {
         let lane = self.mailbox.address();
         let Some(task) = self.tasks.get(&tag) else { return };
         let channel = &mut self.channels[task.channel];
-        if !channel.fences.is_empty() && channel.is_fenced(lane, tag, task.extent) {
+        // A fence waits for what has started: a forced read whose flush is done must not wait for the fence.
+        if !task.started && !channel.fences.is_empty() && channel.is_fenced(lane, tag, task.extent) {
             channel.parked.push(tag);
             return;
         }
