@@ -4,6 +4,7 @@
 //! one lock, taken by commands that change how the unit behaves.
 
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
+use crate::occupation::Occupation;
 use crate::reservation::{Guarded, Nexus};
 use crate::{LogicalUnit, StateError, StateKind, StateStore};
 use scsi::mode;
@@ -29,6 +30,8 @@ pub(crate) mod flag {
     pub const STOPPED: u32 = 16;
     /// The medium is out.
     pub const EJECTED: u32 = 32;
+    /// Busy with itself, or left in disorder ([`crate::occupation`]).
+    pub const OCCUPIED: u32 = 64;
     /// Those that follow from mode pages.
     pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS;
 }
@@ -40,6 +43,7 @@ pub(crate) struct Commons {
     flags: AtomicU32,
     next_fence: AtomicU64,
     pub reservations: Guarded,
+    pub occupation: Occupation,
     unit: [u8; 16],
     state: Option<Arc<dyn StateStore>>,
 }
@@ -73,6 +77,7 @@ impl Commons {
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
             reservations: Guarded::open(unit, state.clone())?,
+            occupation: Occupation::default(),
             unit,
             state,
         })
@@ -87,6 +92,7 @@ impl Commons {
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
             reservations: Guarded::volatile(unit),
+            occupation: Occupation::default(),
             unit,
             state: None,
         }

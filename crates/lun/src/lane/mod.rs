@@ -31,6 +31,8 @@ pub const MAXIMUM_TRANSFER_BYTES: u64 = 8 << 20;
 
 /// Operations of one lane that may have scratch memory at a time.
 const SCRATCHES: usize = 8;
+/// Whose tasks those are that belong to a unit and not to a nexus; no nexus has this number.
+const NOBODY: NexusId = NexusId(0);
 /// Rounds of [`Lane::run`] before others get their turn.
 const ROUNDS: usize = 16;
 
@@ -250,7 +252,7 @@ impl Lane {
         self.events.pop_front()
     }
 
-    /// Tasks that have not ended.
+    /// Tasks that have not ended, those of the units themselves among them.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
     }
