@@ -42,9 +42,7 @@ pub(super) fn block_erase(execution: &mut Execution<'_>) -> Outcome {
     match begins(execution) {
         Err(condition) => Outcome::Check(condition),
         Ok((immediate, restricted)) => {
-            execution.long(
-                move |work| async move { sanitize(&work, Content::Zeros, immediate, restricted, 0).await },
-            )
+            execution.long(move |work| async move { sanitize(&work, Content::Zeros, immediate, restricted, 0).await })
         }
     }
 }

@@ -67,6 +67,7 @@ impl Lane {
             let in_flight = store.in_flight() > 0;
             channel.batch = batch;
             channel.busy = in_flight;
+            channel.watch(in_flight);
             in_flight
         });
         // What completions start is listed anew.
@@ -137,7 +138,7 @@ impl Lane {
 
     fn push(&mut self, at: usize, request: Request) {
         let channel = &mut self.channels[at];
-        channel.batch.push(request);
+        channel.push(request);
         if !channel.busy {
             channel.busy = true;
             self.busy.push(at);

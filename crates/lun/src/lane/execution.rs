@@ -296,7 +296,7 @@ impl Execution<'_> {
                 optimal_transfer: blocks_of(u64::from(limits.optimal_transfer_length)),
                 maximum_prefetch: blocks_of(MAXIMUM_TRANSFER_BYTES),
                 write_same: command::provisioning::MAXIMUM_WRITE_SAME,
-                write_same_refuses_zero: true,
+                write_same_refuses_zero: !command::provisioning::zero_is_all(limits),
                 atomic: limits.atomic.map(|atomic| inquiry::AtomicLimits {
                     maximum: blocks_of(u64::from(atomic.maximum)),
                     alignment: blocks_of(u64::from(atomic.granularity)),
@@ -313,7 +313,10 @@ impl Execution<'_> {
                 alignment: blocks_of(u64::from(unmap.alignment)),
                 reads_zeros: unmap.reads_zeros,
                 anchors: false,
-                threshold_exponent: 0,
+                threshold_exponent: match entry.unit.commons.watches_thresholds() {
+                    true => command::provisioning::threshold_exponent(limits),
+                    false => 0,
+                },
             }),
             third_party_copy: None,
             target_port_groups: inquiry::TargetPortGroupSupport::None,

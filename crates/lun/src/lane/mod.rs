@@ -533,4 +533,12 @@ fn good(transfer_length: u64) -> Completed {
 #[cfg(test)]
 mod crowd_tests;
 #[cfg(test)]
+mod provisioning_tests;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sanitize_tests;
+#[cfg(test)]
+mod shadow_tests;
+#[cfg(test)]
 mod tests;
