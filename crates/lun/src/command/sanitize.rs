@@ -10,8 +10,9 @@ use crate::operation::{Ending, Held, SCRATCH_BYTES, Verdict, Work};
 use block::Operation;
 use scsi::Condition;
 
-/// Bytes that one request of a store turns into zeros; after each the progress is told.
-const ERASE_BYTES: u64 = 256 << 20;
+/// Bytes that one request of a store turns into zeros: no more than memory can in a few milliseconds, as
+/// the commands of others wait for that long.
+const ERASE_BYTES: u64 = 16 << 20;
 
 /// What the medium holds afterwards.
 enum Content {

@@ -275,6 +275,10 @@ impl Lane {
         let (read, wanted) = match &mut task.kind {
             Kind::Long(long) => {
                 *long.exchange.answer.borrow_mut() = Some(Answer::Store(completion));
+                if task.nexus == NOBODY {
+                    // Whatever the store finishes at once, the commands of others have their turn between.
+                    return self.unhurried.push(tag);
+                }
                 return self.drive(tag);
             }
             Kind::Flush => (false, 0),

@@ -88,6 +88,8 @@ pub struct Lane {
     /// Operations with scratch memory, and those that wait for it.
     scratches: usize,
     scratch_queue: VecDeque<TaskTag>,
+    /// Units' own operations that can go on; each takes one step for each [`Lane::run`].
+    unhurried: Vec<TaskTag>,
     waits: Vec<Wait>,
     purposes: HashMap<u64, Purpose>,
     next_purpose: u64,
@@ -112,6 +114,7 @@ impl Lane {
             hungry: VecDeque::new(),
             scratches: 0,
             scratch_queue: VecDeque::new(),
+            unhurried: Vec::new(),
             waits: Vec::new(),
             purposes: HashMap::new(),
             next_purpose: 0,
@@ -233,6 +236,9 @@ impl Lane {
 
     /// Starts what waits, hands batches to the stores and takes what they have finished.
     pub fn run(&mut self) {
+        for tag in std::mem::take(&mut self.unhurried) {
+            self.drive(tag);
+        }
         for _ in 0..ROUNDS {
             while self.mailbox.is_waiting() {
                 self.read_mail();
@@ -241,7 +247,10 @@ impl Lane {
             self.feed();
             let worked = self.turn_stores();
             if !worked && !self.mailbox.is_waiting() && self.stirred.is_empty() {
-                return;
+                if self.unhurried.is_empty() {
+                    return;
+                }
+                break;
             }
         }
         (self.context.wake)();

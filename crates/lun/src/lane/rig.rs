@@ -115,7 +115,7 @@ impl Rig {
 
     /// Runs all lanes until nothing changes any more, or for a good while.
     pub fn settle(&mut self) {
-        for _ in 0..64 {
+        for _ in 0..160 {
             (0..self.lanes.len()).for_each(|lane| self.step(lane));
         }
     }
