@@ -4,7 +4,7 @@
 //! one lock, taken by commands that change how the unit behaves.
 
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
-use crate::occupation::Occupation;
+use crate::occupation::{self, Occupation};
 use crate::reservation::{Guarded, Nexus};
 use crate::{LogicalUnit, StateError, StateKind, StateStore};
 use scsi::mode;
@@ -74,14 +74,16 @@ impl Commons {
             Some(state) => state.load(unit, StateKind::ModePages)?,
             None => None,
         };
+        let occupation = Occupation::open(unit, state.clone())?;
+        let occupied = occupation.state() != occupation::State::Free;
         let values = saved.map_or_else(|| mode::Values::new(facts), |saved| mode::Values::restore(facts, &saved));
         Ok(Commons {
             roster: Mutex::default(),
-            flags: AtomicU32::new(flags_of(&values)),
+            flags: AtomicU32::new(flags_of(&values) | if occupied { flag::OCCUPIED } else { 0 }),
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
             reservations: Guarded::open(unit, state.clone())?,
-            occupation: Occupation::default(),
+            occupation,
             threshold_reached: AtomicBool::new(false),
             unit,
             state,
@@ -97,7 +99,7 @@ impl Commons {
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
             reservations: Guarded::volatile(unit),
-            occupation: Occupation::default(),
+            occupation: Occupation::volatile(unit),
             threshold_reached: AtomicBool::new(false),
             unit,
             state: None,

@@ -174,14 +174,15 @@ proptest! {
 
     #[test]
     fn sbc_09_compare_and_write_loses_no_update_between_two_lanes(
-        schedule in proptest::collection::vec((0usize..3, 0u64..4), 1..400),
+        schedule in proptest::collection::vec((0usize..3, 0u8..4), 1..400),
     ) {
         let valve = Valve::open();
         let mut rig = Rig::new(Delay::new(ram(16), valve.clone()), 3);
         valve.hold();
         let mut counters = vec![Counter { believed: 0, waits: None, counted: 0 }; 3];
-        for (lane, completions) in schedule {
-            valve.release(completions);
+        for (lane, chance) in schedule {
+            // Rarely, so that the steps of one come between those of another.
+            valve.release(u64::from(chance == 0));
             counters[lane].act(&mut rig, lane, false);
         }
         valve.release_all();
