@@ -21,10 +21,24 @@ pub trait Backend: Send + Sync {
         Ok(false)
     }
 
+    /// What of its space is used and can still be had, where the store can say. May take a moment.
+    fn space(&self) -> Option<Space> {
+        None
+    }
+
     /// Changes the size, where the store can, to this many blocks.
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::Unsupported))
     }
+}
+
+/// The space behind a store whose blocks need not all have any. In bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What the store uses.
+    pub used: u64,
+    /// What it could still be given, shared with others; `None` where nobody knows.
+    pub available: Option<u64>,
 }
 
 /// What a store is, for listings and logs.

@@ -4,11 +4,12 @@
 //! one lock, taken by commands that change how the unit behaves.
 
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
+use crate::occupation::{self, Occupation};
 use crate::reservation::{Guarded, Nexus};
 use crate::{LogicalUnit, StateError, StateKind, StateStore};
 use scsi::mode;
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Nexuses of which a unit remembers that they know of its power on; beyond, it forgets them all,
@@ -29,8 +30,12 @@ pub(crate) mod flag {
     pub const STOPPED: u32 = 16;
     /// The medium is out.
     pub const EJECTED: u32 = 32;
+    /// Busy with itself, or left in disorder ([`crate::occupation`]).
+    pub const OCCUPIED: u32 = 64;
+    /// A threshold of thin provisioning is watched.
+    pub const THRESHOLD: u32 = 128;
     /// Those that follow from mode pages.
-    pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS;
+    pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS | THRESHOLD;
 }
 
 /// The part of a unit that all lanes share.
@@ -40,6 +45,9 @@ pub(crate) struct Commons {
     flags: AtomicU32,
     next_fence: AtomicU64,
     pub reservations: Guarded,
+    pub occupation: Occupation,
+    /// The threshold of thin provisioning was reached when last looked at.
+    threshold_reached: AtomicBool,
     unit: [u8; 16],
     state: Option<Arc<dyn StateStore>>,
 }
@@ -66,13 +74,17 @@ impl Commons {
             Some(state) => state.load(unit, StateKind::ModePages)?,
             None => None,
         };
+        let occupation = Occupation::open(unit, state.clone())?;
+        let occupied = occupation.state() != occupation::State::Free;
         let values = saved.map_or_else(|| mode::Values::new(facts), |saved| mode::Values::restore(facts, &saved));
         Ok(Commons {
             roster: Mutex::default(),
-            flags: AtomicU32::new(flags_of(&values)),
+            flags: AtomicU32::new(flags_of(&values) | if occupied { flag::OCCUPIED } else { 0 }),
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
             reservations: Guarded::open(unit, state.clone())?,
+            occupation,
+            threshold_reached: AtomicBool::new(false),
             unit,
             state,
         })
@@ -87,6 +99,8 @@ impl Commons {
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
             reservations: Guarded::volatile(unit),
+            occupation: Occupation::volatile(unit),
+            threshold_reached: AtomicBool::new(false),
             unit,
             state: None,
         }
@@ -101,6 +115,16 @@ impl Commons {
     pub fn set_flags(&self, set: u32, clear: u32) {
         // One step: nobody sees a state between the old one and the new one.
         let _ = self.flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |flags| Some(flags & !clear | set));
+    }
+
+    /// Remembers whether the threshold is reached; returns what was remembered.
+    pub fn threshold_reached(&self, reached: bool) -> bool {
+        self.threshold_reached.swap(reached, Ordering::AcqRel)
+    }
+
+    /// Whether thresholds of thin provisioning can be set.
+    pub fn watches_thresholds(&self) -> bool {
+        self.lock_values().facts().thresholds
     }
 
     /// The mode pages as they are.
@@ -262,4 +286,5 @@ fn flags_of(values: &mode::Values) -> u32 {
         | when(values.software_write_protected(), flag::WRITE_PROTECT)
         | when(!values.write_cache_enabled(), flag::WRITE_THROUGH)
         | when(values.task_aborted_status(), flag::TASK_ABORTED_STATUS)
+        | when(values.provisioning_threshold().is_some(), flag::THRESHOLD)
 }

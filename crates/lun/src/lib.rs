@@ -10,6 +10,7 @@ mod commons;
 mod fault;
 mod lane;
 mod mail;
+mod occupation;
 mod operation;
 pub mod reservation;
 mod service;

@@ -99,6 +99,12 @@ pub(crate) enum Want {
     },
     Scratch(usize),
     Store(Wanted),
+    /// An operation of the unit's own, which goes on when this command is gone; with `wait` its end.
+    Background {
+        future: Long,
+        exchange: Rc<Exchange>,
+        wait: bool,
+    },
     /// PREEMPT AND ABORT: the end of all tasks of these nexuses but its own.
     EndOf(Arc<[Nexus]>),
 }
@@ -223,6 +229,37 @@ impl Work {
         let raised = Raised { number: unit.commons.fence_number(), unit };
         self.ask(Want::Fence { number: raised.number, extent }).await;
         raised
+    }
+
+    /// Starts an operation of the unit's own: neither the end of this command nor that of its nexus nor a
+    /// reset ends it. Where it is not `immediate`, waits for its end.
+    pub async fn in_background<F>(&self, immediate: bool, operation: impl FnOnce(Work) -> F) -> Result<(), Condition>
+    where
+        F: Future<Output = Result<(), Condition>> + 'static,
+    {
+        let (work, exchange) = Work::new(
+            Arc::clone(&self.unit),
+            Arc::clone(&self.limits),
+            self.cdb.clone(),
+            Arc::clone(&self.nexus),
+            self.place,
+            0,
+            self.write_through,
+            self.pool.clone(),
+        );
+        let (operation, result) = (operation(work), Rc::new(Cell::new(None)));
+        let tell = Rc::clone(&result);
+        let future = Box::pin(async move {
+            tell.set(Some(operation.await));
+            Ending::good(0)
+        });
+        // The command itself touches nothing.
+        self.touches(Extent { offset: 0, length: 0 });
+        self.ask(Want::Background { future, exchange, wait: !immediate }).await;
+        match immediate {
+            true => Ok(()),
+            false => result.take().unwrap_or(Err(Condition::new(SenseKey::AbortedCommand, 0x00, 0x00))),
+        }
     }
 
     /// Ends all tasks of these nexuses but this one, and waits until nothing of them can touch the medium.

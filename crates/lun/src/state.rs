@@ -7,6 +7,8 @@ pub enum StateKind {
     Reservations,
     /// Saved mode pages.
     ModePages,
+    /// A sanitize or format operation that has not ended well.
+    Occupation,
 }
 
 /// The state could not be read or is not on stable storage; the text is for the log.

@@ -1,5 +1,6 @@
 //! A logical unit as all workers share it: who it is, what stands behind it, its common state.
 
+use crate::command::provisioning::threshold_sets;
 use crate::commons::Commons;
 use crate::mail::{Letter, Whom};
 use crate::{StateError, StateStore};
@@ -50,16 +51,13 @@ impl LogicalUnit {
         backend: Arc<dyn Backend>,
         state: Option<Arc<dyn StateStore>>,
     ) -> Result<Arc<LogicalUnit>, StateError> {
-        let volatile_cache = backend.limits().write_cache == WriteCache::Volatile;
-        let facts = mode::Facts { volatile_cache, thresholds: false };
-        let commons = Commons::open(identity.uuid, facts, state)?;
+        let commons = Commons::open(identity.uuid, mode_facts(&*backend), state)?;
         Ok(Arc::new(LogicalUnit { identity, options, backend, commons }))
     }
 
     /// A unit that keeps nothing over a restart.
     pub fn new(identity: Identity, options: Options, backend: Arc<dyn Backend>) -> Arc<LogicalUnit> {
-        let volatile_cache = backend.limits().write_cache == WriteCache::Volatile;
-        let commons = Commons::volatile(identity.uuid, mode::Facts { volatile_cache, thresholds: false });
+        let commons = Commons::volatile(identity.uuid, mode_facts(&*backend));
         Arc::new(LogicalUnit { identity, options, backend, commons })
     }
 
@@ -72,6 +70,19 @@ impl LogicalUnit {
             self.attention(Whom::Everyone, Condition::new(SenseKey::UnitAttention, 0x2a, 0x09));
         }
         Ok(changed)
+    }
+
+    /// Compares the space that is used with the threshold that an initiator has set, and tells all nexuses
+    /// once when it is reached (SBC-4 4.7.3.7); again only after it was left.
+    pub(crate) fn watch_space(self: &Arc<LogicalUnit>) {
+        let Some(threshold) = self.commons.values().provisioning_threshold() else { return };
+        let Some(space) = self.backend.space() else { return };
+        let reached = threshold_sets(&self.backend.limits(), space.used) >= threshold;
+        let was_reached = self.commons.threshold_reached(reached);
+        if reached && !was_reached {
+            // THIN PROVISIONING SOFT THRESHOLD REACHED.
+            self.attention(Whom::Everyone, Condition::new(SenseKey::UnitAttention, 0x38, 0x07));
+        }
     }
 
     /// Owes a unit attention to nexuses, on whatever lane they are.
@@ -92,6 +103,14 @@ impl LogicalUnit {
     /// What stands behind it.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
+    }
+}
+
+fn mode_facts(backend: &dyn Backend) -> mode::Facts {
+    let limits = backend.limits();
+    mode::Facts {
+        volatile_cache: limits.write_cache == WriteCache::Volatile,
+        thresholds: limits.unmap.is_some() && backend.space().is_some(),
     }
 }
 

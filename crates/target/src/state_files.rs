@@ -39,6 +39,7 @@ impl StateFiles {
         let name = match kind {
             StateKind::Reservations => "reservations",
             StateKind::ModePages => "mode-pages",
+            StateKind::Occupation => "occupation",
         };
         self.directory.join(format!("{:032x}.{name}", u128::from_be_bytes(unit)))
     }

@@ -187,6 +187,8 @@ async fn run(engine: WorkerEngine, memory: usize, mut orders: UnboundedReceiver<
             for driver in letters.sessions.borrow().values() {
                 driver.borrow_mut().relieve();
             }
+            // A lane that has more to do rings at once; the sockets have their turn between.
+            tokio::task::yield_now().await;
         }
     });
     while let Some(order) = orders.recv().await {

@@ -75,6 +75,10 @@ impl Backend for Delay {
         Ok(Box::new(Channel { inner, valve: self.valve.clone(), fresh: Vec::new(), held: VecDeque::new() }))
     }
 
+    fn space(&self) -> Option<crate::Space> {
+        self.inner.space()
+    }
+
     fn refresh(&self) -> Result<bool, Error> {
         self.inner.refresh()
     }

@@ -160,6 +160,10 @@ impl Backend for Faulty {
         Ok(Box::new(Channel { inner, plan: self.plan.clone(), through: Vec::new(), failing: HashMap::new() }))
     }
 
+    fn space(&self) -> Option<crate::Space> {
+        self.inner.space()
+    }
+
     fn refresh(&self) -> Result<bool, Error> {
         self.inner.refresh()
     }

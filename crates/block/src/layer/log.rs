@@ -61,6 +61,10 @@ impl Backend for Logged {
         Ok(Box::new(Channel { inner, journal: self.journal.clone(), pending: HashMap::new() }))
     }
 
+    fn space(&self) -> Option<crate::Space> {
+        self.inner.space()
+    }
+
     fn refresh(&self) -> Result<bool, Error> {
         self.inner.refresh()
     }

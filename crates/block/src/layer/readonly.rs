@@ -37,6 +37,10 @@ impl Backend for ReadOnly {
         Ok(Box::new(Channel { inner: self.inner.open(engine)?, through: Vec::new() }))
     }
 
+    fn space(&self) -> Option<crate::Space> {
+        self.inner.space()
+    }
+
     fn refresh(&self) -> Result<bool, Error> {
         self.inner.refresh()
     }

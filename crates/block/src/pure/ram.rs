@@ -8,7 +8,7 @@
 use super::Immediate;
 use crate::{
     AtomicLimits, Backend, Buf, Description, Engine, Error, ErrorKind, Extent, ExtentState, Limits, Operation, Outcome,
-    PAGE_BYTES, Request, Rotation, Store, UnmapLimits, WriteCache,
+    PAGE_BYTES, Request, Rotation, Space, Store, UnmapLimits, WriteCache,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -79,6 +79,10 @@ impl Backend for Ram {
         Ok(Box::new(Immediate(move |request: &mut Request| shared.run(request))))
     }
 
+    fn space(&self) -> Option<Space> {
+        Some(Space { used: self.resident_bytes(), available: None })
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         let old = self.limits();
         let limits = Arc::new(Limits { blocks, ..(*old).clone() });
@@ -134,17 +138,16 @@ impl Shared {
     }
 
     fn write(&self, offset: u64, mut from: &[u8]) -> Result<(), Error> {
+        if from.len() as u64 <= u64::from(ATOMIC_BYTES) {
+            // What may be an atomic write has its memory before its first byte is written.
+            for (index, within) in chunks(offset, from.len() as u64).skip(1) {
+                chunk_of(&mut self.shard(index), index, within.start)?;
+            }
+        }
         for (index, within) in chunks(offset, from.len() as u64) {
             let (piece, rest) = from.split_at(bytes(&within).len());
             let mut shard = self.shard(index);
-            let chunk = match shard.entry(index) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => {
-                    let no_memory = Error::new(ErrorKind::NoSpace).at(index * CHUNK + within.start);
-                    let memory = Buf::new(CHUNK as usize).ok_or(no_memory)?;
-                    entry.insert(Chunk { mapped: 0, memory })
-                }
-            };
+            let chunk = chunk_of(&mut shard, index, within.start)?;
             chunk.memory.as_mut_slice()[bytes(&within)].copy_from_slice(piece);
             chunk.mapped |= pages(within.start / PAGE..within.end.div_ceil(PAGE));
             from = rest;
@@ -203,6 +206,18 @@ impl Chunk {
         self.memory.as_mut_slice()[bytes(&within)].fill(0);
         self.mapped &= !pages(within.start.div_ceil(PAGE)..within.end / PAGE);
     }
+}
+
+/// The chunk of this index; where it is new and there is no memory, the error at this byte of it.
+fn chunk_of(shard: &mut HashMap<u64, Chunk>, index: u64, at: u64) -> Result<&mut Chunk, Error> {
+    Ok(match shard.entry(index) {
+        std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+        std::collections::hash_map::Entry::Vacant(entry) => {
+            let no_memory = Error::new(ErrorKind::NoSpace).at(index * CHUNK + at);
+            let memory = Buf::new(CHUNK as usize).ok_or(no_memory)?;
+            entry.insert(Chunk { mapped: 0, memory })
+        }
+    })
 }
 
 /// The chunks that an extent touches, with the part of each.

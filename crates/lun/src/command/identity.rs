@@ -14,11 +14,11 @@ pub(super) fn test_unit_ready(_: &mut Execution<'_>) -> Outcome {
     Outcome::Good
 }
 
-/// REQUEST SENSE (SPC-5 6.39): a pending unit attention, or no sense; never a CHECK CONDITION of its own.
+/// REQUEST SENSE (SPC-5 6.39): a pending unit attention, what the unit is busy with, or no sense; never a CHECK CONDITION of its own.
 pub(super) fn request_sense(execution: &mut Execution<'_>) -> Outcome {
     let condition = execution.take_attention().unwrap_or(match execution.is_absent() {
         true => Condition::new(SenseKey::IllegalRequest, 0x25, 0x00),
-        false => Condition::new(SenseKey::NoSense, 0x00, 0x00),
+        false => execution.occupation().unwrap_or(Condition::new(SenseKey::NoSense, 0x00, 0x00)),
     });
     let sense = Sense::encode(&condition, field(execution.cdb, 1, 1) & 1 != 0);
     execution.data.extend_from_slice(sense.as_bytes());

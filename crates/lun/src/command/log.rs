@@ -1,5 +1,6 @@
 //! LOG SENSE, and the lists of defects that a disk without defects has (SPC-5 6.9, SBC-4 5.22, 5.23).
 
+use super::provisioning::threshold_sets;
 use super::{Outcome, field};
 use crate::lane::Execution;
 use scsi::{Condition, log};
@@ -15,8 +16,14 @@ pub(super) fn log_sense(execution: &mut Execution<'_>) -> Outcome {
         pointer: field(cdb, 5, 2) as u16,
     };
     let allocation = field(cdb, 7, 2) as usize;
-    // Nothing is measured or counted that these pages could tell.
-    match log::sense(request, &log::Facts::default(), execution.data) {
+    // Nothing is measured, and without a clock no time is counted; what is known is the space.
+    let limits = execution.limits();
+    let space = execution.unit().filter(|_| limits.unmap.is_some()).and_then(|unit| unit.backend().space());
+    let space = space.map(|space| log::provisioning::Space {
+        available: space.available.map(|bytes| threshold_sets(limits, bytes)),
+        used: threshold_sets(limits, space.used),
+    });
+    match log::sense(request, &log::Facts { space, ..log::Facts::default() }, execution.data) {
         Ok(()) => Outcome::Data(allocation),
         Err(log::InvalidCdbField(byte)) => Outcome::Check(Condition::invalid_cdb_field(u16::from(byte), None)),
     }

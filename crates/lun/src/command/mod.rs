@@ -12,6 +12,7 @@ mod persistent;
 mod power;
 pub(crate) mod provisioning;
 mod report;
+mod sanitize;
 
 use crate::lane::Execution;
 use crate::mail::Extent;
@@ -115,10 +116,15 @@ fn thin(limits: &Limits) -> bool {
     limits.unmap.is_some()
 }
 
+fn thin_to_zeros(limits: &Limits) -> bool {
+    limits.unmap.is_some_and(|unmap| unmap.reads_zeros)
+}
+
 /// Every command, by operation code and service action.
 pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x00, &[0x00, 0, 0, 0, 0, 0x07], identity::test_unit_ready).reading().for_controller(),
     Row::of(0x03, &[0x03, 0x01, 0, 0, 0xff, 0x07], identity::request_sense).always(),
+    Row::of(0x04, &[0x04, 0x3f, 0, 0, 0, 0x07], sanitize::format_unit).writing(),
     Row::of(0x08, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::read_6).reading(),
     Row::of(0x0a, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::write_6).writing(),
     Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always(),
@@ -140,6 +146,9 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x37, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0x07], log::read_defect_data_10).reading(),
     Row::of(0x41, &[0x41, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], provisioning::write_same_10).writing(),
     Row::of(0x42, &[0x42, 0x01, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0x07], provisioning::unmap).writing().offered(thin),
+    Row::of(0x48, &[0x48, 0xbf, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], sanitize::overwrite).action(0x01).writing(),
+    Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::block_erase).action(0x02).writing().offered(thin_to_zeros),
+    Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::exit_failure_mode).action(0x1f).writing(),
     Row::of(0x4d, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0x07], log::log_sense),
     Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10),
     Row::of(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::reserve),
@@ -215,6 +224,7 @@ pub(crate) const COMMANDS: &[Row] = &[
         .reading(),
 ];
 
+const SANITIZE_WITHOUT_LIST: &[u8] = &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0x07];
 const PERSISTENT_RESERVE_IN: &[u8] = &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07];
 const PERSISTENT_RESERVE_OUT: &[u8] = &[0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07];
 

@@ -89,6 +89,7 @@ async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verd
     if selected.map_err(refused)? {
         let changed = Condition::new(SenseKey::UnitAttention, 0x2a, 0x01);
         work.unit.attention(Whom::AllBut(work.place), changed);
+        work.unit.watch_space();
         if commons.flags() & crate::commons::flag::WRITE_THROUGH != 0 {
             // With WCE 0 everything that is answered is stable: what was answered before, and what has begun.
             let _fence = work.fence(Extent::WHOLE).await;

@@ -5,7 +5,7 @@ use super::{Outcome, extent_of, field};
 use crate::lane::Execution;
 use crate::mail::Extent;
 use crate::operation::{Ending, SCRATCH_BYTES, Verdict, Work};
-use block::{ExtentState, Operation, Outcome as StoreOutcome};
+use block::{ExtentState, Limits, Operation, Outcome as StoreOutcome};
 use scsi::{Condition, SenseKey};
 
 /// The most blocks of one WRITE SAME (B0h, MAXIMUM WRITE SAME LENGTH).
@@ -14,10 +14,27 @@ pub(crate) const MAXIMUM_WRITE_SAME: u64 = 1 << 15;
 pub(crate) const MAXIMUM_UNMAP: u32 = 1 << 20;
 /// The most descriptors of one UNMAP.
 pub(crate) const MAXIMUM_UNMAP_DESCRIPTORS: u32 = 256;
+/// Bytes of a threshold set at least.
+const THRESHOLD_SET_BYTES: u64 = 1 << 20;
 /// Requests that one GET LBA STATUS makes; a shorter answer than could be given is allowed.
 const STATUS_STEPS: usize = 64;
 /// Descriptors of one GET LBA STATUS.
 const STATUS_DESCRIPTORS: usize = 2048;
+
+/// THRESHOLD EXPONENT (B2h): a set is a mebibyte, and more where the sets of the whole unit could not be
+/// counted otherwise.
+pub(crate) fn threshold_exponent(limits: &Limits) -> u8 {
+    let least = (THRESHOLD_SET_BYTES / u64::from(limits.block_length.max(1))).max(2).ilog2();
+    // The space of a file system may be larger than the unit; half the range is left for that.
+    let needed = (u64::BITS - limits.blocks.leading_zeros()).saturating_sub(31);
+    u8::try_from(least.max(needed)).unwrap_or(u8::MAX)
+}
+
+/// Bytes in threshold sets, as page 0Ch tells them and page 1Ch/02h counts them.
+pub(crate) fn threshold_sets(limits: &Limits, bytes: u64) -> u32 {
+    let blocks = bytes / u64::from(limits.block_length.max(1));
+    u32::try_from(blocks.checked_shr(threshold_exponent(limits).into()).unwrap_or(0)).unwrap_or(u32::MAX)
+}
 
 /// UNMAP.
 pub(super) fn unmap(execution: &mut Execution<'_>) -> Outcome {
@@ -73,6 +90,12 @@ fn unmap_extents(work: &Work, list: &[u8]) -> Result<Vec<Extent>, Condition> {
     Ok(extents)
 }
 
+/// WSNZ is 0: no blocks are all blocks to the end. On a unit that is larger than what one command may
+/// write that would be a length that nobody has said, and mostly one that is refused.
+pub(crate) fn zero_is_all(limits: &Limits) -> bool {
+    limits.blocks <= MAXIMUM_WRITE_SAME
+}
+
 /// WRITE SAME (10).
 pub(super) fn write_same_10(execution: &mut Execution<'_>) -> Outcome {
     write_same(execution, &access_10(execution.cdb), false)
@@ -95,8 +118,10 @@ fn write_same(execution: &mut Execution<'_>, access: &Access, no_data: bool) -> 
             return Err(Condition::invalid_cdb_field(1, Some(3)));
         }
         extent_of(execution.limits(), access.block, access.blocks)?;
-        let blocks = access.blocks;
-        // WSNZ: "all to the end" is a length that nobody has said, and a long one.
+        let blocks = match access.blocks {
+            0 if zero_is_all(execution.limits()) => execution.limits().blocks - access.block,
+            blocks => blocks,
+        };
         if blocks == 0 || blocks > MAXIMUM_WRITE_SAME {
             return Err(Condition::invalid_cdb_field(access.length_field, Some(7)));
         }

@@ -1,12 +1,16 @@
 //! A lane's side of one unit: its channel to the store and the fences that stand; and the order of the
 //! tasks that one nexus has there.
 
+use crate::commons::flag;
 use crate::mail::{Extent, Fence};
 use crate::{LogicalUnit, TaskAttribute, TaskTag};
-use block::{Engine, Limits, Request, Store};
+use block::{Engine, Limits, Operation, Request, Store};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// Bytes after whose writing the space is looked at although more are under way.
+const WATCH_BYTES: u64 = 1 << 20;
 
 pub(super) struct Channel {
     pub unit: Arc<LogicalUnit>,
@@ -19,6 +23,8 @@ pub(super) struct Channel {
     pub parked: Vec<TaskTag>,
     /// It is in the lane's list of channels with work.
     pub busy: bool,
+    /// Bytes that were written since the space was looked at; counted while a threshold is watched.
+    unwatched: u64,
 }
 
 impl Channel {
@@ -31,6 +37,7 @@ impl Channel {
             fences,
             parked: Vec::new(),
             busy: false,
+            unwatched: 0,
         }
     }
 
@@ -44,6 +51,22 @@ impl Channel {
 
     pub fn store(&mut self) -> Option<&mut Box<dyn Store>> {
         self.store.as_mut()
+    }
+
+    /// Takes a request into the batch.
+    pub fn push(&mut self, request: Request) {
+        if self.unit.commons.flags() & flag::THRESHOLD != 0 && request.operation != Operation::Read {
+            self.unwatched += request.length.max(1);
+        }
+        self.batch.push(request);
+    }
+
+    /// Looks at the space when much was written, and when the last of it is done.
+    pub fn watch(&mut self, in_flight: bool) {
+        if self.unwatched >= WATCH_BYTES || self.unwatched > 0 && !in_flight {
+            self.unwatched = 0;
+            self.unit.watch_space();
+        }
     }
 
     /// Whether a fence of somebody else stands across this extent.

@@ -1,13 +1,13 @@
 //! Between tasks and stores: memory, fences, batches, completions, and the steps of operations.
 
-use super::task::{Kind, Purpose};
-use super::{Lane, SCRATCHES, good};
+use super::task::{Kind, LongTask, Purpose, Task, Wait};
+use super::{Lane, NOBODY, SCRATCHES, good};
 use crate::fault::condition_of;
-use crate::mail::{Fence, Letter, Ticket, Whose};
+use crate::mail::{Extent, Fence, Letter, Ticket, Whose};
 use crate::operation::{Answer, Ending, Held, SCRATCH_BYTES, Verdict, Want, Wanted};
 use crate::{Completed, Event, TaskTag};
 use block::{Buf, Completion, Operation, Request, RequestId};
-use scsi::Status;
+use scsi::{Condition, Status};
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -38,8 +38,11 @@ impl Lane {
             && let Some(Want::Scratch(length)) = long.waiting.take()
         {
             let memory = self.context.pool.take_beyond(length.min(SCRATCH_BYTES));
-            self.scratches += 1;
-            long.exchange.scratch.set(true);
+            // A unit's own operation may take hours; the commands' share is not for it.
+            if task.nexus != NOBODY {
+                self.scratches += 1;
+                long.exchange.scratch.set(true);
+            }
             *long.exchange.answer.borrow_mut() = Some(Answer::Scratch(memory));
             return true;
         }
@@ -64,6 +67,7 @@ impl Lane {
             let in_flight = store.in_flight() > 0;
             channel.batch = batch;
             channel.busy = in_flight;
+            channel.watch(in_flight);
             in_flight
         });
         // What completions start is listed anew.
@@ -81,11 +85,10 @@ impl Lane {
     pub(super) fn start_read(&mut self, tag: TaskTag) {
         let lane = self.mailbox.address();
         let Some(task) = self.tasks.get(&tag) else { return };
-        let channel = &mut self.channels[task.channel];
-        // A fence waits for what has started: a forced read whose flush is done must not wait for the fence.
+        let channel = &self.channels[task.channel];
+        // A fence that came while the task flushed waits for its end.
         if !task.started && !channel.fences.is_empty() && channel.is_fenced(lane, tag, task.extent) {
-            channel.parked.push(tag);
-            return;
+            return self.hold_back(tag);
         }
         let Some(nexus) = self.nexuses.get(&task.nexus) else { return };
         match nexus.account.take(task.extent.length as usize) {
@@ -107,10 +110,9 @@ impl Lane {
     pub(super) fn start_write(&mut self, tag: TaskTag) {
         let lane = self.mailbox.address();
         let Some(task) = self.tasks.get_mut(&tag) else { return };
-        let channel = &mut self.channels[task.channel];
+        let channel = &self.channels[task.channel];
         if !channel.fences.is_empty() && channel.is_fenced(lane, tag, task.extent) {
-            channel.parked.push(tag);
-            return;
+            return self.hold_back(tag);
         }
         if let Kind::Write { durable, parked } = &mut task.kind
             && let Some((buffer, length)) = parked.take()
@@ -136,7 +138,7 @@ impl Lane {
 
     fn push(&mut self, at: usize, request: Request) {
         let channel = &mut self.channels[at];
-        channel.batch.push(request);
+        channel.push(request);
         if !channel.busy {
             channel.busy = true;
             self.busy.push(at);
@@ -170,10 +172,65 @@ impl Lane {
     /// Parks a task that waited for scratch memory, where a fence holds it back.
     fn parks_before_scratch(&mut self, tag: TaskTag) -> bool {
         let held_back = self.is_held_back(tag);
-        if held_back && let Some(task) = self.tasks.get(&tag) {
-            self.channels[task.channel].parked.push(tag);
+        if held_back {
+            self.hold_back(tag);
         }
         held_back
+    }
+
+    /// Keeps a task back that stands before a fence. Where the unit itself has raised it, for hours
+    /// perhaps, the task ends with what every later command is told.
+    fn hold_back(&mut self, tag: TaskTag) {
+        let Some(task) = self.tasks.get(&tag) else { return };
+        let channel = &mut self.channels[task.channel];
+        match channel.unit.commons.occupation.condition() {
+            None => channel.parked.push(tag),
+            Some(condition) => self.refuse(tag, condition),
+        }
+    }
+
+    /// Ends a task that has not begun to touch the medium.
+    fn refuse(&mut self, tag: TaskTag, condition: Condition) {
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
+        match &mut task.kind {
+            Kind::Long(long) => {
+                let memory = long.parked.take().and_then(|wanted| wanted.memory);
+                drop(memory.map(|(buffer, _)| Held::new(buffer, &self.context.pool)));
+                self.end_long(tag, Err(condition));
+            }
+            kind => {
+                if let Kind::Write { parked, .. } = kind
+                    && let Some((buffer, _)) = parked.take()
+                {
+                    if let Some(nexus) = self.nexuses.get(&task.nexus) {
+                        nexus.account.discharge(&buffer);
+                    }
+                    self.context.pool.give(buffer);
+                }
+                self.end(tag, Err(condition), None);
+            }
+        }
+    }
+
+    /// Starts an operation of a unit's own.
+    fn begin_background(&mut self, channel: usize, long: LongTask) -> TaskTag {
+        // Transports count from the other end.
+        let tag = TaskTag(u64::MAX - self.next_purpose);
+        self.next_purpose += 1;
+        let task = Task {
+            nexus: NOBODY,
+            view: 0,
+            channel,
+            kind: Kind::Long(Box::new(long)),
+            extent: Extent::WHOLE,
+            expected_in: 0,
+            ordered: false,
+            given_up: None,
+            in_store: false,
+            started: false,
+        };
+        self.tasks.insert(tag, task);
+        tag
     }
 
     fn submit_wanted(&mut self, tag: TaskTag, wanted: Wanted) {
@@ -181,11 +238,10 @@ impl Lane {
         let Some(task) = self.tasks.get_mut(&tag) else { return };
         let (at, extent) = (task.channel, task.extent());
         let Kind::Long(long) = &mut task.kind else { return };
-        let channel = &mut self.channels[at];
+        let channel = &self.channels[at];
         if !task.started && channel.is_fenced(lane, tag, extent) {
             long.parked = Some(wanted);
-            channel.parked.push(tag);
-            return;
+            return self.hold_back(tag);
         }
         (task.started, task.in_store) = (true, true);
         let Wanted { operation, offset, length, memory } = wanted;
@@ -219,6 +275,10 @@ impl Lane {
         let (read, wanted) = match &mut task.kind {
             Kind::Long(long) => {
                 *long.exchange.answer.borrow_mut() = Some(Answer::Store(completion));
+                if task.nexus == NOBODY {
+                    // Whatever the store finishes at once, the commands of others have their turn between.
+                    return self.unhurried.push(tag);
+                }
                 return self.drive(tag);
             }
             Kind::Flush => (false, 0),
@@ -272,13 +332,19 @@ impl Lane {
             if matches!(want, Want::Scratch(_)) {
                 long.waiting = Some(want);
                 if self.is_held_back(tag) {
-                    return self.channels[at].parked.push(tag);
+                    return self.hold_back(tag);
                 }
-                if self.scratches >= SCRATCHES {
+                if self.scratches >= SCRATCHES && id != NOBODY {
                     return self.scratch_queue.push_back(tag);
                 }
                 self.grant_scratch(tag);
                 continue;
+            }
+            if matches!(want, Want::Fence { .. })
+                && id != NOBODY
+                && let Some(condition) = self.channels[at].unit.commons.occupation.condition()
+            {
+                return self.refuse(tag, condition);
             }
             match want {
                 Want::DataOut(length) => {
@@ -291,6 +357,15 @@ impl Lane {
                     let fence = Fence { number, extent, lane: self.mailbox.address(), owner: tag };
                     let turn = self.ticket(Purpose::Turn { tag, number, extent });
                     return self.channels[at].unit.commons.queue_fence(fence, turn);
+                }
+                Want::Background { future, exchange, wait } => {
+                    let own = self.begin_background(at, LongTask { future, exchange, parked: None, waiting: None });
+                    // Dropped here where nobody waits: the command goes on.
+                    let ticket = self.ticket(Purpose::Resume(tag));
+                    if wait {
+                        self.waits.push(Wait { tags: vec![own], ticket });
+                    }
+                    return self.drive(own);
                 }
                 Want::EndOf(nexuses) => {
                     let ticket = self.ticket(Purpose::Resume(tag));
@@ -322,6 +397,8 @@ impl Lane {
         // Fences and memory of the operation go back before its end is told.
         drop(task);
         match verdict {
+            // A unit's own operation has nobody to answer; those who wait for it are told below.
+            _ if nexus == NOBODY => {}
             Err(condition) => self.check(nexus, tag, Some(at), condition),
             Ok(Ending { status, data_in, length, transfer_length }) => {
                 let mut completed = Completed { status, ..good(transfer_length) };

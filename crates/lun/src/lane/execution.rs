@@ -88,8 +88,15 @@ impl Execution<'_> {
         if self.command.attribute == TaskAttribute::Aca {
             return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x24, 0x00));
         }
+        let flags = self.flags();
+        if flags & flag::OCCUPIED != 0
+            && !row.ignores_attention
+            && let Some(unit) = self.unit()
+            && let Some(condition) = unit.commons.occupation.refusal(row.opcode, row.needs_medium)
+        {
+            return Outcome::Check(condition);
+        }
         if row.needs_medium {
-            let flags = self.flags();
             if flags & flag::EJECTED != 0 {
                 return Outcome::Check(Condition::new(SenseKey::NotReady, 0x3a, 0x00));
             }
@@ -160,6 +167,11 @@ impl Execution<'_> {
     /// The flags of the unit ([`flag`]); none where there is no unit.
     pub fn flags(&self) -> u32 {
         self.unit().map_or(0, |unit| unit.commons.flags())
+    }
+
+    /// What the unit is busy with, for REQUEST SENSE.
+    pub fn occupation(&self) -> Option<Condition> {
+        self.unit().and_then(|unit| unit.commons.occupation.condition())
     }
 
     /// Whether nothing answers at this LUN.
@@ -284,7 +296,7 @@ impl Execution<'_> {
                 optimal_transfer: blocks_of(u64::from(limits.optimal_transfer_length)),
                 maximum_prefetch: blocks_of(MAXIMUM_TRANSFER_BYTES),
                 write_same: command::provisioning::MAXIMUM_WRITE_SAME,
-                write_same_refuses_zero: true,
+                write_same_refuses_zero: !command::provisioning::zero_is_all(limits),
                 atomic: limits.atomic.map(|atomic| inquiry::AtomicLimits {
                     maximum: blocks_of(u64::from(atomic.maximum)),
                     alignment: blocks_of(u64::from(atomic.granularity)),
@@ -301,7 +313,10 @@ impl Execution<'_> {
                 alignment: blocks_of(u64::from(unmap.alignment)),
                 reads_zeros: unmap.reads_zeros,
                 anchors: false,
-                threshold_exponent: 0,
+                threshold_exponent: match entry.unit.commons.watches_thresholds() {
+                    true => command::provisioning::threshold_exponent(limits),
+                    false => 0,
+                },
             }),
             third_party_copy: None,
             target_port_groups: inquiry::TargetPortGroupSupport::None,

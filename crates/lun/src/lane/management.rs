@@ -2,7 +2,7 @@
 
 use super::execution::Where;
 use super::task::{GivenUp, Kind, Purpose, Wait};
-use super::{Lane, View};
+use super::{Lane, NOBODY, View};
 use crate::commons::flag;
 use crate::mail::{Fence, Letter, Ticket, Whom, Whose};
 use crate::{Event, LogicalUnit, NexusId, TaskManagementFunction, TaskManagementResponse, TaskTag};
@@ -121,7 +121,8 @@ impl Lane {
                     let spare = spare.filter(|_| mine);
                     let nexuses = &self.nexuses;
                     let affected = |nexus: &NexusId| match &whose {
-                        Whose::Everyone => true,
+                        // What the unit does of its own accord is nobody's task.
+                        Whose::Everyone => *nexus != NOBODY,
                         Whose::Ports(ports) => nexuses.get(nexus).is_some_and(|nexus| ports.contains(&*nexus.identity)),
                     };
                     let hit = self

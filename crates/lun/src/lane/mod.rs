@@ -31,6 +31,8 @@ pub const MAXIMUM_TRANSFER_BYTES: u64 = 8 << 20;
 
 /// Operations of one lane that may have scratch memory at a time.
 const SCRATCHES: usize = 8;
+/// Whose tasks those are that belong to a unit and not to a nexus; no nexus has this number.
+const NOBODY: NexusId = NexusId(0);
 /// Rounds of [`Lane::run`] before others get their turn.
 const ROUNDS: usize = 16;
 
@@ -86,6 +88,8 @@ pub struct Lane {
     /// Operations with scratch memory, and those that wait for it.
     scratches: usize,
     scratch_queue: VecDeque<TaskTag>,
+    /// Units' own operations that can go on; each takes one step for each [`Lane::run`].
+    unhurried: Vec<TaskTag>,
     waits: Vec<Wait>,
     purposes: HashMap<u64, Purpose>,
     next_purpose: u64,
@@ -110,6 +114,7 @@ impl Lane {
             hungry: VecDeque::new(),
             scratches: 0,
             scratch_queue: VecDeque::new(),
+            unhurried: Vec::new(),
             waits: Vec::new(),
             purposes: HashMap::new(),
             next_purpose: 0,
@@ -231,6 +236,9 @@ impl Lane {
 
     /// Starts what waits, hands batches to the stores and takes what they have finished.
     pub fn run(&mut self) {
+        for tag in std::mem::take(&mut self.unhurried) {
+            self.drive(tag);
+        }
         for _ in 0..ROUNDS {
             while self.mailbox.is_waiting() {
                 self.read_mail();
@@ -239,7 +247,10 @@ impl Lane {
             self.feed();
             let worked = self.turn_stores();
             if !worked && !self.mailbox.is_waiting() && self.stirred.is_empty() {
-                return;
+                if self.unhurried.is_empty() {
+                    return;
+                }
+                break;
             }
         }
         (self.context.wake)();
@@ -250,7 +261,7 @@ impl Lane {
         self.events.pop_front()
     }
 
-    /// Tasks that have not ended.
+    /// Tasks that have not ended, those of the units themselves among them.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
     }
@@ -530,5 +541,13 @@ fn good(transfer_length: u64) -> Completed {
 
 #[cfg(test)]
 mod crowd_tests;
+#[cfg(test)]
+mod provisioning_tests;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sanitize_tests;
+#[cfg(test)]
+mod shadow_tests;
 #[cfg(test)]
 mod tests;

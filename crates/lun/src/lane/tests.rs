@@ -176,7 +176,7 @@ fn spc_09_what_is_reported_is_what_is_there() {
     assert_eq!(all[..4], (command::COMMANDS.len() as u32 * 8).to_be_bytes());
     let (_, one, _) = world.command(1, &[0xa3, 0x0c, 1, 0x28, 0, 0, 0, 0, 16, 0, 0, 0], &[]);
     assert_eq!(one, [0, 3, 0, 10, 0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 7]);
-    let (_, none, _) = world.command(1, &[0xa3, 0x0c, 1, 0x48, 0, 0, 0, 0, 16, 0, 0, 0], &[]);
+    let (_, none, _) = world.command(1, &[0xa3, 0x0c, 1, 0x3f, 0, 0, 0, 0, 16, 0, 0, 0], &[]);
     assert_eq!(none, [0, 1, 0, 0]);
 }
 
@@ -232,7 +232,7 @@ fn sbc_14_write_atomic_takes_what_it_announces_and_nothing_else() {
 fn spc_12_log_sense_and_defect_lists_say_what_there_is() {
     let mut world = World::ready();
     let (_, pages, _) = world.command(1, &[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64, 0], &[]);
-    assert_eq!(pages[4..], [0x00, 0x2f]);
+    assert_eq!(pages[4..], [0x00, 0x0c, 0x2f]);
     assert_eq!(world.sense_of(1, &[0x4d, 0, 0x59, 0, 0, 0, 0, 0, 64, 0]), (5, 0x24, 0), "nobody counts");
     let (_, defects, _) = world.command(1, &[0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64, 0], &[]);
     assert_eq!(defects, [0, 0x1d, 0, 0], "both lists, and no defect");

@@ -163,7 +163,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             temperature: Some(temperature::Temperature { current: 41, reference: 70 }),
-            space: Some(provisioning::Space { available: 100, used: 28 }),
+            space: Some(provisioning::Space { available: Some(100), used: 28 }),
             statistics: Some(statistics::Statistics { read_commands: 3, write_commands: 4, ..Default::default() }),
         }
     }

@@ -5,8 +5,8 @@ use super::{Page, Parameter};
 /// The space of a thin unit, in units of 2 to the power of THRESHOLD EXPONENT blocks (VPD B2h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// What can still be given to this unit.
-    pub available: u32,
+    /// What can still be given to this unit; `None` where nobody knows.
+    pub available: Option<u32>,
     /// What it uses.
     pub used: u32,
 }
@@ -18,7 +18,8 @@ pub(super) const PAGE: Page = Page {
     parameters: |facts| {
         facts.space.map_or_else(Vec::new, |space| {
             // What is available is shared with others on the same file system; what is used is its own.
-            vec![resource(0x0001, space.available, SHARED), resource(0x0002, space.used, DEDICATED)]
+            let available = space.available.map(|available| resource(0x0001, available, SHARED));
+            available.into_iter().chain([resource(0x0002, space.used, DEDICATED)]).collect()
         })
     },
 };

@@ -112,6 +112,11 @@ impl Values {
         Values { facts, current: defaults(facts), saved: None }
     }
 
+    /// What the pages depend on.
+    pub fn facts(&self) -> Facts {
+        self.facts
+    }
+
     /// Defaults with what was saved laid over them. Of the saved bytes only changeable bits of pages
     /// that exist are taken, so that neither damage nor an older program can set what is not ours to set.
     pub fn restore(facts: Facts, saved: &[u8]) -> Values {

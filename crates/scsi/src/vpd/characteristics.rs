@@ -14,8 +14,13 @@ pub(super) fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
         Rotation::Rate(rate) => rate,
     };
     out.extend_from_slice(&rate.to_be_bytes());
+    // WABEREQ 01b where SANITIZE can erase blocks: they are read without having been written.
+    let after_erase = if facts.unmap.is_some_and(|unmap| unmap.reads_zeros) { READABLE_AFTER_ERASE } else { 0 };
+    out.extend_from_slice(&[0, after_erase]);
     out.resize(start + 60, 0); // form factor not reported, not zoned
 }
+
+const READABLE_AFTER_ERASE: u8 = 0x40;
 
 /// The medium's rotation.
 pub fn parse(bytes: &[u8]) -> Result<Rotation, ParseError> {
@@ -38,6 +43,9 @@ mod tests {
             facts.rotation = rotation;
             assert_eq!(parse(&page(0xB1, &facts)), Ok(rotation));
         }
-        assert_eq!(page(0xB1, &facts).len(), 64);
+        let bytes = page(0xB1, &facts);
+        assert_eq!((bytes.len(), bytes[7]), (64, 0x40), "WABEREQ of a unit that unmaps to zeros");
+        facts.unmap = None;
+        assert_eq!(page(0xB1, &facts)[7], 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::channel::Channel;
 use super::facts::{self, Facts, Nature};
-use block::{Backend, Description, Engine, Error, ErrorKind, Limits, Store, WriteCache};
+use block::{Backend, Description, Engine, Error, ErrorKind, Limits, Space, Store, WriteCache};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -144,6 +144,10 @@ impl Backend for FileBackend {
     fn refresh(&self) -> Result<bool, Error> {
         let size = self.0.size()?;
         Ok(self.0.set_blocks(size / u64::from(self.limits().block_length.max(1))))
+    }
+
+    fn space(&self) -> Option<Space> {
+        facts::space(&self.0.file, self.0.facts.nature)
     }
 
     fn resize(&self, blocks: u64) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! What the system tells about a file or device: blocks, holes, spinning, memory.
 
-use block::{Rotation, UnmapLimits};
+use block::{Rotation, Space, UnmapLimits};
 use rustix::fs::SeekFrom;
 use std::fs::File;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -65,6 +65,17 @@ pub(super) fn size(file: &File, nature: Nature) -> std::io::Result<u64> {
         // The end of a device is found by going there; its inode says 0. Nobody uses the position.
         Nature::Device => Ok(rustix::fs::seek(file, SeekFrom::End(0))?),
     }
+}
+
+/// What a file uses of its file system, and what is left there. Devices do not tell.
+pub(super) fn space(file: &File, nature: Nature) -> Option<Space> {
+    if nature == Nature::Device {
+        return None;
+    }
+    let used = file.metadata().ok()?.blocks().checked_mul(512)?;
+    let system = rustix::fs::fstatvfs(file).ok();
+    let available = system.and_then(|system| system.f_bavail.checked_mul(system.f_frsize));
+    Some(Space { used, available })
 }
 
 fn device(number_of_device: u64) -> Facts {
