@@ -65,7 +65,7 @@ pub enum FileOperation {
     ZeroRange,
     /// Look for data and holes in the extent.
     Extents,
-    /// Copy from this byte offset of the same file.
+    /// Copy from this byte offset of the request's origin, or of the same file.
     Copy {
         /// First byte of the source.
         source: u64,

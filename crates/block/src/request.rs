@@ -1,7 +1,9 @@
 //! One request to a store, and what comes of it.
 
 use crate::{Buf, Error, ErrorKind, Limits};
+use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A request's name. Whoever submits chooses it; a store only hands it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,10 +34,10 @@ pub enum Operation {
     },
     /// Tell which parts of the extent have space behind them ([`Outcome::Extents`]).
     Extents,
-    /// Copy the extent's length from this byte offset of the same store. Only where
-    /// [`crate::Limits::copies`]; the two extents do not overlap.
+    /// Copy the extent's length from this byte offset of the same store, or of the request's `origin`. Only
+    /// where [`crate::Limits::copies`]; the two extents do not overlap.
     Copy {
-        /// Byte offset of the source in the same store.
+        /// Byte offset of the source.
         source: u64,
     },
 }
@@ -55,6 +57,9 @@ pub struct Request {
     pub buffer: Option<Buf>,
     /// Where in `buffer` the extent's bytes stand. Empty without a buffer.
     pub data: Range<usize>,
+    /// From where a Copy copies ([`crate::Backend::file`]), where not from the store itself. The end of
+    /// this file is an error, like that of a store.
+    pub origin: Option<Arc<File>>,
 }
 
 /// What came of a request.
@@ -102,12 +107,12 @@ pub enum ExtentState {
 impl Request {
     /// A request without data over an extent.
     pub fn over(id: RequestId, operation: Operation, offset: u64, length: u64) -> Self {
-        Request { id, operation, offset, length, buffer: None, data: 0..0 }
+        Request { id, operation, offset, length, buffer: None, data: 0..0, origin: None }
     }
 
     /// A Read or Write of `data` within `buffer`.
     pub fn with_data(id: RequestId, operation: Operation, offset: u64, buffer: Buf, data: Range<usize>) -> Self {
-        Request { id, operation, offset, length: data.len() as u64, buffer: Some(buffer), data }
+        Request { id, operation, offset, length: data.len() as u64, buffer: Some(buffer), data, origin: None }
     }
 
     /// The bytes to be written. Empty without a buffer.
@@ -143,7 +148,7 @@ impl Request {
         let aligned = |value: u64| value.is_multiple_of(block);
         let mut fits = aligned(self.offset) && aligned(self.length);
         if let Operation::Copy { source } = self.operation {
-            if !within(source) {
+            if self.origin.is_none() && !within(source) {
                 return Err(Error::new(ErrorKind::OutOfRange).at(source.max(limits.capacity())));
             }
             fits &= aligned(source);

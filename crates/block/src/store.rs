@@ -1,6 +1,7 @@
 //! The two traits of the waist: a disk that exists once, and one worker's channel to it.
 
 use crate::{Completion, Engine, Error, Limits, Request};
+use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +24,12 @@ pub trait Backend: Send + Sync {
 
     /// What of its space is used and can still be had, where the store can say. May take a moment.
     fn space(&self) -> Option<Space> {
+        None
+    }
+
+    /// The file that holds the data, byte for byte, for stores that let the system copy between them
+    /// ([`crate::Operation::Copy`]).
+    fn file(&self) -> Option<Arc<File>> {
         None
     }
 

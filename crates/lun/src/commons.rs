@@ -3,6 +3,7 @@
 //! The data path reads two atomics of it, the flags and the reservations' epoch. All else is behind
 //! one lock, taken by commands that change how the unit behaves.
 
+use crate::copy::Tokens;
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
 use crate::occupation::{self, Occupation};
 use crate::reservation::{Guarded, Nexus};
@@ -46,6 +47,7 @@ pub(crate) struct Commons {
     next_fence: AtomicU64,
     pub reservations: Guarded,
     pub occupation: Occupation,
+    pub tokens: Tokens,
     /// The threshold of thin provisioning was reached when last looked at.
     threshold_reached: AtomicBool,
     unit: [u8; 16],
@@ -84,6 +86,7 @@ impl Commons {
             next_fence: AtomicU64::new(1),
             reservations: Guarded::open(unit, state.clone())?,
             occupation,
+            tokens: Tokens::default(),
             threshold_reached: AtomicBool::new(false),
             unit,
             state,
@@ -100,6 +103,7 @@ impl Commons {
             next_fence: AtomicU64::new(1),
             reservations: Guarded::volatile(unit),
             occupation: Occupation::volatile(unit),
+            tokens: Tokens::default(),
             threshold_reached: AtomicBool::new(false),
             unit,
             state: None,

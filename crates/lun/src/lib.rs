@@ -7,6 +7,7 @@
 
 mod command;
 mod commons;
+mod copy;
 mod fault;
 mod lane;
 mod mail;

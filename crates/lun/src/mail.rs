@@ -28,6 +28,8 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    /// No byte of it.
+    pub const NOTHING: Extent = Extent { offset: 0, length: 0 };
     /// All of a unit.
     pub const WHOLE: Extent = Extent { offset: 0, length: u64::MAX };
 

@@ -5,13 +5,15 @@
 //! its data-out (the initiator may be slow), a fence (others must end), scratch memory (others, who
 //! by then wait for nothing but the disk, must end), the store.
 
+use crate::copy::CopyRecords;
 use crate::fault::condition_of;
 use crate::mail::{Extent, Place};
 use crate::reservation::Nexus;
-use crate::{Cdb, LogicalUnit};
-use block::{Buf, Completion, Limits, Operation, Outcome, Pool};
+use crate::{Cdb, LogicalUnit, LunMap};
+use block::{Buf, Completion, Error, ErrorKind, Limits, Operation, Outcome, Pool};
 use scsi::{Condition, SenseKey, Status};
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
@@ -103,10 +105,48 @@ pub(crate) enum Want {
     Background {
         future: Long,
         exchange: Rc<Exchange>,
+        owner: Owner,
         wait: bool,
     },
+    /// Memory for a copy. It may be held while a part waits for a fence, which scratch memory may not.
+    CopyMemory(usize),
+    /// One step of a copy.
+    Part(Part),
     /// PREEMPT AND ABORT: the end of all tasks of these nexuses but its own.
     EndOf(Arc<[Nexus]>),
+}
+
+/// To whom an operation belongs that goes on without its command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// To the unit: no reset and no lost nexus ends it.
+    Unit,
+    /// To the nexus: what ends its tasks ends it.
+    Nexus,
+}
+
+/// One step of a copy, at a unit of the nexus.
+pub(crate) struct Part {
+    pub unit: Arc<LogicalUnit>,
+    pub operation: Operation,
+    pub extent: Extent,
+    pub memory: Option<(Held, Range<usize>)>,
+    /// From where a Copy reads, where not from the same store.
+    pub origin: Option<Arc<File>>,
+    /// What a Copy reads.
+    pub reads: Option<(Arc<LogicalUnit>, Extent)>,
+}
+
+impl Part {
+    pub fn new(unit: &Arc<LogicalUnit>, operation: Operation, offset: u64, length: u64) -> Part {
+        let extent = Extent { offset, length };
+        Part { unit: Arc::clone(unit), operation, extent, memory: None, origin: None, reads: None }
+    }
+
+    /// With the first `length` bytes of this memory.
+    pub fn with(self, memory: Held, length: u64) -> Part {
+        Part { memory: Some((memory, 0..length as usize)), ..self }
+    }
 }
 
 /// A request that a command has for the store.
@@ -115,6 +155,7 @@ pub(crate) struct Wanted {
     pub offset: u64,
     pub length: u64,
     pub memory: Option<(Buf, Range<usize>)>,
+    pub origin: Option<Arc<File>>,
 }
 
 /// What came of it.
@@ -134,6 +175,8 @@ pub(crate) struct Exchange {
     pub extent: Cell<Option<Extent>>,
     /// Scratch memory that is out, for the lane's count.
     pub scratch: Cell<bool>,
+    /// The same for the memory of copies.
+    pub copying: Cell<bool>,
 }
 
 /// A command's own view of the world.
@@ -147,25 +190,30 @@ pub(crate) struct Work {
     pub expected_out: u64,
     /// Every write is to be durable: the write cache is switched off.
     pub write_through: bool,
-    pool: Pool,
-    exchange: Rc<Exchange>,
+    /// What the nexus can reach.
+    pub units: Arc<LunMap>,
+    /// The copies of the nexus at this unit.
+    pub copies: Rc<CopyRecords>,
+    pub pool: Pool,
+    pub exchange: Rc<Exchange>,
 }
 
 impl Work {
-    #[expect(clippy::too_many_arguments, reason = "made in one place, from what is at hand there")]
-    pub fn new(
-        unit: Arc<LogicalUnit>,
-        limits: Arc<Limits>,
-        cdb: Cdb,
-        nexus: Arc<Nexus>,
-        place: Place,
-        expected_out: u64,
-        write_through: bool,
-        pool: Pool,
-    ) -> (Work, Rc<Exchange>) {
-        let exchange = Rc::new(Exchange::default());
-        let own = Rc::clone(&exchange);
-        (Work { unit, limits, cdb, nexus, place, expected_out, write_through, pool, exchange: own }, exchange)
+    /// The same view for an operation that goes on without this command.
+    fn twin(&self) -> Work {
+        Work {
+            unit: Arc::clone(&self.unit),
+            limits: Arc::clone(&self.limits),
+            cdb: self.cdb.clone(),
+            nexus: Arc::clone(&self.nexus),
+            place: self.place,
+            expected_out: 0,
+            write_through: self.write_through,
+            units: Arc::clone(&self.units),
+            copies: Rc::clone(&self.copies),
+            pool: self.pool.clone(),
+            exchange: Rc::default(),
+        }
     }
 
     async fn ask(&self, want: Want) -> Answer {
@@ -231,22 +279,19 @@ impl Work {
         raised
     }
 
-    /// Starts an operation of the unit's own: neither the end of this command nor that of its nexus nor a
-    /// reset ends it. Where it is not `immediate`, waits for its end.
-    pub async fn in_background<F>(&self, immediate: bool, operation: impl FnOnce(Work) -> F) -> Result<(), Condition>
+    /// Starts an operation that goes on when the command has ended. Where it is not `immediate`, waits for
+    /// its end.
+    pub async fn in_background<F>(
+        &self,
+        owner: Owner,
+        immediate: bool,
+        operation: impl FnOnce(Work) -> F,
+    ) -> Result<(), Condition>
     where
         F: Future<Output = Result<(), Condition>> + 'static,
     {
-        let (work, exchange) = Work::new(
-            Arc::clone(&self.unit),
-            Arc::clone(&self.limits),
-            self.cdb.clone(),
-            Arc::clone(&self.nexus),
-            self.place,
-            0,
-            self.write_through,
-            self.pool.clone(),
-        );
+        let work = self.twin();
+        let exchange = Rc::clone(&work.exchange);
         let (operation, result) = (operation(work), Rc::new(Cell::new(None)));
         let tell = Rc::clone(&result);
         let future = Box::pin(async move {
@@ -254,11 +299,31 @@ impl Work {
             Ending::good(0)
         });
         // The command itself touches nothing.
-        self.touches(Extent { offset: 0, length: 0 });
-        self.ask(Want::Background { future, exchange, wait: !immediate }).await;
+        self.touches(Extent::NOTHING);
+        self.ask(Want::Background { future, exchange, owner, wait: !immediate }).await;
         match immediate {
             true => Ok(()),
             false => result.take().unwrap_or(Err(Condition::new(SenseKey::AbortedCommand, 0x00, 0x00))),
+        }
+    }
+
+    /// Memory of [`SCRATCH_BYTES`] for a step of a copy; waits while others have theirs. The operation gives
+    /// it up when it ends, however often it asks.
+    pub async fn copy_memory(&self) -> Result<Held, Condition> {
+        match self.ask(Want::CopyMemory(SCRATCH_BYTES)).await {
+            Answer::Scratch(Some(buffer)) => Ok(Held::new(buffer, &self.pool)),
+            _ => Err(Condition::new(SenseKey::AbortedCommand, 0x55, 0x03)),
+        }
+    }
+
+    /// A step of a copy, with its memory back. Where its unit was reset in the midst of it, an error.
+    pub async fn part(&self, part: Part) -> (Option<Held>, Result<Outcome, Error>) {
+        match self.ask(Want::Part(part)).await {
+            Answer::Store(completion) => {
+                let held = completion.buffer.map(|buffer| Held::new(buffer, &self.pool));
+                (held, completion.result)
+            }
+            _ => (None, Err(Error::new(ErrorKind::Busy))),
         }
     }
 
@@ -275,7 +340,7 @@ impl Work {
         memory: Option<(Held, Range<usize>)>,
     ) -> (Option<Held>, Result<Outcome, Condition>) {
         let memory = memory.and_then(|(held, range)| Some((held.into_buffer()?, range)));
-        match self.ask(Want::Store(Wanted { operation, offset, length, memory })).await {
+        match self.ask(Want::Store(Wanted { operation, offset, length, memory, origin: None })).await {
             Answer::Store(completion) => {
                 let held = completion.buffer.map(|buffer| Held::new(buffer, &self.pool));
                 let write = !matches!(operation, Operation::Read | Operation::Extents);

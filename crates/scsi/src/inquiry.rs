@@ -152,6 +152,8 @@ pub struct ThirdPartyCopy<'a> {
 /// Limits of POPULATE TOKEN and WRITE USING TOKEN (SBC-4, block device ROD limits descriptor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenLimits {
+    /// Bytes of a block.
+    pub block_length: u32,
     /// Most block device range descriptors.
     pub maximum_ranges: u16,
     /// Longest inactivity timeout, in seconds.

@@ -1,6 +1,7 @@
 //! SAM-5, SPC-5 and SBC-4 words and codecs. No I/O, no state.
 #![forbid(unsafe_code)]
 
+pub mod copy;
 mod field;
 pub mod inquiry;
 pub mod log;

@@ -18,6 +18,8 @@ pub enum SenseKey {
     UnitAttention = 0x6,
     /// Writing is not possible.
     DataProtect = 0x7,
+    /// A copy between devices was ended.
+    CopyAborted = 0xa,
     /// The command was ended.
     AbortedCommand = 0xb,
     /// The data does not compare equal.
@@ -33,6 +35,8 @@ pub struct Condition {
     pub code: (u8, u8),
     /// INFORMATION: an LBA or an offset.
     pub information: Option<u64>,
+    /// COMMAND-SPECIFIC INFORMATION: of a copy, the number of the segment (SPC-4 5.16.7.4).
+    pub command_specific: Option<u32>,
     /// SENSE KEY SPECIFIC: three bytes with SKSV set (a field pointer, a progress indication).
     pub specific: Option<[u8; 3]>,
 }
@@ -40,7 +44,7 @@ pub struct Condition {
 impl Condition {
     /// A key and a code, and nothing more.
     pub const fn new(key: SenseKey, code: u8, qualifier: u8) -> Condition {
-        Condition { key, code: (code, qualifier), information: None, specific: None }
+        Condition { key, code: (code, qualifier), information: None, command_specific: None, specific: None }
     }
 
     /// INVALID FIELD IN CDB with its field pointer (SPC-5 4.4.2.4.2).
@@ -58,6 +62,11 @@ impl Condition {
     /// With INFORMATION.
     pub const fn with_information(self, information: u64) -> Condition {
         Condition { information: Some(information), ..self }
+    }
+
+    /// With COMMAND-SPECIFIC INFORMATION.
+    pub const fn with_command_specific(self, value: u32) -> Condition {
+        Condition { command_specific: Some(value), ..self }
     }
 
     /// With SENSE KEY SPECIFIC bytes.
@@ -91,6 +100,9 @@ impl Sense {
             bytes[0] |= 0x80;
             bytes[3..7].copy_from_slice(&information.to_be_bytes());
         }
+        if let Some(value) = condition.command_specific {
+            bytes[8..12].copy_from_slice(&value.to_be_bytes());
+        }
         if let Some(specific) = condition.specific {
             bytes[15..18].copy_from_slice(&specific);
         }
@@ -103,6 +115,10 @@ impl Sense {
         if let Some(information) = condition.information {
             bytes.extend_from_slice(&[0x00, 0x0a, 0x80, 0x00]);
             bytes.extend_from_slice(&information.to_be_bytes());
+        }
+        if let Some(value) = condition.command_specific {
+            bytes.extend_from_slice(&[0x01, 0x0a, 0, 0]);
+            bytes.extend_from_slice(&u64::from(value).to_be_bytes());
         }
         if let Some([a, b, c]) = condition.specific {
             bytes.extend_from_slice(&[0x02, 0x06, 0, 0, a, b, c, 0]);
@@ -138,6 +154,14 @@ mod tests {
         assert_eq!(Sense::fixed(&at(1 << 32)).as_bytes()[..7], [0x70, 0, 3, 0, 0, 0, 0]);
         let descriptor = Sense::descriptor(&at(1 << 32));
         assert_eq!(descriptor.as_bytes(), [0x72, 3, 0x11, 0, 0, 0, 0, 12, 0, 10, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_segment_of_a_copy_is_told_in_both_formats() {
+        let condition = Condition::new(SenseKey::CopyAborted, 0x0d, 0x01).with_command_specific(7);
+        assert_eq!(Sense::fixed(&condition).as_bytes()[2..12], [10, 0, 0, 0, 0, 10, 0, 0, 0, 7]);
+        let descriptor = Sense::descriptor(&condition);
+        assert_eq!(descriptor.as_bytes()[7..], [12, 1, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
     }
 
     #[test]

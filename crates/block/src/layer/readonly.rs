@@ -41,6 +41,10 @@ impl Backend for ReadOnly {
         self.inner.space()
     }
 
+    fn file(&self) -> Option<Arc<std::fs::File>> {
+        self.inner.file()
+    }
+
     fn refresh(&self) -> Result<bool, Error> {
         self.inner.refresh()
     }

@@ -117,6 +117,7 @@ impl Shared {
             Operation::Flush => {}
             Operation::Unmap | Operation::WriteZeroes { .. } => self.clear(offset, length),
             Operation::Extents => return Ok(Outcome::Extents(self.extents(offset, length))),
+            Operation::Copy { .. } if request.origin.is_some() => return Err(Error::new(ErrorKind::Unsupported)),
             Operation::Copy { source } => self.copy(source, offset, length)?,
         }
         Ok(Outcome::Done)

@@ -40,7 +40,10 @@ pub(super) fn perform(file: &File, operation: FileOperation, request: &mut Reque
             zeros_where_refused(file, zeroed, offset, length)?;
         }
         FileOperation::Extents => return extents(file, offset, length).map(Outcome::Extents),
-        FileOperation::Copy { source } => copy(file, source, offset, length)?,
+        FileOperation::Copy { source } => {
+            let origin = request.origin.clone();
+            copy(origin.as_deref().unwrap_or(file), file, source, offset, length)?;
+        }
     }
     Ok(Outcome::Done)
 }
@@ -142,17 +145,17 @@ fn extents(file: &File, offset: u64, length: u64) -> Result<Vec<Extent>, Error> 
     Ok(runs)
 }
 
-fn copy(file: &File, source: u64, target: u64, length: u64) -> Result<(), Error> {
+fn copy(origin: &File, file: &File, source: u64, target: u64, length: u64) -> Result<(), Error> {
     let mut done = 0;
     while done < length {
         let (mut from, mut to) = (source + done, target + done);
         let most = usize::try_from(length - done).unwrap_or(usize::MAX).min(1 << 30);
-        match rustix::fs::copy_file_range(file, Some(&mut from), file, Some(&mut to), most) {
+        match rustix::fs::copy_file_range(origin, Some(&mut from), file, Some(&mut to), most) {
             Ok(0) => return Err(Error::new(ErrorKind::OutOfRange).at(source + done)),
             Ok(bytes) => done += bytes as u64,
             Err(Errno::INTR) => {}
             Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-                return copy_through_memory(file, source + done, target + done, length - done);
+                return copy_through_memory(origin, file, source + done, target + done, length - done);
             }
             Err(errno) => return Err(error(errno).at(target + done)),
         }
@@ -160,7 +163,7 @@ fn copy(file: &File, source: u64, target: u64, length: u64) -> Result<(), Error>
     Ok(())
 }
 
-fn copy_through_memory(file: &File, source: u64, target: u64, length: u64) -> Result<(), Error> {
+fn copy_through_memory(origin: &File, file: &File, source: u64, target: u64, length: u64) -> Result<(), Error> {
     let mut bounce = Buf::new(length.min(BOUNCE_BYTES as u64) as usize).ok_or(Error::new(ErrorKind::Busy))?;
     let mut done = 0;
     while done < length {
@@ -168,7 +171,7 @@ fn copy_through_memory(file: &File, source: u64, target: u64, length: u64) -> Re
         let bytes = bounce.as_mut_slice().get_mut(..piece).unwrap_or_default();
         transfer(source + done, piece, |got| {
             let rest = bytes.get_mut(got..).unwrap_or_default();
-            rustix::io::preadv(file, &mut [IoSliceMut::new(rest)], source + done + got as u64)
+            rustix::io::preadv(origin, &mut [IoSliceMut::new(rest)], source + done + got as u64)
         })?;
         write(file, target + done, bytes, ReadWriteFlags::empty())?;
         done += piece as u64;

@@ -4,6 +4,7 @@
 //! REPORT SUPPORTED OPERATION CODES. A command that is not a row does not exist: 05h/20h/00h.
 
 pub(crate) mod compare;
+pub(crate) mod copy;
 mod identity;
 mod log;
 mod medium;
@@ -13,6 +14,7 @@ mod power;
 pub(crate) mod provisioning;
 mod report;
 mod sanitize;
+mod token;
 
 use crate::lane::Execution;
 use crate::mail::Extent;
@@ -166,6 +168,16 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05),
     Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06),
     Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07),
+    Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x00).reading(),
+    Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x01).reading(),
+    Row::of(0x83, TOKEN_COPY, token::populate_token).action(0x10).reading(),
+    Row::of(0x83, TOKEN_COPY, token::write_using_token).action(0x11).writing(),
+    Row::of(0x84, &[0x84, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], copy::copy_status_lid1)
+        .action(0x00),
+    Row::of(0x84, &[0x84, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], copy::operating_parameters)
+        .action(0x03),
+    Row::of(0x84, COPY_RESULTS_LID4, copy::copy_status_lid4).action(0x05),
+    Row::of(0x84, COPY_RESULTS_LID4, copy::rod_token_information).action(0x07),
     Row::of(0x88, &extent_16(0x88, 0xf8), medium::read_16).reading(),
     Row::of(
         0x89,
@@ -224,6 +236,9 @@ pub(crate) const COMMANDS: &[Row] = &[
         .reading(),
 ];
 
+const EXTENDED_COPY: &[u8] = &[0x83, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07];
+const TOKEN_COPY: &[u8] = &[0x83, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07];
+const COPY_RESULTS_LID4: &[u8] = &[0x84, 0x1f, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07];
 const SANITIZE_WITHOUT_LIST: &[u8] = &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0x07];
 const PERSISTENT_RESERVE_IN: &[u8] = &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07];
 const PERSISTENT_RESERVE_OUT: &[u8] = &[0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07];

@@ -6,7 +6,7 @@ use super::{Outcome, field};
 use crate::lane::Execution;
 use crate::mail::Extent;
 use crate::occupation::{self, FORMAT_FAILED, Occupied, SANITIZE_FAILED, State};
-use crate::operation::{Ending, Held, SCRATCH_BYTES, Verdict, Work};
+use crate::operation::{Ending, Held, Owner, SCRATCH_BYTES, Verdict, Work};
 use block::Operation;
 use scsi::Condition;
 
@@ -94,7 +94,7 @@ fn pattern_of(list: &[u8], block: u64) -> Result<Content, Condition> {
 
 async fn sanitize(work: &Work, content: Content, immediate: bool, restricted: bool, moved: u64) -> Verdict {
     let occupied = Occupied::sanitizing(&work.unit, restricted)?;
-    work.in_background(immediate, |work| async move {
+    work.in_background(Owner::Unit, immediate, |work| async move {
         renew(&work, &occupied, content).await.map_err(|_| SANITIZE_FAILED)?;
         occupied.succeed();
         Ok(())
@@ -122,7 +122,7 @@ async fn format(work: Work, header: usize) -> Verdict {
     let list = work.parameter_list(header).await?;
     let immediate = check_format_list(&list)?;
     let occupied = Occupied::formatting(&work.unit)?;
-    work.in_background(immediate, |work| async move {
+    work.in_background(Owner::Unit, immediate, |work| async move {
         renew(&work, &occupied, Content::Zeros).await.map_err(|_| FORMAT_FAILED)?;
         occupied.succeed();
         Ok(())

@@ -1,11 +1,11 @@
 //! Between tasks and stores: memory, fences, batches, completions, and the steps of operations.
 
-use super::task::{Kind, LongTask, Purpose, Task, Wait};
+use super::task::{Kind, LongTask, Purpose, Task, Wait, is_own, own_tag};
 use super::{Lane, NOBODY, SCRATCHES, good};
 use crate::fault::condition_of;
 use crate::mail::{Extent, Fence, Letter, Ticket, Whose};
-use crate::operation::{Answer, Ending, Held, SCRATCH_BYTES, Verdict, Want, Wanted};
-use crate::{Completed, Event, TaskTag};
+use crate::operation::{Answer, Ending, Held, Owner, SCRATCH_BYTES, Verdict, Want, Wanted};
+use crate::{Completed, Event, NexusId, TaskTag};
 use block::{Buf, Completion, Operation, Request, RequestId};
 use scsi::{Condition, Status};
 use std::ops::Range;
@@ -29,6 +29,7 @@ impl Lane {
                 self.drive(tag);
             }
         }
+        self.feed_copies();
     }
 
     /// Gives an operation the scratch memory that it waits for.
@@ -158,6 +159,7 @@ impl Lane {
                     self.scratch_queue.push_back(tag);
                 }
             }
+            Kind::Part(_) => self.start_part(tag),
             _ => {}
         }
     }
@@ -180,9 +182,14 @@ impl Lane {
 
     /// Keeps a task back that stands before a fence. Where the unit itself has raised it, for hours
     /// perhaps, the task ends with what every later command is told.
-    fn hold_back(&mut self, tag: TaskTag) {
+    pub(super) fn hold_back(&mut self, tag: TaskTag) {
         let Some(task) = self.tasks.get(&tag) else { return };
-        let channel = &mut self.channels[task.channel];
+        self.hold_back_at(tag, task.channel);
+    }
+
+    /// The same, where the fence stands at another unit than the task's own.
+    pub(super) fn hold_back_at(&mut self, tag: TaskTag, channel: usize) {
+        let channel = &mut self.channels[channel];
         match channel.unit.commons.occupation.condition() {
             None => channel.parked.push(tag),
             Some(condition) => self.refuse(tag, condition),
@@ -193,6 +200,7 @@ impl Lane {
     fn refuse(&mut self, tag: TaskTag, condition: Condition) {
         let Some(task) = self.tasks.get_mut(&tag) else { return };
         match &mut task.kind {
+            Kind::Part(_) => self.end_part(tag, Answer::Done),
             Kind::Long(long) => {
                 let memory = long.parked.take().and_then(|wanted| wanted.memory);
                 drop(memory.map(|(buffer, _)| Held::new(buffer, &self.context.pool)));
@@ -212,17 +220,20 @@ impl Lane {
         }
     }
 
-    /// Starts an operation of a unit's own.
-    fn begin_background(&mut self, channel: usize, long: LongTask) -> TaskTag {
-        // Transports count from the other end.
-        let tag = TaskTag(u64::MAX - self.next_purpose);
+    /// Starts a task that no transport knows of.
+    pub(super) fn begin_own(&mut self, nexus: NexusId, channel: usize, kind: Kind, extent: Extent) -> TaskTag {
+        let tag = own_tag(self.next_purpose);
         self.next_purpose += 1;
+        if let Some(nexus) = self.nexuses.get_mut(&nexus) {
+            nexus.tasks += 1;
+        }
         let task = Task {
-            nexus: NOBODY,
-            view: 0,
+            nexus,
+            // It has no place in the order of the nexus's commands.
+            view: usize::MAX,
             channel,
-            kind: Kind::Long(Box::new(long)),
-            extent: Extent::WHOLE,
+            kind,
+            extent,
             expected_in: 0,
             ordered: false,
             given_up: None,
@@ -244,13 +255,17 @@ impl Lane {
             return self.hold_back(tag);
         }
         (task.started, task.in_store) = (true, true);
-        let Wanted { operation, offset, length, memory } = wanted;
+        self.push_wanted(at, tag, wanted);
+    }
+
+    pub(super) fn push_wanted(&mut self, channel: usize, tag: TaskTag, wanted: Wanted) {
+        let Wanted { operation, offset, length, memory, origin } = wanted;
         let id = RequestId(tag.0);
         let request = match memory {
             Some((buffer, data)) => Request::with_data(id, operation, offset, buffer, data),
             None => Request::over(id, operation, offset, length),
         };
-        self.push(at, request);
+        self.push(channel, Request { origin, ..request });
     }
 
     fn completed(&mut self, completion: Completion) {
@@ -273,6 +288,7 @@ impl Lane {
             return self.end_given_up(tag);
         }
         let (read, wanted) = match &mut task.kind {
+            Kind::Part(_) => return self.end_part(tag, Answer::Store(completion)),
             Kind::Long(long) => {
                 *long.exchange.answer.borrow_mut() = Some(Answer::Store(completion));
                 if task.nexus == NOBODY {
@@ -352,14 +368,24 @@ impl Lane {
                 }
                 // Dealt with above.
                 Want::Scratch(_) => {}
+                Want::CopyMemory(_) => {
+                    if let Some(Kind::Long(long)) = self.tasks.get_mut(&tag).map(|task| &mut task.kind) {
+                        long.waiting = Some(want);
+                    }
+                    self.copy_queue.push_back(tag);
+                    return self.feed_copies();
+                }
+                Want::Part(part) => return self.begin_part(tag, part),
                 Want::Store(wanted) => return self.submit_wanted(tag, wanted),
                 Want::Fence { number, extent } => {
                     let fence = Fence { number, extent, lane: self.mailbox.address(), owner: tag };
                     let turn = self.ticket(Purpose::Turn { tag, number, extent });
                     return self.channels[at].unit.commons.queue_fence(fence, turn);
                 }
-                Want::Background { future, exchange, wait } => {
-                    let own = self.begin_background(at, LongTask { future, exchange, parked: None, waiting: None });
+                Want::Background { future, exchange, owner, wait } => {
+                    let kind = Kind::Long(Box::new(LongTask { future, exchange, parked: None, waiting: None }));
+                    let owner = if owner == Owner::Unit { NOBODY } else { id };
+                    let own = self.begin_own(owner, at, kind, Extent::WHOLE);
                     // Dropped here where nobody waits: the command goes on.
                     let ticket = self.ticket(Purpose::Resume(tag));
                     if wait {
@@ -397,8 +423,8 @@ impl Lane {
         // Fences and memory of the operation go back before its end is told.
         drop(task);
         match verdict {
-            // A unit's own operation has nobody to answer; those who wait for it are told below.
-            _ if nexus == NOBODY => {}
+            // It has nobody to answer; those who wait for it are told below.
+            _ if is_own(tag) => self.release(nexus),
             Err(condition) => self.check(nexus, tag, Some(at), condition),
             Ok(Ending { status, data_in, length, transfer_length }) => {
                 let mut completed = Completed { status, ..good(transfer_length) };

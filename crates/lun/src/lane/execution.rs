@@ -4,6 +4,7 @@ use super::channel::Channel;
 use super::{MAXIMUM_TRANSFER_BYTES, Nexus};
 use crate::command::{self, Outcome};
 use crate::commons::flag;
+use crate::copy::CopyRecords;
 use crate::mail::Place;
 use crate::operation::{Exchange, Work};
 use crate::reservation::Class;
@@ -233,17 +234,20 @@ impl Execution<'_> {
     /// For an operation of several steps: its view of the world.
     pub fn work(&mut self) -> Option<Work> {
         let channel = self.channel?;
-        let (work, exchange) = Work::new(
-            Arc::clone(&channel.unit),
-            Arc::clone(&channel.limits),
-            self.command.cdb.clone(),
-            Arc::clone(&self.nexus.identity),
-            self.place,
-            u64::from(self.command.expected_out),
-            self.flags() & flag::WRITE_THROUGH != 0,
-            self.pool.clone(),
-        );
-        self.exchange = Some(exchange);
+        let work = Work {
+            unit: Arc::clone(&channel.unit),
+            limits: Arc::clone(&channel.limits),
+            cdb: self.command.cdb.clone(),
+            nexus: Arc::clone(&self.nexus.identity),
+            place: self.place,
+            expected_out: u64::from(self.command.expected_out),
+            write_through: self.flags() & flag::WRITE_THROUGH != 0,
+            units: Arc::clone(&self.nexus.description.units),
+            copies: Rc::clone(self.copies()?),
+            pool: self.pool.clone(),
+            exchange: Rc::default(),
+        };
+        self.exchange = Some(Rc::clone(&work.exchange));
         Some(work)
     }
 
@@ -266,6 +270,14 @@ impl Execution<'_> {
             portal_group_tag: port.portal_group_tag,
             relative_identifier: port.relative_identifier,
             target_port_group: 1,
+        }
+    }
+
+    /// The copies of this nexus at this unit.
+    pub fn copies(&self) -> Option<&Rc<CopyRecords>> {
+        match self.at {
+            Where::Unit(at) => self.nexus.views.get(at).map(|view| &view.copies),
+            _ => None,
         }
     }
 
@@ -318,7 +330,7 @@ impl Execution<'_> {
                     false => 0,
                 },
             }),
-            third_party_copy: None,
+            third_party_copy: Some(command::copy::offer(limits)),
             target_port_groups: inquiry::TargetPortGroupSupport::None,
             ports: &ports,
             this_port: port.relative_identifier,

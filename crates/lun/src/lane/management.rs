@@ -153,10 +153,7 @@ impl Lane {
                     let Some(channel) = self.channel(&unit) else { continue };
                     let owner = (fence.lane == self.mailbox.address()).then_some(fence.owner);
                     let inside = self.tasks.iter().filter(|(tag, task)| {
-                        task.channel == channel
-                            && task.started
-                            && Some(**tag) != owner
-                            && task.extent().overlaps(fence.extent)
+                        task.started && Some(**tag) != owner && task.touches(channel, fence.extent)
                     });
                     let tags: Vec<TaskTag> = inside.map(|(tag, _)| *tag).collect();
                     self.channels[channel].fences.push(fence);
@@ -200,7 +197,7 @@ impl Lane {
         unit.commons.broadcast(|| Letter::Raise { unit: Arc::clone(&unit), fence, ticket: ticket.clone() });
     }
 
-    fn channel(&self, unit: &Arc<LogicalUnit>) -> Option<usize> {
+    pub(super) fn channel(&self, unit: &Arc<LogicalUnit>) -> Option<usize> {
         self.channel_of.get(&Arc::as_ptr(unit).addr()).copied()
     }
 

@@ -5,6 +5,7 @@
 //! operation ([`crate::operation`]), driven from here.
 
 mod channel;
+mod copy;
 mod drive;
 mod execution;
 mod management;
@@ -13,8 +14,9 @@ mod task;
 pub(crate) use execution::Execution;
 
 use crate::command::Outcome;
+use crate::copy::CopyRecords;
 use crate::mail::{Extent, Mailbox, Place, Wake};
-use crate::operation::Held;
+use crate::operation::{Answer, Held};
 use crate::reservation;
 use crate::{Command, Completed, Event, LunEntry, NexusDescription, NexusId, TaskAttribute, TaskTag};
 use block::{Account, Buf, Completion, Engine, Operation, Pool};
@@ -24,13 +26,15 @@ use scsi::{Condition, Sense, SenseKey, Status};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use task::{GivenUp, Kind, LongTask, Nexuses, Purpose, Task, Tasks, Wait};
+use task::{GivenUp, Kind, LongTask, Nexuses, Purpose, Task, Tasks, Wait, is_own};
 
 /// Bytes of the largest transfer of one command (B0h, MAXIMUM TRANSFER LENGTH).
 pub const MAXIMUM_TRANSFER_BYTES: u64 = 8 << 20;
 
 /// Operations of one lane that may have scratch memory at a time.
 const SCRATCHES: usize = 8;
+/// Copies of one lane that may have memory at a time.
+const COPIES: usize = 4;
 /// Whose tasks those are that belong to a unit and not to a nexus; no nexus has this number.
 const NOBODY: NexusId = NexusId(0);
 /// Rounds of [`Lane::run`] before others get their turn.
@@ -52,6 +56,7 @@ struct View {
     /// Unit attentions, the first to be told first.
     attentions: VecDeque<Condition>,
     order: Order,
+    copies: Rc<CopyRecords>,
     /// What reservations let this nexus do, as of this epoch of theirs.
     permits: Option<(u64, [bool; 3])>,
 }
@@ -88,7 +93,10 @@ pub struct Lane {
     /// Operations with scratch memory, and those that wait for it.
     scratches: usize,
     scratch_queue: VecDeque<TaskTag>,
-    /// Units' own operations that can go on; each takes one step for each [`Lane::run`].
+    /// Copies with memory, and those that wait for it.
+    copies: usize,
+    copy_queue: VecDeque<TaskTag>,
+    /// Units' own operations and copies that can go on; each takes one step for each [`Lane::run`].
     unhurried: Vec<TaskTag>,
     waits: Vec<Wait>,
     purposes: HashMap<u64, Purpose>,
@@ -114,6 +122,8 @@ impl Lane {
             hungry: VecDeque::new(),
             scratches: 0,
             scratch_queue: VecDeque::new(),
+            copies: 0,
+            copy_queue: VecDeque::new(),
             unhurried: Vec::new(),
             waits: Vec::new(),
             purposes: HashMap::new(),
@@ -144,7 +154,13 @@ impl Lane {
             if channel == next {
                 self.channels.push(Channel::new(unit, unit.commons.attach(&self.mailbox)));
             }
-            View { channel, attentions: VecDeque::from([attention]), order: Order::default(), permits: None }
+            View {
+                channel,
+                attentions: VecDeque::from([attention]),
+                order: Order::default(),
+                copies: Rc::default(),
+                permits: None,
+            }
         });
         let views = views.collect();
         let account = Rc::new(self.context.pool.account());
@@ -394,10 +410,12 @@ impl Lane {
                 self.stirred.push((task.nexus, task.view));
             }
         }
-        if let Kind::Long(long) = &task.kind
-            && long.exchange.scratch.get()
-        {
-            self.scratches -= 1;
+        if let Kind::Long(long) = &task.kind {
+            self.scratches -= usize::from(long.exchange.scratch.get());
+            self.copies -= usize::from(long.exchange.copying.get());
+            if let Some(Answer::Store(completion)) = long.exchange.answer.take() {
+                drop(completion.buffer.map(|buffer| Held::new(buffer, &self.context.pool)));
+            }
         }
         Some(task)
     }
@@ -438,12 +456,16 @@ impl Lane {
             let channel = task.channel;
             self.hungry.retain(|other| *other != tag);
             self.scratch_queue.retain(|other| *other != tag);
+            self.copy_queue.retain(|other| *other != tag);
             self.channels[channel].parked.retain(|other| *other != tag);
             self.end_given_up(tag);
         }
     }
 
     fn end_given_up(&mut self, tag: TaskTag) {
+        if let Some(Task { kind: Kind::Part(_), .. }) = self.tasks.get(&tag) {
+            return self.end_part(tag, Answer::Done);
+        }
         let Some(mut task) = self.remove(tag) else { return };
         if let Kind::Write { parked, .. } = &mut task.kind
             && let Some((buffer, _)) = parked.take()
@@ -458,7 +480,7 @@ impl Lane {
         // A fence of the task falls here, before anybody hears of its end.
         drop(task);
         let closing = self.nexuses.get(&id).is_none_or(|nexus| nexus.closing);
-        if how == Some(GivenUp::WithStatus) && !closing {
+        if how == Some(GivenUp::WithStatus) && !closing && !is_own(tag) {
             self.finish(id, tag, Completed { status: Status::TaskAborted, ..good(0) });
         } else {
             if let Some(nexus) = self.nexuses.get_mut(&id) {
@@ -466,7 +488,7 @@ impl Lane {
             }
             if closing {
                 self.close_if_idle(id);
-            } else {
+            } else if !is_own(tag) {
                 self.events.push_back(Event::Aborted { nexus: id, tag });
             }
         }
@@ -539,6 +561,8 @@ fn good(transfer_length: u64) -> Completed {
     Completed { status: Status::Good, sense: None, data_in: None, data_in_length: 0, transfer_length, outward: true }
 }
 
+#[cfg(test)]
+mod copy_tests;
 #[cfg(test)]
 mod crowd_tests;
 #[cfg(test)]

@@ -8,36 +8,57 @@ use block::{Backend, NoEngine};
 pub(super) struct Rig {
     pub lanes: Vec<Lane>,
     pub nexuses: Vec<NexusId>,
+    /// LUN 1.
     pub unit: Arc<LogicalUnit>,
+    /// All of them, from LUN 1 on.
+    pub units: Vec<Arc<LogicalUnit>>,
+    /// To which commands go.
+    pub lun: [u8; 8],
     next: u64,
     out: HashMap<u64, Vec<u8>>,
     ended: HashMap<u64, (Status, Vec<u8>)>,
     /// Data-out is given to no task that asks for it.
     pub slow: bool,
     asked: Vec<(usize, TaskTag, u32)>,
+    /// Task management functions that are complete.
+    pub functions: Vec<u64>,
+    /// Nexuses that are closed.
+    pub closed: Vec<NexusId>,
 }
 
 pub(super) const UNIT: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
 impl Rig {
     pub fn new(backend: Arc<dyn Backend>, lanes: usize) -> Rig {
-        let identity = Identity {
-            uuid: [7; 16],
-            vendor: "LUNETTE".into(),
-            product: "Disk".into(),
-            revision: "0001".into(),
-            serial: "1".into(),
+        Rig::with_units(vec![backend], lanes)
+    }
+
+    /// Several units, from LUN 1 on, with UUIDs of 7, 8, ….
+    pub fn with_units(backends: Vec<Arc<dyn Backend>>, lanes: usize) -> Rig {
+        let unit = |(number, backend)| {
+            let identity = Identity {
+                uuid: [number; 16],
+                vendor: "LUNETTE".into(),
+                product: "Disk".into(),
+                revision: "0001".into(),
+                serial: "1".into(),
+            };
+            LogicalUnit::new(identity, Options::default(), backend)
         };
-        let unit = LogicalUnit::new(identity, Options::default(), backend);
+        let units: Vec<_> = (7..).zip(backends).map(unit).collect();
         let mut rig = Rig {
             lanes: Vec::new(),
             nexuses: Vec::new(),
-            unit,
+            unit: Arc::clone(&units[0]),
+            units,
+            lun: UNIT,
             next: 0,
             out: HashMap::new(),
             ended: HashMap::new(),
             slow: false,
             asked: Vec::new(),
+            functions: Vec::new(),
+            closed: Vec::new(),
         };
         for lane in 0..lanes {
             let pool = Pool::new(64 << 20, 0);
@@ -45,18 +66,29 @@ impl Rig {
             rig.lanes.push(Lane::new(context));
             let nexus = rig.open(lane, &format!("client {lane}"));
             rig.nexuses.push(nexus);
-            assert_eq!(rig.sense(lane, &[0; 6], &[]).0, 6, "power on");
+            for number in 1..=rig.units.len() {
+                rig.lun = [0, number as u8, 0, 0, 0, 0, 0, 0];
+                assert_eq!(rig.sense(lane, &[0; 6], &[]).0, 6, "power on");
+            }
         }
+        rig.lun = UNIT;
         rig
     }
 
     pub fn open(&mut self, lane: usize, name: &str) -> NexusId {
         let port = TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 };
-        let entry = LunEntry { number: 1, unit: Arc::clone(&self.unit), read_only: false };
+        self.open_with(lane, name, port, &[1, 2, 3, 4])
+    }
+
+    /// A nexus that sees only these LUNs.
+    pub fn open_with(&mut self, lane: usize, name: &str, port: TargetPort, luns: &[u16]) -> NexusId {
+        let entries = (1..).zip(&self.units).filter(|(number, _)| luns.contains(number));
+        let entry = |(number, unit)| LunEntry { number, unit: Arc::clone(unit), read_only: false };
+        let entries: Vec<_> = entries.map(entry).collect();
         self.lanes[lane].open_nexus(NexusDescription {
             initiator_port: Arc::from(name.as_bytes()),
             target_port: Arc::new(port),
-            units: Arc::new(LunMap { entries: vec![entry] }),
+            units: Arc::new(LunMap { entries }),
         })
     }
 
@@ -68,7 +100,7 @@ impl Rig {
         self.lanes[lane].command(Command {
             nexus: self.nexuses[lane],
             tag: TaskTag(tag),
-            lun: UNIT,
+            lun: self.lun,
             cdb: Cdb::from(cdb),
             attribute: TaskAttribute::Simple,
             priority: 0,
@@ -93,7 +125,9 @@ impl Rig {
                     }
                     self.ended.insert(tag.0, (completed.status, data));
                 }
-                _ => {}
+                Event::TaskManagementDone { id, .. } => self.functions.push(id),
+                Event::NexusClosed { nexus } => self.closed.push(nexus),
+                Event::Aborted { .. } => {}
             }
         }
     }

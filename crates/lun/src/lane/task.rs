@@ -24,6 +24,19 @@ pub(super) enum Kind {
     Flush,
     /// An operation of several steps.
     Long(Box<LongTask>),
+    /// One step of a copy, at the unit that it touches.
+    Part(Box<PartTask>),
+}
+
+/// One step of a copy that another task of the same nexus makes; a task of its own, so that fences, resets
+/// and reservations of its unit mean it.
+pub(super) struct PartTask {
+    /// The task that waits for it.
+    pub parent: TaskTag,
+    /// What it wants of its store, until the store has it.
+    pub wanted: Option<Wanted>,
+    /// What it reads besides.
+    pub reads: Option<(usize, Extent)>,
 }
 
 /// A command that is an async function.
@@ -72,6 +85,16 @@ impl Task {
             _ => self.extent,
         }
     }
+
+    /// Whether it touches this extent of this channel's unit.
+    pub fn touches(&self, channel: usize, extent: Extent) -> bool {
+        let reads = match &self.kind {
+            Kind::Part(part) => part.reads,
+            _ => None,
+        };
+        self.channel == channel && self.extent().overlaps(extent)
+            || reads.is_some_and(|(at, read)| at == channel && read.overlaps(extent))
+    }
 }
 
 /// Somebody waits for the end of these tasks.
@@ -90,6 +113,16 @@ pub(super) enum Purpose {
     Resume(TaskTag),
     /// It is the turn of this task's fence.
     Turn { tag: TaskTag, number: u64, extent: Extent },
+}
+
+/// The tag of a task that no transport knows: they count from the other end.
+pub(super) fn own_tag(number: u64) -> TaskTag {
+    TaskTag(u64::MAX - number)
+}
+
+/// Whether nobody but the lane knows of this task.
+pub(super) fn is_own(tag: TaskTag) -> bool {
+    tag.0 > u64::MAX / 2
 }
 
 /// Tasks by their tags.

@@ -150,6 +150,10 @@ impl Backend for FileBackend {
         facts::space(&self.0.file, self.0.facts.nature)
     }
 
+    fn file(&self) -> Option<Arc<File>> {
+        (self.0.facts.nature == Nature::File).then(|| self.0.file.clone())
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         if self.0.facts.nature == Nature::Device {
             return Err(Error::new(ErrorKind::Unsupported));

@@ -1,0 +1,210 @@
+//! POPULATE TOKEN and WRITE USING TOKEN (SBC-3 5.7, 5.46): a copy in two commands, between which whoever
+//! has the token decides where to.
+
+use super::copy::MAXIMUM_LIST;
+use super::{Outcome, extent_of, field};
+use crate::copy::{CopyRecord, Reach, Represented, aborted, finish, move_bytes, write_zeros};
+use crate::lane::Execution;
+use crate::mail::Extent;
+use crate::operation::{Ending, Owner, Verdict, Work};
+use block::Limits;
+use scsi::copy::token::{self, ACCESS_UPON_REFERENCE, BLOCK_ZERO, MAXIMUM_RANGES, Range, WriteUsing};
+use scsi::vpd::designation::naa;
+use scsi::{Condition, SenseKey, inquiry};
+use std::time::{Duration, Instant};
+
+/// Bytes that one token stands for, and that one WRITE USING TOKEN writes, at most.
+const MAXIMUM_BYTES: u64 = 1 << 30;
+/// Bytes that are best: more than the way to the initiator and back is worth, and soon done.
+const OPTIMAL_BYTES: u64 = 64 << 20;
+/// INACTIVITY TIMEOUT where none is asked for, in seconds.
+const DEFAULT_INACTIVITY: u32 = 300;
+/// The longest.
+const MAXIMUM_INACTIVITY: u32 = 3600;
+
+/// For VPD 8Fh.
+pub(super) fn limits(limits: &Limits) -> inquiry::TokenLimits {
+    let block_length = limits.block_length.max(1);
+    inquiry::TokenLimits {
+        block_length,
+        maximum_ranges: MAXIMUM_RANGES,
+        maximum_inactivity_s: MAXIMUM_INACTIVITY,
+        default_inactivity_s: DEFAULT_INACTIVITY,
+        maximum_blocks: MAXIMUM_BYTES / u64::from(block_length),
+        optimal_blocks: OPTIMAL_BYTES / u64::from(block_length),
+    }
+}
+
+/// POPULATE TOKEN.
+pub(super) fn populate_token(execution: &mut Execution<'_>) -> Outcome {
+    with_list(execution, populate)
+}
+
+/// WRITE USING TOKEN.
+pub(super) fn write_using_token(execution: &mut Execution<'_>) -> Outcome {
+    with_list(execution, write_using)
+}
+
+fn with_list<F>(execution: &mut Execution<'_>, run: fn(Work, u32, u64) -> F) -> Outcome
+where
+    F: Future<Output = Verdict> + 'static,
+{
+    let (identifier, length) = (field(execution.cdb, 6, 4) as u32, field(execution.cdb, 10, 4));
+    match length {
+        0 => Outcome::Good,
+        1..=MAXIMUM_LIST => execution.long(move |work| run(work, identifier, length)),
+        _ => Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x1A, 0x00)),
+    }
+}
+
+async fn populate(work: Work, identifier: u32, length: u64) -> Verdict {
+    let bytes = work.parameter_list(length as usize).await?;
+    work.touches(Extent::NOTHING);
+    let list = token::parse_populate(&bytes)?;
+    if list.rod_type.is_some_and(|wanted| wanted != ACCESS_UPON_REFERENCE) {
+        return Err(Condition::invalid_parameter(8, None));
+    }
+    if list.inactivity_timeout > MAXIMUM_INACTIVITY {
+        return Err(Condition::invalid_parameter(4, None));
+    }
+    let total = total(&work, &list.ranges, 14)?;
+    let running = work.copies.begin(Some(identifier), 0x10)?;
+    let timeout = if list.inactivity_timeout == 0 { DEFAULT_INACTIVITY } else { list.inactivity_timeout };
+    let represented = Represented { ranges: list.ranges.into(), block_length: work.limits.block_length };
+    let name = naa(work.unit.identity().uuid);
+    let made = work.unit.commons.tokens.create(name, represented, Duration::from_secs(timeout.into()), Instant::now());
+    // There is nothing that would take long: IMMED changes nothing.
+    let result = match made {
+        Some(token) => {
+            running.give_token(&token);
+            running.advance(total);
+            running.segment_done();
+            Ok(())
+        }
+        None => Err(Condition::new(SenseKey::HardwareError, 0x44, 0x00)),
+    };
+    running.end(result)?;
+    Ending::good(length)
+}
+
+/// The bytes of ranges, which must be the unit's and not too many. `at` is where the list counts them.
+fn total(work: &Work, ranges: &[Range], at: u16) -> Result<u64, Condition> {
+    let mut bytes = 0;
+    for range in ranges {
+        bytes += extent_of(&work.limits, range.block, range.blocks.into())?.length;
+    }
+    match bytes {
+        0..=MAXIMUM_BYTES => Ok(bytes),
+        _ => Err(Condition::invalid_parameter(at, None)),
+    }
+}
+
+/// What a token gives.
+enum Content {
+    Zeros,
+    /// Blocks of a unit, from so many bytes on.
+    Blocks {
+        from: Reach,
+        represented: Represented,
+        skip: u64,
+    },
+}
+
+async fn write_using(work: Work, identifier: u32, length: u64) -> Verdict {
+    let bytes = work.parameter_list(length as usize).await?;
+    work.touches(Extent::NOTHING);
+    let list = token::parse_write_using(&bytes)?;
+    let total = total(&work, &list.ranges, 534)?;
+    let content = content(&work, &list, total)?;
+    let running = work.copies.begin(Some(identifier), 0x11)?;
+    if list.immediate {
+        running.in_background();
+        let operation = move |work: Work| async move {
+            let result = write(&work, &running, &content, &list).await;
+            running.end(result)
+        };
+        work.in_background(Owner::Nexus, true, operation).await?;
+    } else {
+        let result = write(&work, &running, &content, &list).await;
+        running.end(result)?;
+    }
+    Ending::good(length)
+}
+
+/// What the token of a list stands for. A token of a unit that this initiator has not is unknown to it.
+fn content(work: &Work, list: &WriteUsing, total: u64) -> Result<Content, Condition> {
+    let refused = |qualifier| Condition::new(SenseKey::IllegalRequest, 0x23, qualifier);
+    match token::rod_type(&list.token) {
+        // INVALID TOKEN LENGTH, UNSUPPORTED TOKEN TYPE.
+        None => return Err(refused(0x0A)),
+        Some(BLOCK_ZERO) => return Ok(Content::Zeros),
+        Some(ACCESS_UPON_REFERENCE) => {}
+        Some(_) => return Err(refused(0x01)),
+    }
+    // TOKEN UNKNOWN.
+    let unknown = refused(0x04);
+    let from = token::creator(&list.token).and_then(|name| Reach::with_naa(work, name)).ok_or(unknown)?;
+    let represented = from.unit.commons.tokens.find(&list.token, Instant::now()).ok_or(unknown)?;
+    if represented.block_length != from.limits.block_length {
+        // TOKEN REVOKED: the unit is not what it was.
+        return Err(refused(0x06));
+    }
+    let blocks: u64 = represented.ranges.iter().map(|range| u64::from(range.blocks)).sum();
+    let rest = list.offset.checked_mul(work.block()).and_then(|skip| (blocks * from.block()).checked_sub(skip));
+    match rest {
+        Some(rest) if total <= rest && (list.offset * work.block()).is_multiple_of(from.block()) => {
+            Ok(Content::Blocks { skip: list.offset * work.block(), from, represented })
+        }
+        _ => Err(Condition::invalid_parameter(8, None)),
+    }
+}
+
+async fn write(work: &Work, record: &CopyRecord, content: &Content, list: &WriteUsing) -> Result<(), Condition> {
+    let to = Reach::own(work).ok_or(Condition::new(SenseKey::IllegalRequest, 0x25, 0x00))?;
+    let mut written = 0;
+    for (number, range) in (0u32..).zip(&list.ranges) {
+        let target = extent_of(&to.limits, range.block, range.blocks.into())?;
+        let moved = match content {
+            Content::Zeros => write_zeros(work, record, &to, target).await,
+            Content::Blocks { from, represented, skip } => {
+                write_blocks(work, record, from, represented, skip + written, (&to, target)).await
+            }
+        };
+        moved.map_err(|condition| aborted(condition, number))?;
+        written += target.length;
+        record.segment_done();
+    }
+    finish(work, &to).await.map_err(|condition| aborted(condition, list.ranges.len() as u32))?;
+    if let (true, Content::Blocks { from, .. }) = (list.forget, content) {
+        from.unit.commons.tokens.forget(&list.token);
+    }
+    Ok(())
+}
+
+/// Fills an extent from what a token stands for, from its byte `skip` on.
+async fn write_blocks(
+    work: &Work,
+    record: &CopyRecord,
+    from: &Reach,
+    represented: &Represented,
+    skip: u64,
+    (to, target): (&Reach, Extent),
+) -> Result<(), Condition> {
+    let (mut skip, mut done) = (skip, 0);
+    for range in represented.ranges.iter() {
+        let source = extent_of(&from.limits, range.block, range.blocks.into())?;
+        let start = skip.min(source.length);
+        skip -= start;
+        let length = (source.length - start).min(target.length - done);
+        // Ranges of units with different blocks may end in the midst of each other's.
+        if !length.is_multiple_of(to.block()) {
+            return Err(Condition::new(SenseKey::CopyAborted, 0x26, 0x0A));
+        }
+        move_bytes(work, record, (from, source.offset + start), (to, target.offset + done), length).await?;
+        done += length;
+        if done == target.length {
+            break;
+        }
+    }
+    Ok(())
+}

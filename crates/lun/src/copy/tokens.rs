@@ -1,0 +1,130 @@
+//! The ROD tokens that stand for blocks of one unit (SPC-4 5.16.6), for all lanes.
+//!
+//! A token is 32 bytes that nobody can guess; what it stands for is kept here. It is of use only to who can
+//! reach the unit anyway, it is forgotten when it was not used for as long as its maker asked, or when
+//! newer ones need the room, and with the process.
+
+use scsi::copy::token::{Range, Token};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Tokens that one unit remembers.
+const MAXIMUM_TOKENS: usize = 256;
+
+/// What a token stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Represented {
+    /// The blocks, in the order in which they were named.
+    pub ranges: Arc<[Range]>,
+    /// Bytes of a block when the token was made.
+    pub block_length: u32,
+}
+
+struct Known {
+    token: Box<[u8]>,
+    represented: Represented,
+    timeout: Duration,
+    used: Instant,
+}
+
+/// All tokens of a unit.
+#[derive(Default)]
+pub(crate) struct Tokens(Mutex<VecDeque<Known>>);
+
+impl Tokens {
+    /// A new token; None where the system has no randomness.
+    pub fn create(
+        &self,
+        naa: [u8; 16],
+        represented: Represented,
+        timeout: Duration,
+        now: Instant,
+    ) -> Option<Box<[u8]>> {
+        let (mut secret, mut identifier) = ([0; 32], [0; 8]);
+        getrandom::fill(&mut secret).ok()?;
+        getrandom::fill(&mut identifier).ok()?;
+        let blocks: u64 = represented.ranges.iter().map(|range| u64::from(range.blocks)).sum();
+        let token = Token {
+            identifier: u64::from_be_bytes(identifier),
+            naa,
+            block_length: represented.block_length,
+            bytes: blocks * u64::from(represented.block_length),
+            secret: &secret,
+        };
+        let token: Box<[u8]> = token.encode().into();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        expire(&mut known, now);
+        if known.len() >= MAXIMUM_TOKENS {
+            known.pop_front();
+        }
+        known.push_back(Known { token: token.clone(), represented, timeout, used: now });
+        Some(token)
+    }
+
+    /// What a token stands for. It counts as used.
+    pub fn find(&self, token: &[u8], now: Instant) -> Option<Represented> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        expire(&mut known, now);
+        let found = known.iter_mut().find(|known| equal(&known.token, token))?;
+        found.used = now;
+        Some(found.represented.clone())
+    }
+
+    /// The token is of no use any more.
+    pub fn forget(&self, token: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| !equal(&known.token, token));
+    }
+}
+
+fn expire(known: &mut VecDeque<Known>, now: Instant) {
+    known.retain(|known| now.saturating_duration_since(known.used) <= known.timeout);
+}
+
+/// Compares in a time that does not depend on where they differ.
+fn equal(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn represented() -> Represented {
+        Represented { ranges: Arc::from([Range { block: 4, blocks: 8 }]), block_length: 512 }
+    }
+
+    #[test]
+    fn a_token_is_forgotten_when_it_was_not_used_for_so_long() {
+        let (tokens, start) = (Tokens::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let token = tokens.create([6; 16], represented(), Duration::from_secs(10), start).unwrap();
+        assert_eq!(tokens.find(&token, after(9)), Some(represented()));
+        assert_eq!(tokens.find(&token, after(18)), Some(represented()), "using it keeps it");
+        assert_eq!(tokens.find(&token, after(29)), None);
+    }
+
+    #[test]
+    fn spc_13_another_token_is_no_token() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let token = tokens.create([6; 16], represented(), Duration::MAX, now).unwrap();
+        for bit in 0..token.len() * 8 {
+            let mut other = token.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(tokens.find(&other, now), None);
+        }
+        assert_eq!(tokens.find(&token[..511], now), None);
+        tokens.forget(&token);
+        assert_eq!(tokens.find(&token, now), None);
+    }
+
+    #[test]
+    fn there_are_never_more_than_so_many() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let make = || tokens.create([6; 16], represented(), Duration::MAX, now).unwrap();
+        let first = make();
+        let second = make();
+        (2..=MAXIMUM_TOKENS).for_each(|_| drop(make()));
+        assert_eq!((tokens.find(&first, now), tokens.find(&second, now).is_some()), (None, true));
+    }
+}
