@@ -21,7 +21,6 @@ impl Backend for ReadOnly {
         let inner = self.inner.limits();
         Arc::new(Limits {
             read_only: true,
-            unmap: None,
             copies: false,
             atomic: None,
             write_cache: WriteCache::None,

@@ -57,7 +57,8 @@ impl FileBackend {
             physical_block_length: facts.physical_block_length.max(block_length),
             lowest_aligned_block: 0,
             optimal_transfer_length: facts.optimal_transfer_length,
-            unmap: facts.unmap.filter(|_| !access.read_only),
+            // What cannot be written is as thin as before, and so are answers about its blocks.
+            unmap: facts.unmap,
             write_cache: if access.read_only { WriteCache::None } else { WriteCache::Volatile },
             read_only: access.read_only,
             rotation: facts.rotation,
