@@ -6,13 +6,13 @@ use crate::fault::condition_of;
 use crate::mail::Extent;
 use crate::operation::{Part, SCRATCH_BYTES, Work};
 use crate::reservation::Class;
-use block::{ErrorKind, Operation};
+use block::{ErrorKind, ExtentState, Operation, Outcome};
 use scsi::Condition;
 use std::fs::File;
 use std::sync::Arc;
 
 /// Bytes of one step that the system does alone.
-const SYSTEM_STEP: u64 = 8 << 20;
+const SYSTEM_STEP: u64 = 4 << 20;
 /// Bytes of one step that goes through memory.
 const MEMORY_STEP: u64 = SCRATCH_BYTES as u64;
 
@@ -33,6 +33,9 @@ pub(crate) async fn move_bytes(
     let mut system = to.0.limits.copies && (same || to.0.unit.backend().file().is_some());
     let origin = if same { None } else { from.0.unit.backend().file() };
     system &= same || origin.is_some();
+    // What has no space behind it needs none at its new place.
+    let thin = |place: Place<'_>| place.0.limits.unmap.is_some_and(|unmap| unmap.reads_zeros);
+    let sparse = thin(from) && thin(to);
     let mut done = 0;
     while done < length {
         let mut step = (length - done).min(if system { SYSTEM_STEP } else { MEMORY_STEP });
@@ -45,11 +48,19 @@ pub(crate) async fn move_bytes(
             }
             step = step.min(distance / from.0.block() * from.0.block());
         }
-        let at = if backwards { length - done - step } else { done };
-        let (source, target) = ((from.0, from.1 + at), (to.0, to.1 + at));
         from.0.check(work, Class::Read)?;
         to.0.check(work, Class::Write)?;
-        if system {
+        let mut hole = false;
+        if sparse && !backwards {
+            (hole, step) = run(work, (from.0, from.1 + done), step, from.0.block().max(to.0.block())).await?;
+        }
+        let at = if backwards { length - done - step } else { done };
+        let (source, target) = ((from.0, from.1 + at), (to.0, to.1 + at));
+        if hole {
+            let zeros = Operation::WriteZeroes { unmap: true, durable: false };
+            let (_, result) = work.part(Part::new(&to.0.unit, zeros, target.1, step)).await;
+            result.map_err(|error| condition_of(&error, true, to.0.limits.block_length))?;
+        } else if system {
             if !by_the_system(work, source, target, step, origin.clone()).await? {
                 system = false;
                 continue;
@@ -61,6 +72,23 @@ pub(crate) async fn move_bytes(
         done += step;
     }
     Ok(())
+}
+
+/// Whether there is a hole from here on, and how far that goes: at most `most` bytes, a multiple of `block`.
+async fn run(work: &Work, from: Place<'_>, most: u64, block: u64) -> Result<(bool, u64), Condition> {
+    let asking = Part::new(&from.0.unit, Operation::Extents, from.1, most);
+    let extents = match work.part(asking).await.1 {
+        Ok(Outcome::Extents(extents)) => extents,
+        Ok(_) => return Ok((false, most)),
+        Err(error) => return Err(condition_of(&error, false, from.0.limits.block_length)),
+    };
+    let Some(first) = extents.first() else { return Ok((false, most)) };
+    let whole = first.length.min(most) / block * block;
+    Ok(match first.state {
+        ExtentState::Deallocated if whole > 0 => (true, whole),
+        ExtentState::Deallocated => (false, block.min(most)),
+        ExtentState::Mapped => (false, first.length.div_ceil(block).saturating_mul(block).min(most)),
+    })
 }
 
 /// False where the system cannot.
