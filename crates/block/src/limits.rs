@@ -24,6 +24,8 @@ pub struct Limits {
     pub rotation: Rotation,
     /// Whether [`crate::Operation::Copy`] works (reflink or copy_file_range).
     pub copies: bool,
+    /// Whether [`crate::Backend::erase_key`] makes all data unreadable at once.
+    pub cryptographic_erase: bool,
     /// Writes that are all there or not at all, whatever happens; `None` for a store that cannot promise it.
     pub atomic: Option<AtomicLimits>,
 }

@@ -33,6 +33,13 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// Forgets the key of all data for a new one, on stable storage, where
+    /// [`crate::Limits::cryptographic_erase`]. What was written before is noise afterwards. May take a moment;
+    /// nothing else may be under way.
+    fn erase_key(&self) -> Result<(), Error> {
+        Err(Error::new(crate::ErrorKind::Unsupported))
+    }
+
     /// Changes the size, where the store can, to this many blocks.
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::Unsupported))

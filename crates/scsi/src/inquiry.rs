@@ -20,6 +20,8 @@ pub struct Facts<'a> {
     pub removable: bool,
     /// The medium's kind.
     pub rotation: Rotation,
+    /// WACEREQ: the unit can forget the key of its data, and what it reads then is noise.
+    pub cryptographic_erase: bool,
     /// V_SUP: writes may rest in a volatile cache.
     pub volatile_cache: bool,
     /// B0h.
@@ -309,6 +311,7 @@ pub(crate) mod tests {
             serial: "S-42",
             removable: false,
             rotation: Rotation::NonRotating,
+            cryptographic_erase: false,
             volatile_cache: true,
             limits: BlockLimits {
                 compare_and_write: 255,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod encrypted;
 mod error;
 mod file;
 mod memory;

@@ -65,6 +65,10 @@ impl Backend for Logged {
         self.inner.space()
     }
 
+    fn erase_key(&self) -> Result<(), Error> {
+        self.inner.erase_key()
+    }
+
     fn refresh(&self) -> Result<bool, Error> {
         self.inner.refresh()
     }

@@ -44,6 +44,10 @@ impl Backend for ReadOnly {
         self.inner.file()
     }
 
+    fn erase_key(&self) -> Result<(), Error> {
+        Err(Error::new(crate::ErrorKind::ReadOnly))
+    }
+
     fn refresh(&self) -> Result<bool, Error> {
         self.inner.refresh()
     }

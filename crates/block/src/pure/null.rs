@@ -27,6 +27,7 @@ impl Null {
             read_only: false,
             rotation: Rotation::NonRotating,
             copies: true,
+            cryptographic_erase: false,
             atomic: None,
         };
         Arc::new(Null { limits: Arc::new(RwLock::new(Arc::new(limits))) })

@@ -52,6 +52,7 @@ impl Ram {
             read_only: false,
             rotation: Rotation::NonRotating,
             copies: true,
+            cryptographic_erase: false,
             // What is lost is lost together; that others see it whole is the device server's part.
             atomic: Some(AtomicLimits { maximum: ATOMIC_BYTES, granularity: block_length }),
         };

@@ -150,6 +150,10 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x42, &[0x42, 0x01, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0x07], provisioning::unmap).writing().offered(thin),
     Row::of(0x48, &[0x48, 0xbf, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], sanitize::overwrite).action(0x01).writing(),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::block_erase).action(0x02).writing().offered(thin_to_zeros),
+    Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::cryptographic_erase)
+        .action(0x03)
+        .writing()
+        .offered(|limits| limits.cryptographic_erase),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::exit_failure_mode).action(0x1f).writing(),
     Row::of(0x4d, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0x07], log::log_sense),
     Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10),

@@ -1,8 +1,7 @@
 //! SANITIZE and FORMAT UNIT (SBC-4 5.30, 5.4): a medium without what was on it.
-//!
-//! CRYPTOGRAPHIC ERASE is not here: no store keeps the key of its data, so that there is none to forget.
 
 use super::{Outcome, field};
+use crate::fault::condition_of;
 use crate::lane::Execution;
 use crate::mail::Extent;
 use crate::occupation::{self, FORMAT_FAILED, Occupied, SANITIZE_FAILED, State};
@@ -18,6 +17,8 @@ const ERASE_BYTES: u64 = 16 << 20;
 enum Content {
     /// Zeros, without space behind them where the store can give it back.
     Zeros,
+    /// What was there, under a key that nobody has.
+    Noise,
     /// This pattern in each block, so many times over, each time inverted where that is wanted.
     Pattern { pattern: Vec<u8>, passes: u8, invert: bool },
 }
@@ -44,6 +45,16 @@ pub(super) fn block_erase(execution: &mut Execution<'_>) -> Outcome {
         Err(condition) => Outcome::Check(condition),
         Ok((immediate, restricted)) => {
             execution.long(move |work| async move { sanitize(&work, Content::Zeros, immediate, restricted, 0).await })
+        }
+    }
+}
+
+/// SANITIZE, CRYPTOGRAPHIC ERASE: the store forgets the key of its data (WACEREQ 01b).
+pub(super) fn cryptographic_erase(execution: &mut Execution<'_>) -> Outcome {
+    match begins(execution) {
+        Err(condition) => Outcome::Check(condition),
+        Ok((immediate, restricted)) => {
+            execution.long(move |work| async move { sanitize(&work, Content::Noise, immediate, restricted, 0).await })
         }
     }
 }
@@ -177,6 +188,10 @@ async fn renew(work: &Work, occupied: &Occupied, content: Content) -> Result<(),
                 occupied.progress(u128::from(at), u128::from(work.limits.capacity()));
             }
             work.flush().await
+        }
+        Content::Noise => {
+            let erased = work.unit.backend().erase_key();
+            erased.map_err(|error| condition_of(&error, true, work.limits.block_length))
         }
         Content::Pattern { mut pattern, passes, invert } => {
             let mut scratch = work.scratch(work.limits.capacity()).await?;

@@ -206,6 +206,7 @@ impl Execution<'_> {
             read_only: true,
             rotation: Rotation::NotReported,
             copies: false,
+            cryptographic_erase: false,
             atomic: None,
         };
         self.channel.map_or(NONE, |channel| &channel.limits)
@@ -300,6 +301,7 @@ impl Execution<'_> {
                 Rotation::NonRotating => inquiry::Rotation::NonRotating,
                 Rotation::Rate(rate) => inquiry::Rotation::Rate(rate),
             },
+            cryptographic_erase: limits.cryptographic_erase,
             volatile_cache: limits.write_cache == WriteCache::Volatile,
             limits: inquiry::BlockLimits {
                 compare_and_write: command::compare::MAXIMUM_COMPARE_AND_WRITE,

@@ -73,6 +73,9 @@ pub struct Arguments {
     /// [default: /var/lib/lunette as root, else ~/.local/state/lunette]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Seconds after which a silent initiator is pinged, and in which it has to answer; 0: never
+    #[arg(long, value_name = "SECONDS", default_value = "15")]
+    pub nop_interval: u16,
     /// How events are written
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,

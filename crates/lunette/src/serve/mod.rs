@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::logging;
 use banner::Banner;
 use io::engine::Engines;
+use iscsi::session::SessionLimits;
 use lun::{LogicalUnit, StateStore};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -65,7 +66,10 @@ async fn serve(
     units: &[Arc<LogicalUnit>],
     ready: &str,
 ) -> Result<(), Failure> {
-    let limits = Limits::default();
+    let ping = Duration::from_secs(arguments.nop_interval.into());
+    let defaults = Limits::default();
+    let session = SessionLimits { nop_interval: ping, nop_timeout: ping, ..defaults.session.clone() };
+    let limits = Limits { session, ..defaults };
     let grace = limits.grace;
     let mut signals = Signals::new()?;
     let engines = Engines::new(arguments.io_engine);

@@ -16,11 +16,13 @@ pub(super) fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&rate.to_be_bytes());
     // WABEREQ 01b where SANITIZE can erase blocks: they are read without having been written.
     let after_erase = if facts.unmap.is_some_and(|unmap| unmap.reads_zeros) { READABLE_AFTER_ERASE } else { 0 };
-    out.extend_from_slice(&[0, after_erase]);
+    let after_key = if facts.cryptographic_erase { READABLE_AFTER_NEW_KEY } else { 0 };
+    out.extend_from_slice(&[0, after_erase | after_key]);
     out.resize(start + 60, 0); // form factor not reported, not zoned
 }
 
 const READABLE_AFTER_ERASE: u8 = 0x40;
+const READABLE_AFTER_NEW_KEY: u8 = 0x10;
 
 /// The medium's rotation.
 pub fn parse(bytes: &[u8]) -> Result<Rotation, ParseError> {

@@ -63,6 +63,7 @@ impl FileBackend {
             read_only: access.read_only,
             rotation: facts.rotation,
             copies: facts.nature == Nature::File && !access.read_only,
+            cryptographic_erase: false,
             // Between a file and its medium lie caches and blocks of which we know too little.
             atomic: None,
         };

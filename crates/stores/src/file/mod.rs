@@ -19,6 +19,9 @@ use std::os::unix::fs::FileTypeExt;
 const READ_ONLY: StoreOption = StoreOption { name: "ro", value: None, help: "refuse writes; open for reading only" };
 const DIRECT: StoreOption = StoreOption { name: "direct", value: None, help: "bypass the page cache (O_DIRECT)" };
 
+const KEY: StoreOption =
+    StoreOption { name: "key", value: Some("FILE"), help: "encrypt with the key in this file; made with a new disk" };
+
 /// A regular file.
 pub const FILE: StoreKind = StoreKind {
     name: "file",
@@ -29,6 +32,7 @@ pub const FILE: StoreKind = StoreKind {
         StoreOption { name: "block", value: Some("512|4096"), help: "block length (512)" },
         READ_ONLY,
         DIRECT,
+        KEY,
     ],
     probe: |_| true,
     open: open::open,
@@ -44,6 +48,7 @@ pub const DEVICE: StoreKind = StoreKind {
         StoreOption { name: "block", value: Some("512|4096"), help: "block length (the device's own)" },
         READ_ONLY,
         DIRECT,
+        KEY,
     ],
     probe: |place| std::fs::metadata(place).is_ok_and(|metadata| metadata.file_type().is_block_device()),
     open: open::open,

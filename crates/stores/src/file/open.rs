@@ -3,11 +3,14 @@
 use super::backend::{Access, FileBackend};
 use super::facts::{self, Nature};
 use super::lock::{self, Hold};
+use crate::encrypted::{Encrypted, KeyFile};
 use crate::{Address, OpenError, Opened, Size};
+use block::Backend;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// O_EXCL without O_CREAT: a block device that nobody has mounted or put into an array.
 const EXCLUSIVE: u32 = rustix::fs::OFlags::EXCL.bits();
@@ -132,7 +135,25 @@ fn take(address: &Address, file: File, origin: Origin) -> Result<Opened, OpenErr
             address.error(problem).remedy("leave out direct")
         })?;
     }
-    Ok(Opened { backend, created: origin == Origin::Created, identity: Some(identity) })
+    let created = origin == Origin::Created;
+    let backend: Arc<dyn Backend> = match address.option("key") {
+        Some(key) => encrypted(address, backend, key, created)?,
+        None => backend,
+    };
+    Ok(Opened { backend, created, identity: Some(identity) })
+}
+
+/// The disk behind its key. Only a disk that is new gets a key that is new.
+fn encrypted(
+    address: &Address,
+    backend: Arc<FileBackend>,
+    key: &str,
+    created: bool,
+) -> Result<Arc<dyn Backend>, OpenError> {
+    let key = KeyFile::open(Path::new(key), created, backend.file(), address.has("ro"));
+    let key =
+        key.map_err(|problem| address.error(format!("key={}: {}", problem.path, problem.what)).remedy(problem.remedy))?;
+    Ok(Encrypted::new(backend, key))
 }
 
 /// A system call's error in words that name what to do.

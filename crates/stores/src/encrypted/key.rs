@@ -1,0 +1,227 @@
+//! The key of a disk and the file that holds it: 64 bytes, readable by its owner alone.
+
+use aes::Aes256;
+use aes::cipher::KeyInit;
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xts_mode::{Xts128, get_tweak_default};
+use zeroize::Zeroizing;
+
+const KEY_BYTES: usize = 64;
+/// Beside the data: what tells the right key from another, and nothing about it.
+const ATTRIBUTE: &str = "user.lunette.key-check";
+
+/// A key, ready for use.
+pub(super) struct Key(Xts128<Aes256>);
+
+impl Key {
+    fn new(bytes: &[u8; KEY_BYTES]) -> Key {
+        let (data, tweak) = bytes.split_at(KEY_BYTES / 2);
+        let cipher = |half: &[u8]| {
+            let mut key = aes::cipher::Key::<Aes256>::default();
+            key.copy_from_slice(half);
+            Aes256::new(&key)
+        };
+        Key(Xts128::new(cipher(data), cipher(tweak)))
+    }
+
+    /// Encrypts whole sectors that stand at this byte of the disk.
+    pub fn encrypt(&self, bytes: &mut [u8], offset: u64) {
+        for (sector, number) in sectors(bytes, offset) {
+            self.0.encrypt_sector(sector, get_tweak_default(number));
+        }
+    }
+
+    /// Decrypts whole sectors, except those of nothing but zeros.
+    pub fn decrypt(&self, bytes: &mut [u8], offset: u64) {
+        for (sector, number) in sectors(bytes, offset) {
+            if sector.iter().any(|byte| *byte != 0) {
+                self.0.decrypt_sector(sector, get_tweak_default(number));
+            }
+        }
+    }
+}
+
+fn sectors(bytes: &mut [u8], offset: u64) -> impl Iterator<Item = (&mut [u8], u128)> {
+    let first = u128::from(offset) / super::SECTOR as u128;
+    bytes.chunks_exact_mut(super::SECTOR).zip(first..)
+}
+
+/// Why a key cannot be had.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    /// The key file.
+    pub path: String,
+    /// What is wrong.
+    pub what: String,
+    /// What would mend it.
+    pub remedy: &'static str,
+}
+
+/// The file with the key.
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    key: Option<Key>,
+    /// The file that is encrypted, where it is one.
+    disk: Option<Arc<File>>,
+}
+
+impl std::fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyFile({})", self.path.display())
+    }
+}
+
+impl KeyFile {
+    /// The key in this file. For a new disk it is made where it is missing.
+    pub fn open(path: &Path, new: bool, disk: Option<Arc<File>>, read_only: bool) -> Result<KeyFile, Problem> {
+        let problem = |what: String, remedy| Problem { path: path.display().to_string(), what, remedy };
+        let failed =
+            |error: std::io::Error| problem(error.to_string(), "name a place where it can be read and written");
+        let bytes = match File::open(path) {
+            Ok(file) => {
+                read(&file).map_err(|what| problem(what, "it must be the owner's alone: 64 bytes, mode 600"))?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && new => {
+                let bytes = random().map_err(failed)?;
+                write(path, &bytes).map_err(failed)?;
+                bytes
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let what = "there is no such file, and the disk is not a new one".to_owned();
+                return Err(problem(what, "restore the key; without it what is on the disk is lost"));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(disk) = &disk {
+            let mut kept = [0; 64];
+            let kept = rustix::fs::fgetxattr(&**disk, ATTRIBUTE, &mut kept[..])
+                .ok()
+                .and_then(|length| kept.get(..length).map(<[u8]>::to_vec));
+            match kept {
+                Some(kept) if kept != check(&bytes) => {
+                    let what = "is not the key of this disk".to_owned();
+                    return Err(problem(what, "name the key that the disk was made with"));
+                }
+                None if !read_only => remember(disk, &bytes),
+                _ => {}
+            }
+        }
+        Ok(KeyFile { path: path.to_owned(), key: Some(Key::new(&bytes)), disk })
+    }
+
+    /// The key, for the one who has the disk.
+    pub(super) fn take_key(&mut self) -> Key {
+        // There is one until it is taken, once.
+        self.key.take().unwrap_or_else(|| Key::new(&[0; KEY_BYTES]))
+    }
+
+    /// A new key in place of the old one, which is on no stable storage afterwards that this file is on.
+    pub(super) fn renew(&self) -> std::io::Result<Key> {
+        let bytes = random()?;
+        if let Some(disk) = &self.disk {
+            // From here on neither key is told to be the wrong one, should this end in the midst.
+            let _ = rustix::fs::fremovexattr(&**disk, ATTRIBUTE);
+        }
+        // Over the old bytes first: a file system may leave those of a file that is replaced.
+        if let Ok(mut old) = OpenOptions::new().write(true).open(&self.path) {
+            old.write_all(&bytes[..])?;
+            old.sync_all()?;
+        }
+        write(&self.path, &bytes)?;
+        if let Some(disk) = &self.disk {
+            remember(disk, &bytes);
+        }
+        Ok(Key::new(&bytes))
+    }
+}
+
+fn random() -> std::io::Result<Zeroizing<[u8; KEY_BYTES]>> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    getrandom::fill(&mut bytes[..]).map_err(std::io::Error::other)?;
+    Ok(bytes)
+}
+
+fn read(mut file: &File) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(format!("others than its owner may use it (mode {:o})", metadata.mode() & 0o777));
+    }
+    if metadata.len() != KEY_BYTES as u64 {
+        return Err(format!("holds {} bytes, not the {KEY_BYTES} of a key", metadata.len()));
+    }
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    file.read_exact(&mut bytes[..]).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+/// Writes the file as a whole or not at all.
+fn write(path: &Path, bytes: &[u8; KEY_BYTES]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    let _ = std::fs::remove_file(&fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+fn check(bytes: &[u8; KEY_BYTES]) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    digest.update(b"lunette key check");
+    digest.update(bytes);
+    digest.finalize().iter().take(8).flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
+
+/// Where the file system has no attributes, a wrong key is not noticed.
+fn remember(disk: &File, bytes: &[u8; KEY_BYTES]) {
+    let _ = rustix::fs::fsetxattr(disk, ATTRIBUTE, &check(bytes), rustix::fs::XattrFlags::empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// IEEE 1619-2018, annex B, vector 10.
+    #[test]
+    fn it_is_xts_aes_256_as_everybody_else_has_it() {
+        let digits = "2718281828459045235360287471352662497757247093699959574966967627\
+                      3141592653589793238462643383279502884197169399375105820974944592";
+        let key: Vec<u8> =
+            (0..KEY_BYTES).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap()).collect();
+        let key = Key::new(key.as_slice().try_into().unwrap());
+        let plain: Vec<u8> = (0..512).map(|at| at as u8).collect();
+        let mut bytes = plain.clone();
+        // The vector's data unit is number FFh.
+        key.encrypt(&mut bytes, 0xFF * 512);
+        assert_eq!(bytes[..16], 0x1c3b_3a10_2f77_0386_e483_6c99_e370_cf9b_u128.to_be_bytes());
+        key.decrypt(&mut bytes, 0xFF * 512);
+        assert_eq!(bytes, plain);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_or_that_is_none_is_refused() {
+        let folder = std::env::temp_dir().join(format!("lunette-key-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("key");
+        let open = |new| KeyFile::open(&path, new, None, false).map_err(|problem| problem.what);
+        assert!(open(false).unwrap_err().contains("no such file"));
+        open(true).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        open(false).unwrap();
+        let allow = |mode| std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        allow(0o644);
+        assert!(open(false).unwrap_err().contains("mode 644"));
+        allow(0o600);
+        std::fs::write(&path, [0; 63]).unwrap();
+        assert!(open(false).unwrap_err().contains("63 bytes"));
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}

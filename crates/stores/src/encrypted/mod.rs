@@ -1,0 +1,216 @@
+//! A disk behind a key: AES-256 in XTS mode over sectors of 512 bytes, the sector's number as the tweak.
+//!
+//! It is what `cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file FILE` makes of
+//! the same file, with one addition: a sector of nothing but zeros, which no encrypted sector is, reads as
+//! zeros. So holes stay holes, and space can be given back.
+
+mod key;
+
+pub(crate) use key::KeyFile;
+
+use block::{
+    Backend, Completion, Description, Engine, Error, ErrorKind, Limits, Operation, Request, RequestId, Space, Store,
+};
+use key::Key;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Bytes under one tweak.
+const SECTOR: usize = 512;
+
+/// The disk.
+pub(crate) struct Encrypted {
+    inner: Arc<dyn Backend>,
+    file: KeyFile,
+    key: Arc<RwLock<Arc<Key>>>,
+}
+
+impl Encrypted {
+    /// Before this backend.
+    pub fn new(inner: Arc<dyn Backend>, mut file: KeyFile) -> Arc<Encrypted> {
+        let key = Arc::new(RwLock::new(Arc::new(file.take_key())));
+        Arc::new(Encrypted { inner, file, key })
+    }
+}
+
+impl Backend for Encrypted {
+    fn limits(&self) -> Arc<Limits> {
+        let inner = self.inner.limits();
+        // What a sector looks like depends on where it is: nobody can copy it without the key.
+        Arc::new(Limits { copies: false, cryptographic_erase: !inner.read_only, ..(*inner).clone() })
+    }
+
+    fn description(&self) -> Description {
+        self.inner.description()
+    }
+
+    fn open(&self, engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, Error> {
+        let inner = self.inner.open(engine)?;
+        let (through, under_way) = (Vec::new(), HashMap::new());
+        Ok(Box::new(Channel { inner, limits: self.limits(), key: Arc::clone(&self.key), through, under_way }))
+    }
+
+    fn refresh(&self) -> Result<bool, Error> {
+        self.inner.refresh()
+    }
+
+    fn space(&self) -> Option<Space> {
+        self.inner.space()
+    }
+
+    fn erase_key(&self) -> Result<(), Error> {
+        if self.inner.limits().read_only {
+            return Err(Error::new(ErrorKind::ReadOnly));
+        }
+        let fresh = self.file.renew().map_err(|_| Error::new(ErrorKind::Medium))?;
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        Ok(())
+    }
+
+    fn resize(&self, blocks: u64) -> Result<(), Error> {
+        self.inner.resize(blocks)
+    }
+}
+
+/// A transfer that is at the inner store.
+struct UnderWay {
+    key: Arc<Key>,
+    offset: u64,
+    data: Range<usize>,
+    write: bool,
+}
+
+struct Channel {
+    inner: Box<dyn Store>,
+    /// Of the time of opening, for block boundaries and memory; the inner store knows the size.
+    limits: Arc<Limits>,
+    key: Arc<RwLock<Arc<Key>>>,
+    through: Vec<Request>,
+    under_way: HashMap<RequestId, UnderWay>,
+}
+
+impl Channel {
+    /// Decrypts what was read, and what was written too: the memory is the submitter's again, as it was.
+    fn finish(&mut self, done: &mut [Completion]) {
+        for completion in done {
+            let Some(transfer) = self.under_way.remove(&completion.id) else { continue };
+            if let Some(buffer) = &mut completion.buffer
+                && (transfer.write || completion.result.is_ok())
+                && let Some(bytes) = buffer.as_mut_slice().get_mut(transfer.data)
+            {
+                transfer.key.decrypt(bytes, transfer.offset);
+            }
+        }
+    }
+}
+
+impl Store for Channel {
+    fn submit(&mut self, batch: &mut Vec<Request>, done: &mut Vec<Completion>) {
+        let before = done.len();
+        let mut through = std::mem::take(&mut self.through);
+        for mut request in batch.drain(..) {
+            match request.operation {
+                Operation::Copy { .. } => {
+                    done.push(request.complete(Err(Error::new(ErrorKind::Unsupported))));
+                    continue;
+                }
+                Operation::Read | Operation::Write { .. } if is_whole(&request, &self.limits) => {
+                    let key = Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner));
+                    let write = matches!(request.operation, Operation::Write { .. });
+                    let (offset, data) = (request.offset, request.data.clone());
+                    if write {
+                        key.encrypt(request.bytes_mut(), offset);
+                    }
+                    self.under_way.insert(request.id, UnderWay { key, offset, data, write });
+                }
+                // The inner store refuses what is not whole.
+                _ => {}
+            }
+            through.push(request);
+        }
+        self.inner.submit(&mut through, done);
+        self.through = through;
+        self.finish(done.get_mut(before..).unwrap_or_default());
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) {
+        let before = done.len();
+        self.inner.poll(done);
+        self.finish(done.get_mut(before..).unwrap_or_default());
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight()
+    }
+}
+
+/// Whether the request has memory for whole blocks at a block boundary.
+fn is_whole(request: &Request, limits: &Limits) -> bool {
+    let block = u64::from(limits.block_length.max(1));
+    let room = request.buffer.as_ref().map_or(0, block::Buf::capacity);
+    request.offset.is_multiple_of(block)
+        && request.length.is_multiple_of(block)
+        && request.data.start <= request.data.end
+        && request.data.end <= room
+        && request.data.len() as u64 == request.length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use block::pure::Ram;
+    use block::testing::Bench;
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("lunette-encrypted-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn encrypted(folder: &std::path::Path, inner: Arc<dyn Backend>, new: bool) -> Arc<Encrypted> {
+        Encrypted::new(inner, KeyFile::open(&folder.join("key"), new, None, false).unwrap())
+    }
+
+    #[test]
+    fn what_lies_below_is_noise_and_holes_stay_holes() {
+        let folder = folder("noise");
+        let inner = Ram::new(512, 64);
+        let mut bench = Bench::new(encrypted(&folder, inner.clone(), true));
+        bench.write(512, &[7; 1024]).unwrap();
+        assert_eq!(bench.read(0, 2048).unwrap(), [&[0; 512][..], &[7; 1024], &[0; 512]].concat());
+        let mut below = Bench::new(inner);
+        let raw = below.read(0, 2048).unwrap();
+        assert!(raw[..512] == [0; 512] && raw[1536..] == [0; 512]);
+        assert!(raw[512..1024] != [7; 512] && raw[512..1024] != raw[1024..1536], "equal sectors look different");
+        bench.run(Operation::Unmap, 512, 512).unwrap();
+        assert_eq!(bench.read(512, 512).unwrap(), [0; 512]);
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    #[test]
+    fn sbc_15_without_its_key_the_data_is_gone_and_the_disk_works_on() {
+        let folder = folder("erase");
+        let inner = Ram::new(512, 64);
+        let disk = encrypted(&folder, inner.clone(), true);
+        let mut bench = Bench::new(disk.clone());
+        bench.write(0, &[7; 1024]).unwrap();
+        disk.erase_key().unwrap();
+        let noise = bench.read(0, 1024).unwrap();
+        assert!(noise != [7; 1024] && noise[..512] != noise[512..]);
+        bench.write(0, &[9; 512]).unwrap();
+        let mut again = Bench::new(encrypted(&folder, inner, false));
+        assert_eq!(again.read(0, 512).unwrap(), [9; 512], "the new key was kept");
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    #[test]
+    fn the_store_keeps_every_promise_of_stores() {
+        let folder = folder("promise");
+        let mut bench = Bench::new(encrypted(&folder, Ram::new(512, 2048), true));
+        block::testing::conformance(&mut bench, 7, 400);
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
