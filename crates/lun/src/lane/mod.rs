@@ -20,6 +20,7 @@ use crate::{Command, Completed, Event, LunEntry, NexusDescription, NexusId, Task
 use block::{Account, Buf, Completion, Engine, Operation, Pool};
 use channel::{Channel, Order};
 use execution::Where;
+use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, Sense, SenseKey, Status};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -54,6 +55,8 @@ struct View {
     order: Order,
     /// What reservations let this nexus do, as of this epoch of theirs.
     permits: Option<(u64, [bool; 3])>,
+    /// What happened to the medium of a drive, where the nexus has not yet asked for it.
+    media_event: Option<MediaEvent>,
 }
 
 struct Nexus {
@@ -144,7 +147,13 @@ impl Lane {
             if channel == next {
                 self.channels.push(Channel::new(unit, unit.commons.attach(&self.mailbox)));
             }
-            View { channel, attentions: VecDeque::from([attention]), order: Order::default(), permits: None }
+            View {
+                channel,
+                attentions: VecDeque::from([attention]),
+                order: Order::default(),
+                permits: None,
+                media_event: None,
+            }
         });
         let views = views.collect();
         let account = Rc::new(self.context.pool.account());
@@ -541,6 +550,8 @@ fn good(transfer_length: u64) -> Completed {
 
 #[cfg(test)]
 mod crowd_tests;
+#[cfg(test)]
+mod optical_tests;
 #[cfg(test)]
 mod provisioning_tests;
 #[cfg(test)]

@@ -21,6 +21,10 @@ pub(super) const UNIT: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
 impl Rig {
     pub fn new(backend: Arc<dyn Backend>, lanes: usize) -> Rig {
+        Rig::with(Options::default(), backend, lanes)
+    }
+
+    pub fn with(options: Options, backend: Arc<dyn Backend>, lanes: usize) -> Rig {
         let identity = Identity {
             uuid: [7; 16],
             vendor: "LUNETTE".into(),
@@ -28,7 +32,7 @@ impl Rig {
             revision: "0001".into(),
             serial: "1".into(),
         };
-        let unit = LogicalUnit::new(identity, Options::default(), backend);
+        let unit = LogicalUnit::new(identity, options, backend);
         let mut rig = Rig {
             lanes: Vec::new(),
             nexuses: Vec::new(),
