@@ -36,6 +36,8 @@ pub(crate) mod flag {
     pub const THRESHOLD: u32 = 128;
     /// There is no medium behind the drive.
     pub const EMPTY: u32 = 256;
+    /// Another medium waits until the drive is unlocked, and initiators were told of it.
+    pub const AWAITED: u32 = 512;
     /// Those that follow from mode pages.
     pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS | THRESHOLD;
 }

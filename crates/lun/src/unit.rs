@@ -82,10 +82,12 @@ impl LogicalUnit {
 
     /// Looks again at what stands behind the unit. Where its size or limits changed, every lane learns of
     /// it and every nexus is owed CAPACITY DATA HAS CHANGED (SBC-4 4.10). Where another medium lies behind
-    /// a drive, that is put in, unless an initiator prevents it.
+    /// a drive, that is put in; an initiator that prevents it is asked once, as by the button of a drive, to
+    /// let go of the old one (MMC-6, the media event EjectRequest).
     pub fn refresh(self: &Arc<LogicalUnit>) -> Result<Change, block::Error> {
-        let event = match self.backend.look() {
+        let (event, change) = match self.backend.look() {
             block::Medium::Same => {
+                self.commons.set_flags(0, flag::AWAITED);
                 let changed = self.backend.refresh()?;
                 if changed {
                     self.commons.broadcast(|| Letter::Limits { unit: Arc::clone(self) });
@@ -98,9 +100,14 @@ impl LogicalUnit {
         };
         // Looking took its time; between this question and the exchange nobody can begin to prevent it.
         if !self.commons.unless_prevented(|| self.backend.exchange()) {
+            if self.commons.flags() & flag::AWAITED == 0 {
+                self.commons.set_flags(flag::AWAITED, 0);
+                let event = MediaEvent::EjectRequested;
+                self.commons.broadcast(|| Letter::Medium { unit: Arc::clone(self), event, exchanged: false });
+            }
             return Ok(Change::Held);
         }
-        let (event, change) = event;
+        self.commons.set_flags(0, flag::AWAITED);
         if event == MediaEvent::Removed {
             self.commons.set_flags(flag::EMPTY, 0);
         }

@@ -212,7 +212,7 @@ impl Lane {
         let Some(channel) = self.channel(unit) else { return };
         let condition = match event {
             // NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
-            MediaEvent::New => Condition::new(SenseKey::UnitAttention, 0x28, 0x00),
+            MediaEvent::New | MediaEvent::EjectRequested => Condition::new(SenseKey::UnitAttention, 0x28, 0x00),
             // MEDIUM NOT PRESENT - TRAY CLOSED.
             MediaEvent::Removed => Condition::new(SenseKey::NotReady, 0x3a, 0x01),
         };
@@ -232,7 +232,9 @@ impl Lane {
         }
         let views = self.nexuses.values_mut().flat_map(|nexus| &mut nexus.views);
         for view in views.filter(|view| view.channel == channel) {
-            view.media_event = Some(event);
+            if event != MediaEvent::EjectRequested || view.media_event.is_none() {
+                view.media_event = Some(event);
+            }
             if event == MediaEvent::New {
                 view.owe(condition);
             }

@@ -221,9 +221,12 @@ fn spc_14_whoever_prevents_removal_keeps_the_disc_from_initiator_and_administrat
     assert_eq!(rig.good(0, &[0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 64, 0], &[])[14], 0x2b, "locked");
     drive.put(Some(image(32, 2)));
     assert_eq!(rig.unit.refresh().unwrap(), Change::Held);
-    assert_eq!((rig.read_10(0), event(&mut rig, 0)), (vec![1; 2048], (0, 2)));
+    for lane in [0, 1] {
+        assert_eq!((rig.read_10(lane), event(&mut rig, lane)), (vec![1; 2048], (1, 2)), "asked to let go of it");
+    }
     rig.good(0, &prevent(0), &[]);
     assert_eq!(rig.unit.refresh().unwrap(), Change::Held, "another's prevention");
+    assert_eq!(event(&mut rig, 1), (0, 2), "asked once");
     rig.good(1, &prevent(0), &[]);
     assert_eq!(rig.unit.refresh().unwrap(), Change::Medium);
     assert_eq!(rig.sense(0, &READY, &[]), CHANGED);

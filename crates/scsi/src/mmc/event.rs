@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MediaEvent {
+    /// Somebody wants the medium out, which an initiator has locked in: he may let go of it, and eject it.
+    EjectRequested = 1,
     /// A medium was put in and is ready.
     New = 2,
     /// The medium was taken out.
@@ -74,6 +76,7 @@ mod tests {
     #[test]
     fn an_event_is_told_to_who_asks_for_its_class() {
         assert_eq!(poll(0x10, Some(MediaEvent::New), FULL), (vec![0, 6, 4, 0x56, 2, 2, 0, 0], true));
+        assert_eq!(poll(0x10, Some(MediaEvent::EjectRequested), FULL), (vec![0, 6, 4, 0x56, 1, 2, 0, 0], true));
         assert_eq!(poll(0x7E, Some(MediaEvent::Removed), OPEN), (vec![0, 6, 4, 0x56, 3, 1, 0, 0], true));
         assert_eq!(poll(0x10, None, FULL), (vec![0, 6, 4, 0x56, 0, 2, 0, 0], false));
         assert_eq!(poll(0x02, Some(MediaEvent::New), FULL), (vec![0, 6, 1, 0x56, 0, 0, 0, 0], false));
