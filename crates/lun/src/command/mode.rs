@@ -90,7 +90,15 @@ async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verd
     let blocks = BlockDescriptor { blocks: work.limits.blocks, block_length: work.limits.block_length };
     let commons = &work.unit.commons;
     let saving = commons.saving();
-    let selected = commons.select(save, |values| values.select(form, save, blocks, &list, saving));
+    let locked = commons.is_prevented();
+    let selected = commons.select(save, |values| {
+        // An initiator may send back what he was shown.
+        let mut shown = values.clone();
+        shown.show_locked(locked);
+        let mut next = shown.select(form, save, blocks, &list, saving)?;
+        next.show_locked(false);
+        Ok(next)
+    });
     // INTERNAL TARGET FAILURE: what was to be saved was not; nothing has changed.
     let selected = selected.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
     if selected.map_err(refused)? {

@@ -17,7 +17,12 @@ const INCOMPATIBLE: Outcome = Outcome::Check(Condition::new(SenseKey::IllegalReq
 /// READ TOC/PMA/ATIP.
 pub(super) fn read_toc(execution: &mut Execution<'_>) -> Outcome {
     let cdb = execution.cdb;
-    let (msf, code, number) = (field(cdb, 1, 1) & 2 != 0, field(cdb, 2, 1) as u8 & 0x0f, field(cdb, 6, 1) as u8);
+    let (msf, number) = (field(cdb, 1, 1) & 2 != 0, field(cdb, 6, 1) as u8);
+    // Before MMC-2 the format stood in the vendor's bits of CONTROL, where Linux still asks for the sessions.
+    let code = match field(cdb, 2, 1) as u8 & 0x0f {
+        0 => (field(cdb, 9, 1) >> 6) as u8,
+        code => code,
+    };
     let no_format = Outcome::Check(Condition::invalid_cdb_field(2, Some(3)));
     let Some(format) = toc::Format::of(code) else { return no_format };
     let blocks = execution.limits().blocks;

@@ -134,6 +134,10 @@ fn what_a_drive_tells_of_its_disc() {
     assert_eq!(rig.good(0, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), [0, 0, 1, 0x2b, 0, 0, 8, 0]);
     let toc = rig.good(0, &[0x43, 2, 0, 0, 0, 0, 0xaa, 0, 12, 0], &[]);
     assert_eq!(toc, [0, 10, 1, 1, 0, 0x14, 0xaa, 0, 0, 0, 6, 0]);
+    let sessions = [0, 10, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0];
+    for cdb in [[0x43, 0, 1, 0, 0, 0, 0, 0, 12, 0], [0x43, 0, 0, 0, 0, 0, 0, 0, 12, 0x40]] {
+        assert_eq!(rig.good(0, &cdb, &[]), sessions, "as MMC and as SFF-8020 ask for it");
+    }
     for (cdb, at) in [([0x43, 0, 5, 0, 0, 0, 0, 0, 12, 0], 2), ([0x43, 0, 0, 0, 0, 0, 2, 0, 12, 0], 6)] {
         let (_, sense) = rig.command(0, &cdb, &[]);
         assert_eq!((sense[2], sense[12], sense[17]), (5, 0x24, at));
@@ -270,6 +274,53 @@ fn a_disc_that_is_gone_leaves_an_empty_drive_until_one_comes() {
     assert_eq!(rig.unit.refresh().unwrap(), Change::Medium);
     assert_eq!(rig.sense(0, &READY, &[]), CHANGED);
     assert_eq!((event(&mut rig, 0), rig.read_10(0)), ((2, 2), vec![3; 2048]));
+}
+
+#[test]
+fn the_capabilities_page_can_be_sent_back_as_it_was_shown() {
+    let (mut rig, _) = drive(image(64, 1), 1);
+    for locked in [0, 1] {
+        rig.good(0, &prevent(locked), &[]);
+        let mut page = rig.good(0, &[0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 64, 0], &[]);
+        assert_eq!(page[14] & 2, locked << 1);
+        page[..2].fill(0);
+        rig.good(0, &[0x55, 0x10, 0, 0, 0, 0, 0, 0, page.len() as u8, 0], &page);
+        page[14] ^= 2;
+        assert_eq!(rig.sense(0, &[0x55, 0x10, 0, 0, 0, 0, 0, 0, page.len() as u8, 0], &page), (5, 0x26, 0));
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 64, failure_persistence: None, ..Default::default()
+    })]
+    #[test]
+    fn sam_07_commands_of_any_content_end_with_an_answer_of_the_table(
+        cdbs in proptest::collection::vec((0usize..64, proptest::array::uniform16(0u8..), 1usize..17), 1..8),
+        dvd in proptest::bool::ANY,
+    ) {
+        let medium = if dvd { Null::new(2048, 2_000_000) } else { image(64, 1) };
+        let (mut rig, _) = drive(medium, 1);
+        let rows: Vec<_> = command::COMMANDS.iter().filter(|row| row.devices == Devices::Drives).collect();
+        for (row, mut cdb, length) in cdbs {
+            let row = rows[row % rows.len()];
+            cdb[0] = row.opcode;
+            // Half of them are as the usage map wants them.
+            if length % 2 == 0 {
+                for (byte, mask) in cdb.iter_mut().zip(row.usage).skip(1) {
+                    *byte &= mask;
+                }
+            }
+            let (status, sense) = rig.command(0, &cdb[..length], &[]);
+            if status != Status::Good {
+                let code = (sense[2], sense[12], sense[13]);
+                let known = [
+                    (5, 0x24, 0), (5, 0x21, 0), (5, 0x30, 2), (5, 0x64, 0), TRAY_OPEN, TRAY_CLOSED, CHANGED,
+                ];
+                proptest::prop_assert!(known.contains(&code), "{:02x?}: {:02x?}", cdb, code);
+            }
+        }
+    }
 }
 
 #[test]
