@@ -156,3 +156,43 @@ fn spc_14_another_image_at_the_path_is_put_in_and_held_back_while_the_tray_is_lo
     }
     assert!(one.good(&Command::inquiry(Some(0x83))) == identity, "another disc, the same drive");
 }
+
+#[test]
+fn what_is_read_changes_only_behind_a_unit_attention() {
+    let folder = Folder::new();
+    let (image, next) = (folder.file("a.iso"), folder.file("next"));
+    std::fs::write(&image, vec![0; 2048 * 64]).unwrap();
+    let daemon = Daemon::start_with(LUNETTE, &[&image], &["--threads", "2"], &[]);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for isid in 1..=3 {
+            let (daemon, stop) = (&daemon, &stop);
+            scope.spawn(move || {
+                let mut client = session(daemon, isid);
+                // What the disc was when it was last looked at; it is another one, or not, after a unit attention.
+                let (mut disc, mut discs) = (None, 0);
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let answer = client.execute(&Command::reading(&[0x28, 0, 0, 0, 0, 0, 0, 0, 32, 0], 65536));
+                    match answer.condition() {
+                        Some(CHANGED) => (disc, discs) = (None, discs + 1),
+                        // The moment between two discs.
+                        Some(TRAY_CLOSED) => {}
+                        Some(other) => panic!("{other:?}"),
+                        None => {
+                            let first = answer.data[0];
+                            assert!(answer.data.iter().all(|byte| *byte == first), "two discs in one answer");
+                            assert_eq!(*disc.get_or_insert(first), first, "another disc, and nobody tells");
+                        }
+                    }
+                }
+                assert!(discs > 10, "{discs}");
+            });
+        }
+        for disc in 1..=40u8 {
+            std::fs::write(&next, vec![disc; 2048 * 64]).unwrap();
+            std::fs::rename(&next, &image).unwrap();
+            look(&daemon, "another medium is in the drive");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

@@ -257,6 +257,31 @@ fn another_disc_is_read_by_nobody_before_its_unit_attention() {
 }
 
 #[test]
+fn reads_that_wait_for_memory_when_the_disc_is_exchanged_do_not_read_the_new_one() {
+    let (mut rig, drive) = drive(Null::new(2048, 4096), 1);
+    // Each is as long as a command may be, and together they are more than the lane's memory.
+    let sent: Vec<u64> = (0..20).map(|_| rig.send(0, &cdb_10(0x28, 0, 0, 4096), &[])).collect();
+    drive.put(Some(image(4096, 9)));
+    assert_eq!(rig.unit.refresh().unwrap(), Change::Medium);
+    rig.settle();
+    let mut late = 0;
+    for tag in sent {
+        let (status, data) = rig.take(tag).expect("an end");
+        match status {
+            Status::Good => assert!(data.len() >= 1 << 20 && data.iter().all(|byte| *byte == 0)),
+            _ => {
+                assert_eq!((data[2], data[12], data[13]), CHANGED);
+                late += 1;
+            }
+        }
+    }
+    assert!(late > 0, "nothing had to wait");
+    assert_eq!(rig.sense(0, &READY, &[]), CHANGED);
+    assert_eq!(rig.read_10(0), [9; 2048]);
+    assert_eq!((rig.lanes[0].tasks(), rig.lanes[0].context.pool.taken_bytes()), (0, 0));
+}
+
+#[test]
 fn a_disc_that_is_gone_leaves_an_empty_drive_until_one_comes() {
     let (mut rig, drive) = drive(image(64, 1), 1);
     drive.put(None);
