@@ -21,4 +21,4 @@ pub use engine::{Caching, Engine, FileJob, FileOperation, Inbox, NoEngine};
 pub use error::{Error, ErrorKind};
 pub use limits::{AtomicLimits, Limits, Rotation, UnmapLimits, WriteCache};
 pub use request::{Completion, Extent, ExtentState, Operation, Outcome, Request, RequestId};
-pub use store::{Backend, Description, Space, Store};
+pub use store::{Backend, Description, Medium, Space, Store};

@@ -4,7 +4,7 @@
 /// of it from [`crate::Backend::limits`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one logical block: 512 or 4096.
+    /// Bytes of one logical block: 512 or 4096; 2048 of a CD-ROM.
     pub block_length: u32,
     /// Number of logical blocks.
     pub blocks: u64,

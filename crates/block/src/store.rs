@@ -22,6 +22,16 @@ pub trait Backend: Send + Sync {
         Ok(false)
     }
 
+    /// Looks which medium lies behind a drive now. Nothing changes by that but what
+    /// [`Backend::exchange`] would put in. May take a moment.
+    fn look(&self) -> Medium {
+        Medium::Same
+    }
+
+    /// Makes what the last [`Backend::look`] found the medium. Channels that are open stay with the old
+    /// one; those that are opened from now on read the new one. Does not wait for anything.
+    fn exchange(&self) {}
+
     /// What of its space is used and can still be had, where the store can say. May take a moment.
     fn space(&self) -> Option<Space> {
         None
@@ -44,6 +54,17 @@ pub trait Backend: Send + Sync {
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::Unsupported))
     }
+}
+
+/// What lies behind a drive whose medium can be exchanged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Medium {
+    /// What is served; where nothing is, still nothing.
+    Same,
+    /// Another one.
+    Other,
+    /// There is none any more, or none that can be read, for this reason.
+    Gone(String),
 }
 
 /// The space behind a store whose blocks need not all have any. In bytes.

@@ -35,6 +35,10 @@ pub(crate) mod flag {
     pub const OCCUPIED: u32 = 64;
     /// A threshold of thin provisioning is watched.
     pub const THRESHOLD: u32 = 128;
+    /// There is no medium behind the drive.
+    pub const EMPTY: u32 = 256;
+    /// Another medium waits until the drive is unlocked, and initiators were told of it.
+    pub const AWAITED: u32 = 512;
     /// Those that follow from mode pages.
     pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS | THRESHOLD;
 }
@@ -223,6 +227,17 @@ impl Commons {
     /// Whether anybody prevents the removal of the medium.
     pub fn is_prevented(&self) -> bool {
         !self.lock().preventing.is_empty()
+    }
+
+    /// Does this where nobody prevents the removal of the medium, and keeps everybody from beginning to
+    /// until it is done. Tells whether it was.
+    pub fn unless_prevented(&self, exchange: impl FnOnce()) -> bool {
+        let roster = self.lock();
+        let free = roster.preventing.is_empty();
+        if free {
+            exchange();
+        }
+        free
     }
 
     /// Posts a letter to every lane that serves the unit, the caller's among them.

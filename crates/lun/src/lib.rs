@@ -1,4 +1,4 @@
-//! The device server and the task manager: what a logical unit does (SAM-5, SPC-5, SBC-4).
+//! The device server and the task manager: what a logical unit does (SAM-5, SPC-5, SBC-4, MMC-6).
 //!
 //! Sans-I/O. It knows I_T nexuses, not iSCSI; it turns CDBs into [`block::Request`]s and their
 //! completions into status and sense. [`LogicalUnit`] is what all workers share; [`Lane`] is the
@@ -20,8 +20,9 @@ mod unit;
 
 pub use lane::{Lane, LaneContext, MAXIMUM_TRANSFER_BYTES};
 pub use mail::Wake;
+pub use scsi::inquiry::DeviceType;
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };
 pub use state::{StateError, StateKind, StateStore};
-pub use unit::{Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options, TargetPort};
+pub use unit::{Change, Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options, TargetPort};

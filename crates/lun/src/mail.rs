@@ -6,6 +6,7 @@
 use crate::reservation::Nexus;
 use crate::{LogicalUnit, NexusId, TaskTag};
 use scsi::Condition;
+use scsi::mmc::event::MediaEvent;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -80,6 +81,8 @@ pub(crate) enum Letter {
     Lift { unit: Arc<LogicalUnit>, number: u64 },
     /// The store's facts have changed.
     Limits { unit: Arc<LogicalUnit> },
+    /// Something happened to the medium of a drive; with `exchanged` another one lies behind it, or none.
+    Medium { unit: Arc<LogicalUnit>, event: MediaEvent, exchanged: bool },
     /// The last ticket of this number was dropped.
     Proceed(u64),
 }

@@ -1,10 +1,12 @@
 //! A logical unit as all workers share it: who it is, what stands behind it, its common state.
 
 use crate::command::provisioning::threshold_sets;
-use crate::commons::Commons;
+use crate::commons::{Commons, flag};
 use crate::mail::{Letter, Whom};
 use crate::{StateError, StateStore};
 use block::{Backend, WriteCache};
+use scsi::inquiry::DeviceType;
+use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, SenseKey, mode};
 use std::sync::Arc;
 
@@ -24,16 +26,33 @@ pub struct Identity {
     pub serial: String,
 }
 
+/// What a look behind a unit has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// The size, or another limit.
+    Size,
+    /// Another medium was put in.
+    Medium,
+    /// The medium was taken out, for this reason.
+    Gone(String),
+    /// There is another medium, or none, but an initiator prevents the removal of the old one.
+    Held,
+}
+
 /// What an administrator chose for a unit.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// What it is to its initiators.
+    pub device_type: DeviceType,
     /// Refuse writes although the store would take them.
     pub read_only: bool,
     /// Say that the medium can be removed, and let it.
     pub removable: bool,
 }
 
-/// One disk of the target. Shared by all lanes.
+/// One disk or drive of the target. Shared by all lanes.
 pub struct LogicalUnit {
     pub(crate) identity: Identity,
     pub(crate) options: Options,
@@ -51,25 +70,59 @@ impl LogicalUnit {
         backend: Arc<dyn Backend>,
         state: Option<Arc<dyn StateStore>>,
     ) -> Result<Arc<LogicalUnit>, StateError> {
-        let commons = Commons::open(identity.uuid, mode_facts(&*backend), state)?;
+        let commons = Commons::open(identity.uuid, mode_facts(&options, &*backend), state)?;
         Ok(Arc::new(LogicalUnit { identity, options, backend, commons }))
     }
 
     /// A unit that keeps nothing over a restart.
     pub fn new(identity: Identity, options: Options, backend: Arc<dyn Backend>) -> Arc<LogicalUnit> {
-        let commons = Commons::volatile(identity.uuid, mode_facts(&*backend));
+        let commons = Commons::volatile(identity.uuid, mode_facts(&options, &*backend));
         Arc::new(LogicalUnit { identity, options, backend, commons })
     }
 
     /// Looks again at what stands behind the unit. Where its size or limits changed, every lane learns of
-    /// it and every nexus is owed CAPACITY DATA HAS CHANGED (SBC-4 4.10).
-    pub fn refresh(self: &Arc<LogicalUnit>) -> Result<bool, block::Error> {
-        let changed = self.backend.refresh()?;
-        if changed {
-            self.commons.broadcast(|| Letter::Limits { unit: Arc::clone(self) });
-            self.attention(Whom::Everyone, Condition::new(SenseKey::UnitAttention, 0x2a, 0x09));
+    /// it and every nexus is owed CAPACITY DATA HAS CHANGED (SBC-4 4.10). Where another medium lies behind
+    /// a drive, that is put in; an initiator that prevents it is asked once, as by the button of a drive, to
+    /// let go of the old one (MMC-6, the media event EjectRequest).
+    pub fn refresh(self: &Arc<LogicalUnit>) -> Result<Change, block::Error> {
+        let (event, change) = match self.backend.look() {
+            block::Medium::Same => {
+                self.commons.set_flags(0, flag::AWAITED);
+                let changed = self.backend.refresh()?;
+                if changed {
+                    self.commons.broadcast(|| Letter::Limits { unit: Arc::clone(self) });
+                    self.attention(Whom::Everyone, Condition::new(SenseKey::UnitAttention, 0x2a, 0x09));
+                }
+                return Ok(if changed { Change::Size } else { Change::None });
+            }
+            block::Medium::Other => (MediaEvent::New, Change::Medium),
+            block::Medium::Gone(why) => (MediaEvent::Removed, Change::Gone(why)),
+        };
+        // Looking took its time; between this question and the exchange nobody can begin to prevent it.
+        if !self.commons.unless_prevented(|| self.backend.exchange()) {
+            if self.commons.flags() & flag::AWAITED == 0 {
+                self.commons.set_flags(flag::AWAITED, 0);
+                let event = MediaEvent::EjectRequested;
+                self.commons.broadcast(|| Letter::Medium { unit: Arc::clone(self), event, exchanged: false });
+            }
+            return Ok(Change::Held);
         }
-        Ok(changed)
+        self.commons.set_flags(0, flag::AWAITED);
+        if event == MediaEvent::Removed {
+            self.commons.set_flags(flag::EMPTY, 0);
+        }
+        self.commons.broadcast(|| Letter::Medium { unit: Arc::clone(self), event, exchanged: true });
+        if event == MediaEvent::New {
+            // Whoever puts in a medium has opened and closed the tray. Not before the letters are there: a
+            // command that finds the medium also finds the unit attention.
+            self.commons.set_flags(0, flag::EMPTY | flag::EJECTED);
+        }
+        Ok(change)
+    }
+
+    /// Whether it is a CD/DVD drive.
+    pub(crate) fn is_optical(&self) -> bool {
+        self.options.device_type == DeviceType::Optical
     }
 
     /// Compares the space that is used with the threshold that an initiator has set, and tells all nexuses
@@ -106,11 +159,12 @@ impl LogicalUnit {
     }
 }
 
-fn mode_facts(backend: &dyn Backend) -> mode::Facts {
+fn mode_facts(options: &Options, backend: &dyn Backend) -> mode::Facts {
     let limits = backend.limits();
     mode::Facts {
         volatile_cache: limits.write_cache == WriteCache::Volatile,
         thresholds: limits.unmap.is_some() && backend.space().is_some(),
+        optical: options.device_type == DeviceType::Optical,
     }
 }
 

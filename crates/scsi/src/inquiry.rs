@@ -2,6 +2,17 @@
 
 use crate::field;
 
+/// PERIPHERAL DEVICE TYPE (SPC-5 6.7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum DeviceType {
+    /// A direct access block device (SBC-4).
+    #[default]
+    Disk = 0x00,
+    /// A CD/DVD device (MMC-6).
+    Optical = 0x05,
+}
+
 /// What the identity pages of a logical unit say, as seen through one target port. Blocks are
 /// logical blocks; 0 in a limit means "no limit is reported" unless the field says otherwise.
 #[derive(Debug, Clone)]
@@ -16,6 +27,8 @@ pub struct Facts<'a> {
     pub revision: &'a str,
     /// Unit serial number, cut at 252 ASCII bytes.
     pub serial: &'a str,
+    /// What it is.
+    pub device_type: DeviceType,
     /// RMB: the medium can be removed.
     pub removable: bool,
     /// The medium's kind.
@@ -187,12 +200,13 @@ pub struct CopyListLimits<'a> {
     pub maximum_segment_bytes: u32,
 }
 
-/// Appends standard INQUIRY data for a connected direct access block device: 96 bytes, of which
+/// Appends standard INQUIRY data for a connected device: 96 bytes, of which
 /// the caller sends as many as the allocation length allows.
 pub fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
     let third_party_copy = u8::from(facts.third_party_copy.is_some()) << 3;
     out.extend_from_slice(&[
-        0x00,                           // qualifier 000b, direct access block device
+        facts.device_type as u8,        // qualifier 000b
         u8::from(facts.removable) << 7, // RMB
         VERSION_SPC_4,
         0x12, // HISUP, response data format 2
@@ -205,9 +219,13 @@ pub fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
     field::push_ascii(out, facts.product, 16);
     field::push_ascii(out, facts.revision, 4);
     out.resize(out.len() + 22, 0); // vendor specific 36..55 and two reserved bytes
-    let descriptors = [SAM_5, SPC_5, SPC_4, SBC_4, SBC_3, ISCSI + u16::from(facts.protocol_level.min(31))];
-    out.extend(descriptors.iter().flat_map(|descriptor| descriptor.to_be_bytes()));
-    out.resize(out.len() + 2 * (8 - descriptors.len()) + 22, 0);
+    let commands: &[u16] = match facts.device_type {
+        DeviceType::Disk => &[SBC_4, SBC_3],
+        DeviceType::Optical => &[MMC_6],
+    };
+    let descriptors = [SAM_5, SPC_5, SPC_4].iter().chain(commands).copied();
+    out.extend(descriptors.chain([ISCSI + u16::from(facts.protocol_level.min(31))]).flat_map(u16::to_be_bytes));
+    out.resize(start + LENGTH, 0);
 }
 
 /// Appends what INQUIRY answers for a LUN behind which there is nothing (SPC-5 6.7.2, qualifier
@@ -281,6 +299,7 @@ const SPC_5: u16 = 0x05C0;
 const SPC_4: u16 = 0x0460;
 const SBC_4: u16 = 0x0600;
 const SBC_3: u16 = 0x04C0;
+const MMC_6: u16 = 0x04E0;
 const ISCSI: u16 = 0x0960;
 
 #[cfg(test)]
@@ -309,6 +328,7 @@ pub(crate) mod tests {
             product: "Disk",
             revision: "0001",
             serial: "S-42",
+            device_type: DeviceType::Disk,
             removable: false,
             rotation: Rotation::NonRotating,
             cryptographic_erase: false,
@@ -363,6 +383,15 @@ pub(crate) mod tests {
         let read = parse(&out).unwrap();
         assert!(read.removable && read.third_party_copy);
         assert_eq!(read.target_port_groups, 1);
+    }
+
+    #[test]
+    fn spc_01_a_cd_drive_says_its_type_and_its_command_set() {
+        let facts = Facts { device_type: DeviceType::Optical, removable: true, ..facts() };
+        let mut out = Vec::new();
+        encode(&facts, &mut out);
+        assert_eq!((out.len(), out[0], out[1]), (96, 0x05, 0x80));
+        assert_eq!(parse(&out).unwrap().descriptors, [0x00A0, 0x05C0, 0x0460, 0x04E0, 0x0962]);
     }
 
     #[test]

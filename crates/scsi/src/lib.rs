@@ -1,10 +1,11 @@
-//! SAM-5, SPC-5 and SBC-4 words and codecs. No I/O, no state.
+//! SAM-5, SPC-5, SBC-4 and MMC-6 words and codecs. No I/O, no state.
 #![forbid(unsafe_code)]
 
 pub mod copy;
 mod field;
 pub mod inquiry;
 pub mod log;
+pub mod mmc;
 pub mod mode;
 pub mod persistent;
 mod sense;

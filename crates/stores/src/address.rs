@@ -151,7 +151,7 @@ pub fn take_options(text: &str, names: &[&str]) -> (String, Vec<Written>) {
 }
 
 /// Parts between commas; `\,` is a comma and every other backslash is itself.
-fn split(text: &str) -> Vec<String> {
+pub(crate) fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {

@@ -1,7 +1,7 @@
 //! Backing stores and the table of their kinds.
 //!
 //! A store is named by one line of text, its address: `disk.img,size=10G`, `/dev/vdb,direct`,
-//! `ram:1G,block=4096`, `null:1T`. [`open`] turns an address into a [`block::Backend`]. A new kind is
+//! `ram:1G,block=4096`, `null:1T`. [`open`] turns an address into a [`block::Backend`], [`open_drive`] one of an image into a drive. A new kind is
 //! a module with a [`StoreKind`] and its line in [`KINDS`]; help and option checks follow from those.
 #![forbid(unsafe_code)]
 
@@ -11,10 +11,12 @@ mod error;
 mod file;
 mod memory;
 mod size;
+mod tray;
 
 pub use address::{Address, take_options};
 pub use error::OpenError;
 pub use size::{Size, parse_size};
+pub use tray::{is_image, open_drive};
 
 use block::Backend;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 # Host side of every scenario (sourced). Starts the target under test through an adapter, runs a
 # script in the VM, cleans up. All of it can be set from the environment:
-#   TARGET   adapter: an executable with the verbs start stop kill9 freeze thaw (default target-tgtd);
+#   TARGET   adapter: an executable with the verbs start stop kill9 freeze thaw (default target-tgtd),
+#            and for 70-cdrom: exchange (cd.iso and next.iso in T_DIR change places, and the target looks) look;
 #            "none" = a target that already runs at PORTAL
 #   IQN      target name                     PORTAL, PORTAL2  host addresses of its portals
 #   LUN_MB   size of the test LUN (256)      VM_OPTS          more options for vm-run

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every suite in turn, a table of what ran, and what did not run by name.
 
+mod image;
 mod libiscsi;
 mod licences;
 mod peers;
@@ -33,7 +34,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "qemu",
-        about: "qemu-img over iscsi://, there and back",
+        about: "qemu-img over iscsi://, there and back; booting from a CD",
         needs: &["qemu-img", "qemu-io"],
         run: qemu::run,
     },

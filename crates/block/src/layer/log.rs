@@ -73,6 +73,14 @@ impl Backend for Logged {
         self.inner.refresh()
     }
 
+    fn look(&self) -> crate::Medium {
+        self.inner.look()
+    }
+
+    fn exchange(&self) {
+        self.inner.exchange();
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         self.inner.resize(blocks)
     }

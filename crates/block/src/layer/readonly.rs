@@ -52,6 +52,14 @@ impl Backend for ReadOnly {
         self.inner.refresh()
     }
 
+    fn look(&self) -> crate::Medium {
+        self.inner.look()
+    }
+
+    fn exchange(&self) {
+        self.inner.exchange();
+    }
+
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::ReadOnly))
     }

@@ -9,6 +9,7 @@ mod identity;
 mod log;
 mod medium;
 mod mode;
+mod optical;
 mod persistent;
 mod power;
 pub(crate) mod provisioning;
@@ -20,6 +21,7 @@ use crate::lane::Execution;
 use crate::mail::Extent;
 use crate::operation::Long;
 use block::Limits;
+use scsi::inquiry::DeviceType;
 use scsi::{Condition, SenseKey, Status};
 
 /// One command.
@@ -39,10 +41,23 @@ pub(crate) struct Row {
     pub needs_medium: bool,
     /// Makes sense for the controller at LUN 0, behind which there is no disk.
     pub for_controller: bool,
+    /// Which kinds of units have it.
+    pub devices: Devices,
     /// Whether a unit of these limits has it.
     pub offered: fn(&Limits) -> bool,
     /// What it does.
     pub run: fn(&mut Execution<'_>) -> Outcome,
+}
+
+/// Kinds of units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// Disks: commands of SBC.
+    Disks,
+    /// CD/DVD drives: commands of MMC.
+    Drives,
+    /// All: commands of SPC, and those of SBC and MMC that are the same.
+    All,
 }
 
 /// How a handler leaves a command.
@@ -81,6 +96,7 @@ impl Row {
             writes: false,
             needs_medium: false,
             for_controller: false,
+            devices: Devices::Disks,
             offered: |_| true,
             run,
         }
@@ -109,6 +125,26 @@ impl Row {
         Row { service_action: Some(service_action), ..self }
     }
 
+    /// Drives have it too.
+    const fn everywhere(self) -> Row {
+        Row { devices: Devices::All, ..self }
+    }
+
+    /// Only drives have it.
+    const fn optical(self) -> Row {
+        Row { devices: Devices::Drives, ..self }
+    }
+
+    /// Whether a unit of this kind and these limits has it.
+    pub fn is_offered(&self, device: DeviceType, limits: &Limits) -> bool {
+        let here = match self.devices {
+            Devices::All => true,
+            Devices::Disks => device == DeviceType::Disk,
+            Devices::Drives => device == DeviceType::Optical,
+        };
+        here && (self.offered)(limits)
+    }
+
     const fn offered(self, offered: fn(&Limits) -> bool) -> Row {
         Row { offered, ..self }
     }
@@ -124,20 +160,22 @@ fn thin_to_zeros(limits: &Limits) -> bool {
 
 /// Every command, by operation code and service action.
 pub(crate) const COMMANDS: &[Row] = &[
-    Row::of(0x00, &[0x00, 0, 0, 0, 0, 0x07], identity::test_unit_ready).reading().for_controller(),
-    Row::of(0x03, &[0x03, 0x01, 0, 0, 0xff, 0x07], identity::request_sense).always(),
+    Row::of(0x00, &[0x00, 0, 0, 0, 0, 0x07], identity::test_unit_ready).reading().for_controller().everywhere(),
+    Row::of(0x03, &[0x03, 0x01, 0, 0, 0xff, 0x07], identity::request_sense).always().everywhere(),
     Row::of(0x04, &[0x04, 0x3f, 0, 0, 0, 0x07], sanitize::format_unit).writing(),
     Row::of(0x08, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::read_6).reading(),
     Row::of(0x0a, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::write_6).writing(),
-    Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always(),
-    Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6),
-    Row::of(0x16, &[0x16, 0, 0, 0, 0, 0x07], persistent::reserve),
-    Row::of(0x17, &[0x17, 0, 0, 0, 0, 0x07], persistent::release),
-    Row::of(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], mode::mode_sense_6),
+    Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always().everywhere(),
+    Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6).everywhere(),
+    Row::of(0x16, &[0x16, 0, 0, 0, 0, 0x07], persistent::reserve).everywhere(),
+    Row::of(0x17, &[0x17, 0, 0, 0, 0, 0x07], persistent::release).everywhere(),
+    Row::of(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], mode::mode_sense_6).everywhere(),
     Row::of(0x1b, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x07], power::start_stop_unit),
-    Row::of(0x1e, &[0x1e, 0, 0, 0, 0x03, 0x07], power::prevent_allow),
-    Row::of(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10),
+    Row::of(0x1b, &[0x1b, 0x01, 0, 0, 0xf3, 0x07], power::start_stop_unit).optical(),
+    Row::of(0x1e, &[0x1e, 0, 0, 0, 0x03, 0x07], power::prevent_allow).everywhere(),
+    Row::of(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10).everywhere(),
     Row::of(0x28, &[0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::read_10).reading(),
+    Row::of(0x28, &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0x07], medium::read_10).reading().optical(),
     Row::of(0x2a, &[0x2a, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::write_10).writing(),
     Row::of(0x2e, &[0x2e, 0xf6, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], compare::write_and_verify_10)
         .writing(),
@@ -148,6 +186,8 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x37, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0x07], log::read_defect_data_10).reading(),
     Row::of(0x41, &[0x41, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], provisioning::write_same_10).writing(),
     Row::of(0x42, &[0x42, 0x01, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0x07], provisioning::unmap).writing().offered(thin),
+    Row::of(0x43, &[0x43, 0x02, 0x0f, 0, 0, 0, 0xff, 0xff, 0xff, 0xc7], optical::read_toc).reading().optical(),
+    Row { ignores_attention: true, ..Row::of(0x46, GET_CONFIGURATION, optical::get_configuration).optical() },
     Row::of(0x48, &[0x48, 0xbf, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], sanitize::overwrite).action(0x01).writing(),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::block_erase).action(0x02).writing().offered(thin_to_zeros),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::cryptographic_erase)
@@ -155,23 +195,28 @@ pub(crate) const COMMANDS: &[Row] = &[
         .writing()
         .offered(|limits| limits.cryptographic_erase),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::exit_failure_mode).action(0x1f).writing(),
+    Row { ignores_attention: true, ..Row::of(0x4a, GET_EVENT_STATUS, optical::get_event_status).optical() },
     Row::of(0x4d, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0x07], log::log_sense),
-    Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10),
-    Row::of(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::reserve),
-    Row::of(0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::release),
-    Row::of(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_sense_10),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x00),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x01),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x02),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x03),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x00),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x01),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x02),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x03),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x04),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07),
+    Row::of(0x51, &[0x51, 0x07, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], optical::read_disc_information).reading().optical(),
+    Row::of(0x52, &[0x52, 0x03, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0x07], optical::read_track_information)
+        .reading()
+        .optical(),
+    Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10).everywhere(),
+    Row::of(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::reserve).everywhere(),
+    Row::of(0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::release).everywhere(),
+    Row::of(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_sense_10).everywhere(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x00).everywhere(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x01).everywhere(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x02).everywhere(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x03).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x00).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x01).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x02).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x03).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x04).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07).everywhere(),
     Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x00).reading(),
     Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x01).reading(),
     Row::of(0x83, TOKEN_COPY, token::populate_token).action(0x10).reading(),
@@ -212,20 +257,34 @@ pub(crate) const COMMANDS: &[Row] = &[
     )
     .action(0x12)
     .reading(),
-    Row::of(0xa0, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], identity::report_luns).always(),
+    Row::of(0xa0, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], identity::report_luns)
+        .always()
+        .everywhere(),
     Row::of(
         0xa3,
         &[0xa3, 0x1f, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
         report::supported_operation_codes,
     )
-    .action(0x0c),
+    .action(0x0c)
+    .everywhere(),
     Row::of(
         0xa3,
         &[0xa3, 0x1f, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
         report::supported_task_management_functions,
     )
-    .action(0x0d),
+    .action(0x0d)
+    .everywhere(),
     Row::of(0xa8, &[0xa8, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::read_12).reading(),
+    Row::of(0xa8, &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07], medium::read_12)
+        .reading()
+        .optical(),
+    Row::of(
+        0xad,
+        &[0xad, 0x0f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xc0, 0x07],
+        optical::read_disc_structure,
+    )
+    .reading()
+    .optical(),
     Row::of(0xaa, &[0xaa, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::write_12)
         .writing(),
     Row::of(
@@ -238,11 +297,20 @@ pub(crate) const COMMANDS: &[Row] = &[
         .reading(),
     Row::of(0xb7, &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07], log::read_defect_data_12)
         .reading(),
+    Row::of(0xb9, &[0xb9, 0x1c, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf8, 0x07, 0x07], optical::read_cd_msf)
+        .reading()
+        .optical(),
+    Row::of(0xbd, &[0xbd, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0x07], optical::mechanism_status).optical(),
+    Row::of(0xbe, &[0xbe, 0x1c, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf8, 0x07, 0x07], optical::read_cd)
+        .reading()
+        .optical(),
 ];
 
 const EXTENDED_COPY: &[u8] = &[0x83, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07];
 const TOKEN_COPY: &[u8] = &[0x83, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07];
 const COPY_RESULTS_LID4: &[u8] = &[0x84, 0x1f, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07];
+const GET_CONFIGURATION: &[u8] = &[0x46, 0x03, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07];
+const GET_EVENT_STATUS: &[u8] = &[0x4a, 0x01, 0, 0, 0xff, 0, 0, 0xff, 0xff, 0x07];
 const SANITIZE_WITHOUT_LIST: &[u8] = &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0x07];
 const PERSISTENT_RESERVE_IN: &[u8] = &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07];
 const PERSISTENT_RESERVE_OUT: &[u8] = &[0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07];
@@ -253,14 +321,14 @@ const fn extent_16(opcode: u8, flags: u8) -> [u8; 16] {
     [opcode, flags, all, all, all, all, all, all, all, all, all, all, all, all, 0x3f, 0x07]
 }
 
-/// The row of a CDB, its reserved bits checked. Where the unit's limits rule a command out it does not
-/// exist.
-pub(crate) fn find(cdb: &[u8], limits: &Limits) -> Result<&'static Row, Condition> {
+/// The row of a CDB, its reserved bits checked. Where the unit's kind or limits rule a command out it does
+/// not exist.
+pub(crate) fn find(cdb: &[u8], device: DeviceType, limits: &Limits) -> Result<&'static Row, Condition> {
     let opcode = cdb.first().copied().unwrap_or(0xff);
     let action = cdb.get(1).copied().unwrap_or(0) & 0x1f;
     let mut known = false;
     let found = COMMANDS.iter().find(|row| {
-        let here = row.opcode == opcode && (row.offered)(limits);
+        let here = row.opcode == opcode && row.is_offered(device, limits);
         known |= here;
         here && row.service_action.is_none_or(|wanted| wanted == action)
     });

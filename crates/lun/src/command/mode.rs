@@ -4,6 +4,7 @@ use super::{Outcome, field};
 use crate::lane::Execution;
 use crate::mail::{Extent, Whom};
 use crate::operation::{Ending, Verdict, Work};
+use scsi::inquiry::DeviceType;
 use scsi::mode::{BlockDescriptor, DeviceParameter, ListLength, PageControl, Refusal, SenseRequest};
 use scsi::{Condition, SenseKey};
 
@@ -23,9 +24,11 @@ fn mode_sense(execution: &mut Execution<'_>, length: ListLength, allocation: usi
     let (byte_1, byte_2) = (field(execution.cdb, 1, 1), field(execution.cdb, 2, 1) as u8);
     let descriptor =
         BlockDescriptor { blocks: execution.limits().blocks, block_length: execution.limits().block_length };
+    let optical = execution.device_type() == DeviceType::Optical;
     let request = SenseRequest {
         length,
-        descriptor: (byte_1 & 0x08 == 0).then_some(descriptor),
+        // A drive has none (MMC-6 7.2).
+        descriptor: (byte_1 & 0x08 == 0 && !optical).then_some(descriptor),
         long_descriptor: byte_1 & 0x10 != 0,
         control: match byte_2 >> 6 {
             0 => PageControl::Current,
@@ -39,8 +42,12 @@ fn mode_sense(execution: &mut Execution<'_>, length: ListLength, allocation: usi
     let Some(unit) = execution.unit() else {
         return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x25, 0x00));
     };
-    let (values, saving) = (unit.commons.values(), unit.commons.saving());
-    let device = DeviceParameter { write_protected: execution.is_write_protected(), dpo_fua: true };
+    let (mut values, saving) = (unit.commons.values(), unit.commons.saving());
+    values.show_locked(unit.commons.is_prevented());
+    let device = match optical {
+        true => DeviceParameter::default(),
+        false => DeviceParameter { write_protected: execution.is_write_protected(), dpo_fua: true },
+    };
     match values.sense(request, device, saving, execution.data) {
         Ok(true) => Outcome::Data(allocation),
         Ok(false) => Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x39, 0x00)),
@@ -83,7 +90,15 @@ async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verd
     let blocks = BlockDescriptor { blocks: work.limits.blocks, block_length: work.limits.block_length };
     let commons = &work.unit.commons;
     let saving = commons.saving();
-    let selected = commons.select(save, |values| values.select(form, save, blocks, &list, saving));
+    let locked = commons.is_prevented();
+    let selected = commons.select(save, |values| {
+        // An initiator may send back what he was shown.
+        let mut shown = values.clone();
+        shown.show_locked(locked);
+        let mut next = shown.select(form, save, blocks, &list, saving)?;
+        next.show_locked(false);
+        Ok(next)
+    });
     // INTERNAL TARGET FAILURE: what was to be saved was not; nothing has changed.
     let selected = selected.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
     if selected.map_err(refused)? {

@@ -1,11 +1,13 @@
-//! START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL (SBC-4 5.31, SPC-5 6.18).
+//! START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL (SBC-4 5.31, SPC-5 6.18, MMC-6 6.42).
 
 use super::{Outcome, field};
 use crate::commons::flag;
 use crate::lane::Execution;
-use crate::mail::Whom;
+use crate::mail::{Letter, Whom};
 use crate::operation::{Ending, Verdict, Work};
+use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, SenseKey};
+use std::sync::Arc;
 
 /// What START STOP UNIT asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,12 +44,17 @@ pub(super) fn start_stop_unit(execution: &mut Execution<'_>) -> Outcome {
 
 async fn change(work: Work, step: Step, flush: bool) -> Verdict {
     let commons = &work.unit.commons;
+    let optical = work.unit.is_optical();
     // Whoever prevents removal wants the medium to stay what it is: in or out.
     if matches!(step, Step::Eject | Step::Load) && commons.is_prevented() {
         return Err(Condition::new(SenseKey::IllegalRequest, 0x53, 0x02));
     }
     if step == Step::Start && commons.flags() & flag::EJECTED != 0 {
-        return Err(Condition::new(SenseKey::NotReady, 0x3a, 0x00));
+        return Err(Condition::new(SenseKey::NotReady, 0x3a, if optical { 0x02 } else { 0x00 }));
+    }
+    if optical {
+        tray(&work, step);
+        return Ending::good(0);
     }
     if matches!(step, Step::Stop | Step::Eject) && (flush || step == Step::Eject) && !work.limits.read_only {
         work.flush().await?;
@@ -67,6 +74,26 @@ async fn change(work: Work, step: Step, flush: bool) -> Verdict {
         }
     }
     Ending::good(0)
+}
+
+/// What a drive does (MMC-6 6.42): a tray that opens and closes. A disc that was stopped turns again when
+/// it is read, so that nothing is to be remembered of that.
+fn tray(work: &Work, step: Step) {
+    let (unit, commons) = (&work.unit, &work.unit.commons);
+    let out = commons.flags() & flag::EJECTED != 0;
+    let event = match step {
+        Step::Eject if !out => {
+            commons.set_flags(flag::EJECTED, 0);
+            MediaEvent::Removed
+        }
+        Step::Load if out && commons.flags() & flag::EMPTY == 0 => MediaEvent::New,
+        Step::Load => return commons.set_flags(0, flag::EJECTED),
+        _ => return,
+    };
+    commons.broadcast(|| Letter::Medium { unit: Arc::clone(unit), event, exchanged: false });
+    if event == MediaEvent::New {
+        commons.set_flags(0, flag::EJECTED);
+    }
 }
 
 /// PREVENT ALLOW MEDIUM REMOVAL.

@@ -1,16 +1,13 @@
 //! Commands that tell what the unit is and can do: capacity, commands, task management functions.
 
 use super::{COMMANDS, Outcome, Row, field};
-use crate::commons::flag;
 use crate::lane::Execution;
-use scsi::{Condition, SenseKey};
-
-const NO_MEDIUM: Outcome = Outcome::Check(Condition::new(SenseKey::NotReady, 0x3a, 0x00));
+use scsi::Condition;
 
 /// READ CAPACITY (10) (SBC-4 5.18): FFFFFFFFh where the last LBA does not fit.
 pub(super) fn read_capacity_10(execution: &mut Execution<'_>) -> Outcome {
-    if execution.flags() & flag::EJECTED != 0 {
-        return NO_MEDIUM;
+    if let Some(condition) = execution.missing_medium() {
+        return Outcome::Check(condition);
     }
     let limits = execution.limits();
     let last = u32::try_from(limits.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -22,8 +19,8 @@ pub(super) fn read_capacity_10(execution: &mut Execution<'_>) -> Outcome {
 
 /// READ CAPACITY (16) (SBC-4 5.19).
 pub(super) fn read_capacity_16(execution: &mut Execution<'_>) -> Outcome {
-    if execution.flags() & flag::EJECTED != 0 {
-        return NO_MEDIUM;
+    if let Some(condition) = execution.missing_medium() {
+        return Outcome::Check(condition);
     }
     let limits = execution.limits();
     let ratio = limits.physical_block_length.checked_div(limits.block_length).unwrap_or(1).max(1);
@@ -45,7 +42,8 @@ pub(super) fn supported_operation_codes(execution: &mut Execution<'_>) -> Outcom
     let (opcode, action, allocation) = (field(cdb, 3, 1) as u8, field(cdb, 4, 2), field(cdb, 6, 4) as usize);
     let same_action = |row: &Row| row.service_action.map(u64::from) == Some(action);
     let limits = execution.limits().clone();
-    let offered = || COMMANDS.iter().filter(|row| (row.offered)(&limits));
+    let device = execution.device_type();
+    let offered = || COMMANDS.iter().filter(|row| row.is_offered(device, &limits));
     let mut of_opcode = offered().filter(|row| row.opcode == opcode).peekable();
     let has_actions = of_opcode.peek().is_some_and(|row| row.service_action.is_some());
     let one = match option {

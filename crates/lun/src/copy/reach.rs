@@ -6,6 +6,7 @@ use crate::reservation::Class;
 use crate::{LogicalUnit, LunEntry};
 use block::Limits;
 use scsi::copy::list::Cscd;
+use scsi::inquiry::DeviceType;
 use scsi::vpd::designation::{eui64, naa};
 use scsi::{Condition, SenseKey};
 use std::sync::Arc;
@@ -28,9 +29,14 @@ impl Reach {
         Reach { unit: Arc::clone(&entry.unit), limits, read_only }
     }
 
+    /// The disks of the nexus. A drive is no copy source: its blocks are not those of a disk.
+    fn disks(work: &Work) -> impl Iterator<Item = &LunEntry> {
+        work.units.entries.iter().filter(|entry| entry.unit.options().device_type == DeviceType::Disk)
+    }
+
     /// The unit that was given the command.
     pub fn own(work: &Work) -> Option<Reach> {
-        work.units.entries.iter().find(|entry| Arc::ptr_eq(&entry.unit, &work.unit)).map(Reach::new)
+        Reach::disks(work).find(|entry| Arc::ptr_eq(&entry.unit, &work.unit)).map(Reach::new)
     }
 
     /// The unit that a CSCD descriptor names, if this nexus has it.
@@ -40,12 +46,12 @@ impl Reach {
             TYPE_EUI_64 => cscd.designator == eui64(uuid),
             _ => false,
         };
-        work.units.entries.iter().find(|entry| is_meant(entry.unit.identity().uuid)).map(Reach::new)
+        Reach::disks(work).find(|entry| is_meant(entry.unit.identity().uuid)).map(Reach::new)
     }
 
     /// The unit with this NAA designator, if this nexus has it.
     pub fn with_naa(work: &Work, wanted: [u8; 16]) -> Option<Reach> {
-        work.units.entries.iter().find(|entry| naa(entry.unit.identity().uuid) == wanted).map(Reach::new)
+        Reach::disks(work).find(|entry| naa(entry.unit.identity().uuid) == wanted).map(Reach::new)
     }
 
     /// Bytes of a block.

@@ -4,7 +4,7 @@
 use crate::commons::flag;
 use crate::mail::{Extent, Fence};
 use crate::{LogicalUnit, TaskAttribute, TaskTag};
-use block::{Engine, Limits, Operation, Request, Store};
+use block::{Completion, Engine, Limits, Operation, Request, Store};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ pub(super) struct Channel {
     pub unit: Arc<LogicalUnit>,
     /// None until it could be opened.
     store: Option<Box<dyn Store>>,
+    /// Channels to media that were taken out, until what they read has come.
+    retired: Vec<Box<dyn Store>>,
     pub limits: Arc<Limits>,
     pub batch: Vec<Request>,
     pub fences: Vec<Fence>,
@@ -32,6 +34,7 @@ impl Channel {
         Channel {
             unit: Arc::clone(unit),
             store: None,
+            retired: Vec::new(),
             limits: unit.backend().limits(),
             batch: Vec::new(),
             fences,
@@ -49,8 +52,39 @@ impl Channel {
         Ok(())
     }
 
-    pub fn store(&mut self) -> Option<&mut Box<dyn Store>> {
-        self.store.as_mut()
+    /// Hands the batch to the store and takes what is finished. Returns whether more is under way.
+    pub fn turn(&mut self, engine: &Rc<dyn Engine>, done: &mut Vec<Completion>) -> bool {
+        if !self.batch.is_empty()
+            && let Err(error) = self.open(engine)
+        {
+            done.extend(self.batch.drain(..).map(|request| request.complete(Err(error))));
+        }
+        let batch = &mut self.batch;
+        let poll = |store: &mut Box<dyn Store>, done: &mut Vec<Completion>| {
+            if store.in_flight() > 0 {
+                store.poll(done);
+            }
+            store.in_flight() > 0
+        };
+        let mut in_flight = false;
+        if let Some(store) = &mut self.store {
+            if !batch.is_empty() {
+                store.submit(batch, done);
+            }
+            in_flight = poll(store, done);
+        }
+        self.retired.retain_mut(|store| poll(store, done));
+        in_flight || !self.retired.is_empty()
+    }
+
+    /// Another medium lies behind the unit. What was submitted ends on the old one; what comes goes to the
+    /// new one.
+    pub fn exchange(&mut self, done: &mut Vec<Completion>) {
+        if let Some(mut store) = self.store.take() {
+            store.submit(&mut self.batch, done);
+            self.retired.push(store);
+        }
+        self.limits = self.unit.backend().limits();
     }
 
     /// Takes a request into the batch.

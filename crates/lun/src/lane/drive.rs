@@ -56,17 +56,8 @@ impl Lane {
         let mut busy = std::mem::take(&mut self.busy);
         busy.retain(|at| {
             let channel = &mut self.channels[*at];
-            let mut batch = std::mem::take(&mut channel.batch);
-            worked |= !batch.is_empty();
-            let Some(store) = channel.store() else { return false };
-            if !batch.is_empty() {
-                store.submit(&mut batch, &mut self.done);
-            }
-            if store.in_flight() > 0 {
-                store.poll(&mut self.done);
-            }
-            let in_flight = store.in_flight() > 0;
-            channel.batch = batch;
+            worked |= !channel.batch.is_empty();
+            let in_flight = channel.turn(&self.context.engine, &mut self.done);
             channel.busy = in_flight;
             channel.watch(in_flight);
             in_flight
@@ -197,7 +188,7 @@ impl Lane {
     }
 
     /// Ends a task that has not begun to touch the medium.
-    fn refuse(&mut self, tag: TaskTag, condition: Condition) {
+    pub(super) fn refuse(&mut self, tag: TaskTag, condition: Condition) {
         let Some(task) = self.tasks.get_mut(&tag) else { return };
         match &mut task.kind {
             Kind::Part(_) => self.end_part(tag, Answer::Done),

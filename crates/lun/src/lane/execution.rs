@@ -10,6 +10,8 @@ use crate::operation::{Exchange, Work};
 use crate::reservation::Class;
 use crate::{Command, LogicalUnit, LunEntry, LunMap, TaskAttribute};
 use block::{Limits, Pool, Rotation, WriteCache};
+use scsi::inquiry::DeviceType;
+use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, SenseKey, Status, inquiry};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,9 +69,12 @@ impl Execution<'_> {
     /// Checks the command and runs its handler. In the order of SAM-5 5.3.1 and 5.14: what is no
     /// command, RESERVATION CONFLICT, unit attention, what the unit's state forbids.
     pub(super) fn run(&mut self) -> Outcome {
-        let row = command::find(self.cdb, self.limits());
-        let ignores_attention =
-            row.as_ref().map_or(matches!(self.cdb.first(), Some(0x03 | 0x12 | 0xa0)), |row| row.ignores_attention);
+        let row = command::find(self.cdb, self.device_type(), self.limits());
+        let ignores_attention = match (&row, self.cdb.first()) {
+            (Ok(row), _) => row.ignores_attention,
+            (Err(_), Some(0x46 | 0x4a)) => self.device_type() == DeviceType::Optical,
+            (Err(_), first) => matches!(first, Some(0x03 | 0x12 | 0xa0)),
+        };
         if self.is_absent() && !ignores_attention {
             return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x25, 0x00));
         }
@@ -98,8 +103,8 @@ impl Execution<'_> {
             return Outcome::Check(condition);
         }
         if row.needs_medium {
-            if flags & flag::EJECTED != 0 {
-                return Outcome::Check(Condition::new(SenseKey::NotReady, 0x3a, 0x00));
+            if let Some(condition) = self.missing_medium() {
+                return Outcome::Check(condition);
             }
             if flags & flag::STOPPED != 0 {
                 return Outcome::Check(Condition::new(SenseKey::NotReady, 0x04, 0x02));
@@ -168,6 +173,30 @@ impl Execution<'_> {
     /// The flags of the unit ([`flag`]); none where there is no unit.
     pub fn flags(&self) -> u32 {
         self.unit().map_or(0, |unit| unit.commons.flags())
+    }
+
+    /// What it is; where there is no unit, what knows the commands of one.
+    pub fn device_type(&self) -> DeviceType {
+        self.unit().map_or(DeviceType::Disk, |unit| unit.options().device_type)
+    }
+
+    /// MEDIUM NOT PRESENT, where it is not. A drive tells whether its tray is open.
+    pub fn missing_medium(&self) -> Option<Condition> {
+        let flags = self.flags();
+        let qualifier = match self.device_type() {
+            DeviceType::Disk => 0x00,
+            DeviceType::Optical if flags & flag::EJECTED != 0 => 0x02,
+            DeviceType::Optical => 0x01,
+        };
+        (flags & (flag::EJECTED | flag::EMPTY) != 0).then_some(Condition::new(SenseKey::NotReady, 0x3a, qualifier))
+    }
+
+    /// What happened to the medium and was not yet told to this nexus.
+    pub fn media_event(&mut self) -> Option<&mut Option<MediaEvent>> {
+        match self.at {
+            Where::Unit(at) => self.nexus.views.get_mut(at).map(|view| &mut view.media_event),
+            _ => None,
+        }
     }
 
     /// What the unit is busy with, for REQUEST SENSE.
@@ -295,6 +324,7 @@ impl Execution<'_> {
             product: &identity.product,
             revision: &identity.revision,
             serial: &identity.serial,
+            device_type: entry.unit.options().device_type,
             removable: entry.unit.options().removable,
             rotation: match limits.rotation {
                 Rotation::NotReported => inquiry::Rotation::NotReported,
@@ -332,7 +362,7 @@ impl Execution<'_> {
                     false => 0,
                 },
             }),
-            third_party_copy: Some(command::copy::offer(limits)),
+            third_party_copy: (self.device_type() == DeviceType::Disk).then(|| command::copy::offer(limits)),
             target_port_groups: inquiry::TargetPortGroupSupport::None,
             ports: &ports,
             this_port: port.relative_identifier,

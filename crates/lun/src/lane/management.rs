@@ -6,6 +6,7 @@ use super::{Lane, NOBODY, View};
 use crate::commons::flag;
 use crate::mail::{Fence, Letter, Ticket, Whom, Whose};
 use crate::{Event, LogicalUnit, NexusId, TaskManagementFunction, TaskManagementResponse, TaskTag};
+use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, SenseKey};
 use std::sync::Arc;
 
@@ -173,6 +174,7 @@ impl Lane {
                         self.channels[channel].limits = unit.backend().limits();
                     }
                 }
+                Letter::Medium { unit, event, exchanged } => self.medium(&unit, event, exchanged),
                 Letter::Proceed(key) => match self.purposes.remove(&key) {
                     Some(Purpose::Function { nexus, id }) => {
                         let response = TaskManagementResponse::FunctionComplete;
@@ -199,6 +201,41 @@ impl Lane {
 
     pub(super) fn channel(&self, unit: &Arc<LogicalUnit>) -> Option<usize> {
         self.channel_of.get(&Arc::as_ptr(unit).addr()).copied()
+    }
+
+    /// Something happened to the medium of a drive. In one step for this lane: no command of it reads the
+    /// new medium before its nexus is owed the unit attention.
+    fn medium(&mut self, unit: &Arc<LogicalUnit>, event: MediaEvent, exchanged: bool) {
+        let Some(channel) = self.channel(unit) else { return };
+        let condition = match event {
+            // NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
+            MediaEvent::New | MediaEvent::EjectRequested => Condition::new(SenseKey::UnitAttention, 0x28, 0x00),
+            // MEDIUM NOT PRESENT - TRAY CLOSED.
+            MediaEvent::Removed => Condition::new(SenseKey::NotReady, 0x3a, 0x01),
+        };
+        if exchanged {
+            self.channels[channel].exchange(&mut self.done);
+            if !self.channels[channel].busy {
+                self.channels[channel].busy = true;
+                self.busy.push(channel);
+            }
+            // Reads that wait for memory or a fence were meant for the old medium.
+            let late = self.tasks.iter().filter(|(_, task)| {
+                task.channel == channel && matches!(task.kind, Kind::Read) && !task.in_store && task.given_up.is_none()
+            });
+            for tag in late.map(|(tag, _)| *tag).collect::<Vec<_>>() {
+                self.refuse(tag, condition);
+            }
+        }
+        let views = self.nexuses.values_mut().flat_map(|nexus| &mut nexus.views);
+        for view in views.filter(|view| view.channel == channel) {
+            if event != MediaEvent::EjectRequested || view.media_event.is_none() {
+                view.media_event = Some(event);
+            }
+            if event == MediaEvent::New {
+                view.owe(condition);
+            }
+        }
     }
 
     fn attention(&mut self, unit: &Arc<LogicalUnit>, whom: &Whom, condition: Condition) {

@@ -22,6 +22,7 @@ use crate::{Command, Completed, Event, LunEntry, NexusDescription, NexusId, Task
 use block::{Account, Buf, Completion, Engine, Operation, Pool};
 use channel::{Channel, Order};
 use execution::Where;
+use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, Sense, SenseKey, Status};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -59,6 +60,8 @@ struct View {
     copies: Rc<CopyRecords>,
     /// What reservations let this nexus do, as of this epoch of theirs.
     permits: Option<(u64, [bool; 3])>,
+    /// What happened to the medium of a drive, where the nexus has not yet asked for it.
+    media_event: Option<MediaEvent>,
 }
 
 struct Nexus {
@@ -160,6 +163,7 @@ impl Lane {
                 order: Order::default(),
                 copies: Rc::default(),
                 permits: None,
+                media_event: None,
             }
         });
         let views = views.collect();
@@ -565,6 +569,8 @@ fn good(transfer_length: u64) -> Completed {
 mod copy_tests;
 #[cfg(test)]
 mod crowd_tests;
+#[cfg(test)]
+mod optical_tests;
 #[cfg(test)]
 mod provisioning_tests;
 #[cfg(test)]

@@ -30,11 +30,19 @@ pub(super) const UNIT: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
 impl Rig {
     pub fn new(backend: Arc<dyn Backend>, lanes: usize) -> Rig {
-        Rig::with_units(vec![backend], lanes)
+        Rig::with(Options::default(), backend, lanes)
+    }
+
+    pub fn with(options: Options, backend: Arc<dyn Backend>, lanes: usize) -> Rig {
+        Rig::build(&options, vec![backend], lanes)
     }
 
     /// Several units, from LUN 1 on, with UUIDs of 7, 8, ….
     pub fn with_units(backends: Vec<Arc<dyn Backend>>, lanes: usize) -> Rig {
+        Rig::build(&Options::default(), backends, lanes)
+    }
+
+    fn build(options: &Options, backends: Vec<Arc<dyn Backend>>, lanes: usize) -> Rig {
         let unit = |(number, backend)| {
             let identity = Identity {
                 uuid: [number; 16],
@@ -43,7 +51,7 @@ impl Rig {
                 revision: "0001".into(),
                 serial: "1".into(),
             };
-            LogicalUnit::new(identity, Options::default(), backend)
+            LogicalUnit::new(identity, options.clone(), backend)
         };
         let units: Vec<_> = (7..).zip(backends).map(unit).collect();
         let mut rig = Rig {

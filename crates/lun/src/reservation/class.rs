@@ -23,6 +23,8 @@ impl Class {
     /// and the fields that decide; a CDB that is too short for these is a [`Class::Write`].
     pub fn of(cdb: &[u8]) -> Class {
         match *cdb {
+            // GET CONFIGURATION, GET EVENT STATUS NOTIFICATION: what a drive is, as INQUIRY
+            [0x46 | 0x4A, ..] => Class::Always,
             // REQUEST SENSE, INQUIRY, RELEASE (6), READ CAPACITY (10), LOG SENSE, RELEASE (10), REPORT LUNS
             [0x03 | 0x12 | 0x17 | 0x25 | 0x4D | 0x57 | 0xA0, ..] => Class::Always,
             // PREVENT ALLOW MEDIUM REMOVAL: PREVENT 00b allows.
@@ -49,6 +51,9 @@ impl Class {
             // MODE SENSE (6), (10); RECEIVE DIAGNOSTIC RESULTS; READ BUFFER (10), (16); READ LONG (10);
             // READ DEFECT DATA (10), (12); READ ATTRIBUTE; SECURITY PROTOCOL IN
             [0x1A | 0x5A | 0x1C | 0x3C | 0x9B | 0x3E | 0x37 | 0xB7 | 0x8C | 0xA2, ..] => Class::Read,
+            // READ TOC/PMA/ATIP, READ DISC INFORMATION, READ TRACK INFORMATION, READ DISC STRUCTURE, READ CD
+            // MSF, MECHANISM STATUS, READ CD
+            [0x43 | 0x51 | 0x52 | 0xAD | 0xB9 | 0xBD | 0xBE, ..] => Class::Read,
             // Variable length: READ (32) and VERIFY (32)
             [0x7F, _, _, _, _, _, _, _, 0x00, 0x09 | 0x0A, ..] => Class::Read,
             _ => Class::Write,
@@ -119,8 +124,23 @@ mod tests {
         for bytes in [&[0x00][..], &[0x16], &[0x56], &[0x5E], &[0x5F], &[0xA3, 0x0A], &[0x1B, 0, 0, 0, 1]] {
             assert_eq!(Class::of(&cdb(bytes)), Class::Management, "{bytes:02x?}");
         }
-        for bytes in [&[0x03][..], &[0x12], &[0x17], &[0x57], &[0xA0], &[0x4D], &[0x25], &[0x9E, 0x10], &[0x1E]] {
+        for bytes in [
+            &[0x03][..],
+            &[0x12],
+            &[0x17],
+            &[0x57],
+            &[0xA0],
+            &[0x4D],
+            &[0x25],
+            &[0x9E, 0x10],
+            &[0x1E],
+            &[0x46],
+            &[0x4A],
+        ] {
             assert_eq!(Class::of(&cdb(bytes)), Class::Always, "{bytes:02x?}");
+        }
+        for code in [0x43, 0x51, 0x52, 0xAD, 0xB9, 0xBD, 0xBE] {
+            assert_eq!(Class::of(&cdb(&[code])), Class::Read, "{code:02x} of a drive");
         }
         assert_eq!(Class::of(&cdb(&[0x9E, 0x12])), Class::Read, "GET LBA STATUS");
         assert_eq!(Class::of(&cdb(&[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x09])), Class::Read, "READ (32)");

@@ -19,7 +19,8 @@ STORE is an address: a place and options after commas.
   ram:1G                   memory, lost at the end
   null:1T                  reads zeros, forgets what is written
 Options of the store: size=SIZE, block=512|4096, ro, direct.
-Options of the disk:  lun=N (from 1 on), serial=TEXT, vendor=TEXT, product=TEXT, removable.
+Options of the disk:  lun=N (from 1 on), serial=TEXT, vendor=TEXT, product=TEXT, removable,
+                      type=disk or type=cd (an image; what ends in .iso is one).
 A comma that belongs to a path is written \\,
 
 Examples:

@@ -2,6 +2,7 @@
 
 use super::units::Unit;
 use crate::logging::Format;
+use lun::DeviceType;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use stores::Size;
@@ -39,10 +40,14 @@ impl Banner<'_> {
         for Unit { number, place, created, unit } in self.units {
             let limits = unit.backend().limits();
             let mut notes = vec![unit.backend().description().kind];
+            let optical = unit.options().device_type == DeviceType::Optical;
+            if optical {
+                notes.push("CD-ROM");
+            }
             if *created && unit.backend().description().kind == "file" {
                 notes.push("created");
             }
-            if limits.read_only {
+            if limits.read_only && !optical {
                 notes.push("read-only");
             }
             let size = Size(limits.capacity()).to_string();
@@ -101,10 +106,12 @@ impl Banner<'_> {
 
     fn qemu(&self, out: &mut String, portal: SocketAddr) -> std::fmt::Result {
         let number = self.units.first().map_or(1, |unit| unit.number);
+        let is_cd = |unit: &Unit| unit.unit.options().device_type == DeviceType::Optical;
+        let kind = if self.units.first().is_some_and(is_cd) { "media=cdrom,readonly=on" } else { "if=virtio" };
         let account = self.chap.map(|user| format!("{user}%SECRET@")).unwrap_or_default();
         writeln!(
             out,
-            "QEMU     qemu-system-x86_64 -drive file=iscsi://{account}{portal}/{}/{number},format=raw,if=virtio",
+            "QEMU     qemu-system-x86_64 -drive file=iscsi://{account}{portal}/{}/{number},format=raw,{kind}",
             self.target
         )
     }
@@ -123,6 +130,10 @@ impl Banner<'_> {
                     "bytes": limits.capacity(),
                     "block_length": limits.block_length,
                     "read_only": limits.read_only,
+                    "type": match unit.options().device_type {
+                        DeviceType::Disk => "disk",
+                        DeviceType::Optical => "cd",
+                    },
                     "serial": unit.identity().serial,
                 })
             })

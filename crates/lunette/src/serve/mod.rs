@@ -3,6 +3,7 @@
 mod arguments;
 mod banner;
 mod flush;
+mod refresh;
 mod secrets;
 mod units;
 
@@ -24,9 +25,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Connections that the kernel holds for us.
 const BACKLOG: i32 = 1024;
-
-/// How often stores are looked at for a change of their size.
-const REFRESH: Duration = Duration::from_secs(10);
 
 /// Serves until it is told to stop.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -84,7 +82,7 @@ async fn serve(
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::runtime)?;
         doors.push(tokio::spawn(Arc::clone(&door).listen(listener)));
     }
-    let refreshing = tokio::spawn(refresh(units.to_vec()));
+    let refreshing = tokio::spawn(refresh::now_and_then(units.to_vec(), signals.look()?));
     // Whoever reads this may have gone; that is no reason to stop serving.
     let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
     let died = tokio::select! {
@@ -125,25 +123,6 @@ async fn any_ended(workers: &[WorkerHandle]) {
         false => std::task::Poll::Pending,
     })
     .await;
-}
-
-/// Looks at the stores now and then; one that hangs holds up nobody but itself.
-async fn refresh(units: Vec<Arc<LogicalUnit>>) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        for unit in &units {
-            let (unit, place) = (Arc::clone(unit), unit.backend().description().address);
-            let looked = tokio::task::spawn_blocking(move || {
-                let changed = unit.refresh();
-                changed.map(|changed| changed.then(|| unit.backend().limits().capacity()))
-            });
-            match looked.await {
-                Ok(Ok(Some(bytes))) => tracing::info!(%place, bytes, "the size has changed"),
-                Ok(Err(error)) => tracing::warn!(%place, "cannot look at the store: {error}"),
-                Ok(Ok(None)) | Err(_) => {}
-            }
-        }
-    }
 }
 
 fn access(arguments: &Arguments) -> Result<Access, Failure> {
@@ -252,6 +231,11 @@ impl Signals {
             interrupt: one(SignalKind::interrupt())?,
             hang_up: one(SignalKind::hangup())?,
         })
+    }
+
+    /// The signal that asks to look at the stores at once.
+    fn look(&self) -> Result<Signal, Failure> {
+        signal(SignalKind::user_defined1()).map_err(|error| Failure::runtime(format!("no signals: {error}")))
     }
 
     async fn next(&mut self) -> &'static str {

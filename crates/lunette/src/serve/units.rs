@@ -1,7 +1,7 @@
 //! From addresses on the command line to logical units with numbers and identities.
 
 use crate::failure::Failure;
-use lun::{Identity, LogicalUnit, LunEntry, LunMap, Options, StateStore};
+use lun::{DeviceType, Identity, LogicalUnit, LunEntry, LunMap, Options, StateStore};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use stores::Opened;
@@ -10,7 +10,7 @@ use stores::Opened;
 const MAXIMUM_LUN: u16 = 16383;
 
 /// What an address may say about the disk rather than its store.
-const OPTIONS: &[&str] = &["lun", "serial", "vendor", "product", "removable"];
+const OPTIONS: &[&str] = &["lun", "serial", "vendor", "product", "removable", "type"];
 
 /// A unit with what a person wants to see of it.
 pub struct Unit {
@@ -33,6 +33,7 @@ struct Wish {
     vendor: Option<String>,
     product: Option<String>,
     removable: bool,
+    device_type: DeviceType,
 }
 
 /// Opens all stores. Numbers that were not given are the lowest free ones from 1 on, in order.
@@ -41,10 +42,18 @@ pub fn open(addresses: &[String], state: Option<&Arc<dyn StateStore>>) -> Result
     let numbers = numbers(&wishes)?;
     let mut units = Vec::new();
     for (wish, number) in wishes.into_iter().zip(numbers) {
-        let opened = stores::open(&wish.address).map_err(Failure::input)?;
+        let opened = match wish.device_type {
+            DeviceType::Disk => stores::open(&wish.address),
+            DeviceType::Optical => stores::open_drive(&wish.address),
+        };
+        let opened = opened.map_err(Failure::input)?;
         let uuid = uuid(&opened, number);
         if let Some(twin) = units.iter().find(|other: &&Unit| other.unit.identity().uuid == uuid) {
             let place = opened.backend.description().address;
+            if wish.device_type == DeviceType::Optical {
+                // A drive is known by its path.
+                return Err(Failure::input(format!("{place}: is given twice; one drive serves all initiators")));
+            }
             return Err(Failure::input(format!(
                 "{place}: has the same identity as {}, of which it is a copy; give it one of its own with: setfattr -x \
                  user.lunette.uuid {place}",
@@ -77,7 +86,9 @@ fn unit(
         "file" | "device" => description.address.clone(),
         kind => format!("{kind}:{}", stores::Size(backend.limits().capacity())),
     };
+    let optical = wish.device_type == DeviceType::Optical;
     let product = match description.kind {
+        _ if optical => "CD-ROM",
         "file" | "device" => "Disk",
         "ram" => "Memory",
         _ => "Null",
@@ -89,7 +100,11 @@ fn unit(
         revision: "0001".into(),
         serial: wish.serial.unwrap_or_else(|| uuid.iter().map(|byte| format!("{byte:02x}")).collect()),
     };
-    let options = Options { read_only: backend.limits().read_only, removable: wish.removable };
+    let options = Options {
+        device_type: wish.device_type,
+        read_only: backend.limits().read_only,
+        removable: wish.removable || optical,
+    };
     // A disk that forgets its data at the end has no use for fences that do not.
     let state = state.filter(|_| kept).map(Arc::clone);
     let unit = LogicalUnit::open(identity, options, backend, state)
@@ -114,7 +129,8 @@ fn uuid(opened: &Opened, number: u16) -> [u8; 16] {
 /// The disk's options, taken off its address.
 fn wish(text: &str) -> Result<Wish, Failure> {
     let (address, options) = stores::take_options(text, OPTIONS);
-    let mut wish = Wish { address, ..Wish::default() };
+    let device_type = if stores::is_image(&address) { DeviceType::Optical } else { DeviceType::Disk };
+    let mut wish = Wish { address, device_type, ..Wish::default() };
     let wrong = |what: String| Failure::input(format!("{text}: {what}"));
     for (name, value) in options {
         let value = value.filter(|value| !value.is_empty());
@@ -125,6 +141,11 @@ fn wish(text: &str) -> Result<Wish, Failure> {
             ("lun", Some(value)) => match value.parse() {
                 Ok(number) if number <= MAXIMUM_LUN => wish.number = Some(number),
                 _ => return Err(wrong(format!("lun={value} is no LUN; use 0 to {MAXIMUM_LUN}"))),
+            },
+            ("type", Some(value)) => match value.as_str() {
+                "cd" => wish.device_type = DeviceType::Optical,
+                "disk" => wish.device_type = DeviceType::Disk,
+                _ => return Err(wrong(format!("type={value} is nothing that is served; use disk or cd"))),
             },
             ("serial", Some(value)) => wish.serial = Some(ascii(&wrong, "serial", value, 64)?),
             ("vendor", Some(value)) => wish.vendor = Some(ascii(&wrong, "vendor", value, 8)?),
@@ -190,6 +211,15 @@ mod tests {
             assert!(wish(text).unwrap_err().to_string().starts_with(text), "{text}");
         }
         assert_eq!(wish("ram:1M,serial=a b").unwrap().serial.unwrap(), "a b");
+    }
+
+    #[test]
+    fn an_image_is_a_cd_unless_it_is_said_otherwise() {
+        let kind = |text: &str| wish(text).unwrap().device_type;
+        assert_eq!((kind("a.iso"), kind("a.iso,lun=3")), (DeviceType::Optical, DeviceType::Optical));
+        assert_eq!((kind("a.img"), kind("a.iso,type=disk")), (DeviceType::Disk, DeviceType::Disk));
+        assert_eq!((kind("a.img,type=cd"), kind("/dev/sr0,type=cd")), (DeviceType::Optical, DeviceType::Optical));
+        assert!(wish("a.img,type=tape").unwrap_err().to_string().contains("use disk or cd"));
     }
 
     #[test]

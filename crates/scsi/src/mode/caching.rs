@@ -1,11 +1,11 @@
 //! 08h, caching (SBC-4 6.5.5).
 
-use super::{Page, Values, always};
+use super::{Page, Values, disk};
 
 pub(super) const PAGE: Page = Page {
     code: 0x08,
     subpage: 0x00,
-    applies: always,
+    applies: disk,
     defaults: |facts| {
         let mut page = vec![0; 18];
         if let Some(flags) = page.first_mut() {

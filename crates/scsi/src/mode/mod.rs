@@ -5,14 +5,17 @@
 //! named getters at [`Values`], beside the pages that hold them.
 
 pub mod caching;
+pub mod capabilities;
 pub mod control;
 pub mod control_extension;
 pub mod error_recovery;
 pub mod exceptions;
 mod parameters;
+pub mod power_condition;
 pub mod provisioning;
 #[cfg(test)]
 mod tests;
+pub mod timeout;
 
 pub use parameters::{
     BlockDescriptor, DeviceParameter, Header, ListLength, PageControl, ParseError, SenseRequest, parse,
@@ -25,6 +28,8 @@ pub struct Facts {
     pub volatile_cache: bool,
     /// Thresholds of thin provisioning are watched.
     pub thresholds: bool,
+    /// It is a CD/DVD drive (MMC-6) and not a disk.
+    pub optical: bool,
 }
 
 /// One page.
@@ -48,8 +53,11 @@ pub const PAGES: &[Page] = &[
     caching::PAGE,
     control::PAGE,
     control_extension::PAGE,
+    power_condition::PAGE,
     exceptions::PAGE,
     provisioning::PAGE,
+    timeout::PAGE,
+    capabilities::PAGE,
 ];
 
 /// Why a MODE SELECT or MODE SENSE is refused.
@@ -171,4 +179,12 @@ fn defaults(facts: Facts) -> Vec<Stored> {
 
 fn always(_: Facts) -> bool {
     true
+}
+
+fn disk(facts: Facts) -> bool {
+    !facts.optical
+}
+
+fn optical(facts: Facts) -> bool {
+    facts.optical
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const FACTS: Facts = Facts { volatile_cache: true, thresholds: true };
+const FACTS: Facts = Facts { volatile_cache: true, thresholds: true, optical: false };
 const BLOCKS: BlockDescriptor = BlockDescriptor { blocks: 1 << 33, block_length: 512 };
 const FORMS: [ListLength; 2] = [ListLength::Six, ListLength::Ten];
 
@@ -222,4 +222,29 @@ proptest::proptest! {
         }
         let _ = Values::restore(FACTS, &bytes);
     }
+}
+
+#[test]
+fn a_cd_drive_has_the_pages_that_mmc_asks_for_and_none_of_a_disk() {
+    let facts = Facts { volatile_cache: false, thresholds: false, optical: true };
+    let codes: Vec<u8> = facts.pages().into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, [0x01, 0x0A, 0x0A, 0x1A, 0x1C, 0x1D, 0x2A]);
+    let mut values = Values::new(facts);
+    let request = SenseRequest {
+        length: ListLength::Ten,
+        descriptor: None,
+        long_descriptor: false,
+        control: PageControl::Current,
+        page: 0x2A,
+        subpage: 0,
+    };
+    let lock_state = |values: &Values| {
+        let mut out = Vec::new();
+        values.sense(request, DeviceParameter::default(), Saving::Unsupported, &mut out).unwrap();
+        assert_eq!(out[..10], [0, 28, 0, 0, 0, 0, 0, 0, 0x2A, 20]);
+        out[8 + 6]
+    };
+    assert_eq!(lock_state(&values), 0x29, "a tray that can be locked and ejects");
+    values.show_locked(true);
+    assert_eq!(lock_state(&values), 0x2B);
 }

@@ -14,7 +14,8 @@ pub mod serial_number;
 pub mod supported;
 pub mod third_party_copy;
 
-use crate::{field, inquiry::Facts};
+use crate::field;
+use crate::inquiry::{DeviceType, Facts};
 
 /// One page that a target can answer.
 pub struct Page {
@@ -35,9 +36,9 @@ pub const PAGES: &[Page] = &[
     Page { code: 0x87, applies: always, encode: mode_page_policy::encode },
     Page { code: 0x88, applies: always, encode: ports::encode },
     Page { code: 0x8F, applies: |facts| facts.third_party_copy.is_some(), encode: third_party_copy::encode },
-    Page { code: 0xB0, applies: always, encode: block_limits::encode },
-    Page { code: 0xB1, applies: always, encode: characteristics::encode },
-    Page { code: 0xB2, applies: always, encode: provisioning::encode },
+    Page { code: 0xB0, applies: disk, encode: block_limits::encode },
+    Page { code: 0xB1, applies: disk, encode: characteristics::encode },
+    Page { code: 0xB2, applies: disk, encode: provisioning::encode },
 ];
 
 /// The page does not exist for this unit: INVALID FIELD IN CDB, byte 2 (SPC-5 6.7.1).
@@ -49,7 +50,7 @@ pub struct Unsupported(pub u8);
 pub fn encode(code: u8, facts: &Facts<'_>, out: &mut Vec<u8>) -> Result<(), Unsupported> {
     let page = PAGES.iter().find(|page| page.code == code && (page.applies)(facts)).ok_or(Unsupported(code))?;
     let start = out.len();
-    out.extend_from_slice(&[0x00, code, 0, 0]);
+    out.extend_from_slice(&[facts.device_type as u8, code, 0, 0]);
     (page.encode)(facts, out);
     field::set_length16(out, start + 2);
     Ok(())
@@ -88,6 +89,11 @@ fn always(_: &Facts<'_>) -> bool {
     true
 }
 
+/// B0h to BFh belong to the device type's own standard.
+fn disk(facts: &Facts<'_>) -> bool {
+    facts.device_type == DeviceType::Disk
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -109,6 +115,14 @@ pub(crate) mod tests {
             assert_eq!(listed, answered);
             assert_eq!(listed.contains(&0x8F), copies);
         }
+    }
+
+    #[test]
+    fn spc_02_a_cd_drive_has_no_pages_of_block_devices_and_its_type_on_every_other() {
+        let facts = Facts { device_type: DeviceType::Optical, ..facts() };
+        let listed = supported::parse(&page(0, &facts)).unwrap();
+        assert_eq!(listed, [0x00, 0x80, 0x83, 0x86, 0x87, 0x88]);
+        assert!(listed.iter().all(|&code| page(code, &facts)[0] == 0x05));
     }
 
     #[test]

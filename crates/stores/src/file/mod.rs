@@ -1,17 +1,20 @@
 //! Regular files and block devices.
 //!
 //! [`mod@open`] turns an address into an open and locked file, [`facts`] asks the system about what
-//! lies behind it, [`identity`] what it is called, [`backend`] is the disk that all workers share and [`channel`] one worker's way to it.
+//! lies behind it, [`identity`] what it is called, [`image`] opens the medium of a drive, [`backend`] is the disk that all workers share and [`channel`] one worker's way to it.
 
 mod backend;
 mod channel;
 mod facts;
 mod identity;
+mod image;
 mod lock;
 mod open;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use image::{Image, Stamp, open_image};
 
 use crate::{StoreKind, StoreOption};
 use std::os::unix::fs::FileTypeExt;

@@ -49,7 +49,10 @@ enum Origin {
 }
 
 fn open_existing(address: &Address, device: bool) -> Result<File, OpenError> {
-    let read_only = address.has("ro");
+    open_as(address, device, address.has("ro"))
+}
+
+pub(super) fn open_as(address: &Address, device: bool, read_only: bool) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     options.read(true).write(!read_only);
     if device && !read_only {
@@ -157,7 +160,7 @@ fn encrypted(
 }
 
 /// A system call's error in words that name what to do.
-fn failed(address: &Address, error: &std::io::Error) -> OpenError {
+pub(super) fn failed(address: &Address, error: &std::io::Error) -> OpenError {
     match error.kind() {
         ErrorKind::PermissionDenied if address.has("ro") => {
             address.error("no permission to read it").remedy("give this user read permission")

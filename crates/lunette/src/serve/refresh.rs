@@ -1,0 +1,40 @@
+//! Looks at the stores now and then, and when SIGUSR1 asks for it: sizes that changed, media that were
+//! exchanged.
+
+use lun::{Change, LogicalUnit};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::Signal;
+
+/// How often stores are looked at.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// Looks until it is dropped. A store that hangs holds up nobody but those after it here.
+pub async fn now_and_then(units: Vec<Arc<LogicalUnit>>, mut at_once: Signal) {
+    // Drives of which it was told that another medium waits.
+    let mut held = HashSet::new();
+    loop {
+        let _ = tokio::time::timeout(REFRESH, at_once.recv()).await;
+        for (number, unit) in units.iter().enumerate() {
+            let place = unit.backend().description().address;
+            let looking = Arc::clone(unit);
+            let looked = tokio::task::spawn_blocking(move || looking.refresh()).await;
+            let bytes = || unit.backend().limits().capacity();
+            if !matches!(looked, Ok(Ok(Change::Held))) {
+                held.remove(&number);
+            }
+            match looked {
+                Ok(Ok(Change::Size)) => tracing::info!(%place, bytes = bytes(), "the size has changed"),
+                Ok(Ok(Change::Medium)) => tracing::info!(%place, bytes = bytes(), "another medium is in the drive"),
+                Ok(Ok(Change::Gone(why))) => tracing::warn!(%place, "the drive is empty: {why}"),
+                Ok(Ok(Change::Held)) if held.insert(number) => tracing::warn!(
+                    %place,
+                    "an initiator has locked the drive: the old medium is served until it is unlocked"
+                ),
+                Ok(Err(error)) => tracing::warn!(%place, "cannot look at the store: {error}"),
+                Ok(Ok(Change::None | Change::Held)) | Err(_) => {}
+            }
+        }
+    }
+}
