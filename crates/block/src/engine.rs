@@ -18,6 +18,9 @@ pub trait Engine {
     fn flush(&self) {}
 }
 
+/// An open file, handed through to whoever works on it.
+pub type OpenFile = Arc<File>;
+
 /// Where an engine leaves completions for one store. Belongs to one worker.
 pub type Inbox = Rc<RefCell<Vec<Completion>>>;
 
@@ -26,7 +29,7 @@ pub struct FileJob {
     /// The request, given back in the completion. For Read and Write its `bytes` are the memory.
     pub request: Request,
     /// The open file; kept alive until the job has ended.
-    pub file: Arc<File>,
+    pub file: OpenFile,
     /// The disk that it belongs to. Jobs of one disk, whatever file they use, share what an engine lets
     /// one disk have.
     pub disk: u64,

@@ -1,9 +1,7 @@
 //! One request to a store, and what comes of it.
 
-use crate::{Buf, Error, ErrorKind, Limits};
-use std::fs::File;
+use crate::{Buf, Error, ErrorKind, Limits, OpenFile};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// A request's name. Whoever submits chooses it; a store only hands it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,7 +57,7 @@ pub struct Request {
     pub data: Range<usize>,
     /// From where a Copy copies ([`crate::Backend::file`]), where not from the store itself. The end of
     /// this file is an error, like that of a store.
-    pub origin: Option<Arc<File>>,
+    pub origin: Option<OpenFile>,
 }
 
 /// What came of a request.

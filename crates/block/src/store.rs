@@ -1,7 +1,6 @@
 //! The two traits of the waist: a disk that exists once, and one worker's channel to it.
 
 use crate::{Completion, Engine, Error, Limits, Request};
-use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -39,7 +38,7 @@ pub trait Backend: Send + Sync {
 
     /// The file that holds the data, byte for byte, for stores that let the system copy between them
     /// ([`crate::Operation::Copy`]).
-    fn file(&self) -> Option<Arc<File>> {
+    fn file(&self) -> Option<crate::OpenFile> {
         None
     }
 

@@ -10,10 +10,9 @@ use crate::fault::condition_of;
 use crate::mail::{Extent, Place};
 use crate::reservation::Nexus;
 use crate::{Cdb, LogicalUnit, LunMap};
-use block::{Buf, Completion, Error, ErrorKind, Limits, Operation, Outcome, Pool};
+use block::{Buf, Completion, Error, ErrorKind, Limits, OpenFile, Operation, Outcome, Pool};
 use scsi::{Condition, SenseKey, Status};
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
@@ -132,7 +131,7 @@ pub(crate) struct Part {
     pub extent: Extent,
     pub memory: Option<(Held, Range<usize>)>,
     /// From where a Copy reads, where not from the same store.
-    pub origin: Option<Arc<File>>,
+    pub origin: Option<OpenFile>,
     /// What a Copy reads.
     pub reads: Option<(Arc<LogicalUnit>, Extent)>,
 }
@@ -155,7 +154,7 @@ pub(crate) struct Wanted {
     pub offset: u64,
     pub length: u64,
     pub memory: Option<(Buf, Range<usize>)>,
-    pub origin: Option<Arc<File>>,
+    pub origin: Option<OpenFile>,
 }
 
 /// What came of it.

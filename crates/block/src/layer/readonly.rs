@@ -40,7 +40,7 @@ impl Backend for ReadOnly {
         self.inner.space()
     }
 
-    fn file(&self) -> Option<Arc<std::fs::File>> {
+    fn file(&self) -> Option<crate::OpenFile> {
         self.inner.file()
     }
 

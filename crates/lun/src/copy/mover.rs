@@ -6,9 +6,8 @@ use crate::fault::condition_of;
 use crate::mail::Extent;
 use crate::operation::{Part, SCRATCH_BYTES, Work};
 use crate::reservation::Class;
-use block::{ErrorKind, ExtentState, Operation, Outcome};
+use block::{ErrorKind, ExtentState, OpenFile, Operation, Outcome};
 use scsi::Condition;
-use std::fs::File;
 use std::sync::Arc;
 
 /// Bytes of one step that the system does alone.
@@ -97,7 +96,7 @@ async fn by_the_system(
     from: Place<'_>,
     to: Place<'_>,
     length: u64,
-    origin: Option<Arc<File>>,
+    origin: Option<OpenFile>,
 ) -> Result<bool, Condition> {
     let part = Part {
         unit: Arc::clone(&to.0.unit),
