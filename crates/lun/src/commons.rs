@@ -3,7 +3,10 @@
 //! The data path reads two atomics of it, the flags and the reservations' epoch. All else is behind
 //! one lock, taken by commands that change how the unit behaves.
 
+use crate::clock::DeviceClock;
+use crate::ledger::Ledger;
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
+use crate::naming::Naming;
 use crate::occupation::{self, Occupation};
 use crate::reservation::{Guarded, Nexus};
 use crate::{LogicalUnit, StateError, StateKind, StateStore};
@@ -34,6 +37,12 @@ pub(crate) mod flag {
     pub const OCCUPIED: u32 = 64;
     /// A threshold of thin provisioning is watched.
     pub const THRESHOLD: u32 = 128;
+    /// In the idle_a power condition, by START STOP UNIT.
+    pub const IDLE: u32 = 1 << 16;
+    /// In the standby_z power condition, by START STOP UNIT.
+    pub const STANDBY: u32 = 1 << 17;
+    /// Any power condition that a command that needs the medium ends.
+    pub const LOW_POWER: u32 = IDLE | STANDBY;
     /// Those that follow from mode pages.
     pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS | THRESHOLD;
 }
@@ -46,6 +55,9 @@ pub(crate) struct Commons {
     next_fence: AtomicU64,
     pub reservations: Guarded,
     pub occupation: Occupation,
+    pub naming: Naming,
+    pub clock: DeviceClock,
+    pub ledger: Ledger,
     /// The threshold of thin provisioning was reached when last looked at.
     threshold_reached: AtomicBool,
     unit: [u8; 16],
@@ -84,6 +96,9 @@ impl Commons {
             next_fence: AtomicU64::new(1),
             reservations: Guarded::open(unit, state.clone())?,
             occupation,
+            naming: Naming::open(unit, state.clone())?,
+            clock: DeviceClock::default(),
+            ledger: Ledger::default(),
             threshold_reached: AtomicBool::new(false),
             unit,
             state,
@@ -100,6 +115,9 @@ impl Commons {
             next_fence: AtomicU64::new(1),
             reservations: Guarded::volatile(unit),
             occupation: Occupation::volatile(unit),
+            naming: Naming::volatile(unit),
+            clock: DeviceClock::default(),
+            ledger: Ledger::default(),
             threshold_reached: AtomicBool::new(false),
             unit,
             state: None,
@@ -162,7 +180,7 @@ impl Commons {
     pub fn reset(&self) {
         let mut values = self.lock_values();
         values.reset();
-        self.set_flags(flags_of(&values), (flag::OF_MODE_PAGES | flag::STOPPED) & !flags_of(&values));
+        self.set_flags(flags_of(&values), (flag::OF_MODE_PAGES | flag::STOPPED | flag::LOW_POWER) & !flags_of(&values));
         drop(values);
         self.reservations.reset();
         self.lock().preventing.clear();

@@ -2,6 +2,7 @@
 
 use super::channel::Channel;
 use super::{MAXIMUM_TRANSFER_BYTES, Nexus};
+use crate::clock::Clock;
 use crate::command::{self, Outcome};
 use crate::commons::flag;
 use crate::mail::Place;
@@ -12,6 +13,9 @@ use block::{Limits, Pool, Rotation, WriteCache};
 use scsi::{Condition, SenseKey, Status, inquiry};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// Needs a unit that is ready, and yet nothing of the medium.
+const TEST_UNIT_READY: u8 = 0x00;
 
 /// What a LUN leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub(crate) struct Execution<'a> {
     pub(super) command: &'a Command,
     pub(super) channel: Option<&'a Channel>,
     pub(super) pool: &'a Pool,
+    pub(super) clock: &'a Clock,
     pub(super) nexus: &'a mut Nexus,
     pub(super) at: Where,
     pub(super) place: Place,
@@ -102,6 +107,13 @@ impl Execution<'_> {
             }
             if flags & flag::STOPPED != 0 {
                 return Outcome::Check(Condition::new(SenseKey::NotReady, 0x04, 0x02));
+            }
+            if flags & flag::LOW_POWER != 0
+                && row.opcode != TEST_UNIT_READY
+                && let Some(unit) = self.unit()
+            {
+                // Whatever needs the medium makes the unit active (SBC-4 4.20).
+                unit.commons.set_flags(0, flag::LOW_POWER);
             }
         }
         if row.writes
@@ -179,6 +191,11 @@ impl Execution<'_> {
         self.at == Where::Absent
     }
 
+    /// Whether this is LUN 0, with a disk or without.
+    pub fn is_lun_0(&self) -> bool {
+        self.is_controller() || self.entry().is_some_and(|entry| entry.number == 0)
+    }
+
     /// Whether this is LUN 0 without a disk.
     pub fn is_controller(&self) -> bool {
         self.at == Where::Controller
@@ -190,6 +207,11 @@ impl Execution<'_> {
             Where::Unit(at) => self.nexus.views.get_mut(at)?.attentions.pop_front(),
             _ => None,
         }
+    }
+
+    /// Tells the time.
+    pub fn clock(&self) -> &Clock {
+        self.clock
     }
 
     /// The unit's limits; those of an empty disk where there is none.

@@ -12,6 +12,7 @@ mod task;
 
 pub(crate) use execution::Execution;
 
+use crate::clock::Clock;
 use crate::command::Outcome;
 use crate::mail::{Extent, Mailbox, Place, Wake};
 use crate::operation::Held;
@@ -44,6 +45,8 @@ pub struct LaneContext {
     pub engine: Rc<dyn Engine>,
     /// Called by any thread when there is something for this lane: the worker is to call [`Lane::run`].
     pub wake: Wake,
+    /// Tells the time, for those who ask a unit for it.
+    pub clock: Clock,
 }
 
 /// A unit as one nexus sees it.
@@ -294,6 +297,7 @@ impl Lane {
             data: &mut self.data,
             channel: channel.map(|channel| &self.channels[channel]),
             pool: &self.context.pool,
+            clock: &self.context.clock,
             nexus,
             at,
             place,
@@ -418,6 +422,11 @@ impl Lane {
         match result {
             Err(condition) => self.check(task.nexus, tag, Some(task.channel), condition),
             Ok(wanted) => {
+                match task.kind {
+                    Kind::Read => self.channels[task.channel].tally.read(wanted),
+                    Kind::Write { .. } => self.channels[task.channel].tally.wrote(wanted),
+                    _ => {}
+                }
                 let data_in_length = if buffer.is_some() { wanted.min(u64::from(task.expected_in)) as u32 } else { 0 };
                 let outward = buffer.is_none();
                 let completed = Completed { data_in: buffer, data_in_length, outward, ..good(wanted) };
@@ -541,6 +550,8 @@ fn good(transfer_length: u64) -> Completed {
 
 #[cfg(test)]
 mod crowd_tests;
+#[cfg(test)]
+mod inform_tests;
 #[cfg(test)]
 mod provisioning_tests;
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub(super) struct Rig {
     ended: HashMap<u64, (Status, Vec<u8>)>,
     /// Data-out is given to no task that asks for it.
     pub slow: bool,
+    /// Where commands go.
+    pub lun: [u8; 8],
     asked: Vec<(usize, TaskTag, u32)>,
 }
 
@@ -21,14 +23,10 @@ pub(super) const UNIT: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
 impl Rig {
     pub fn new(backend: Arc<dyn Backend>, lanes: usize) -> Rig {
-        let identity = Identity {
-            uuid: [7; 16],
-            vendor: "LUNETTE".into(),
-            product: "Disk".into(),
-            revision: "0001".into(),
-            serial: "1".into(),
-        };
-        let unit = LogicalUnit::new(identity, Options::default(), backend);
+        Rig::of(LogicalUnit::new(identity(), Options::default(), backend), lanes)
+    }
+
+    pub fn of(unit: Arc<LogicalUnit>, lanes: usize) -> Rig {
         let mut rig = Rig {
             lanes: Vec::new(),
             nexuses: Vec::new(),
@@ -37,11 +35,17 @@ impl Rig {
             out: HashMap::new(),
             ended: HashMap::new(),
             slow: false,
+            lun: UNIT,
             asked: Vec::new(),
         };
         for lane in 0..lanes {
             let pool = Pool::new(64 << 20, 0);
-            let context = LaneContext { pool, engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
+            let context = LaneContext {
+                pool,
+                engine: Rc::new(NoEngine),
+                wake: Arc::new(|| {}),
+                clock: Arc::new(|| std::time::Duration::ZERO),
+            };
             rig.lanes.push(Lane::new(context));
             let nexus = rig.open(lane, &format!("client {lane}"));
             rig.nexuses.push(nexus);
@@ -68,7 +72,7 @@ impl Rig {
         self.lanes[lane].command(Command {
             nexus: self.nexuses[lane],
             tag: TaskTag(tag),
-            lun: UNIT,
+            lun: self.lun,
             cdb: Cdb::from(cdb),
             attribute: TaskAttribute::Simple,
             priority: 0,
@@ -148,6 +152,17 @@ impl Rig {
 
     pub fn read(&mut self, lane: usize, block: u64, blocks: u32) -> Vec<u8> {
         self.good(lane, &cdb_16(0x88, 0, block, blocks), &[])
+    }
+}
+
+/// Who the unit is.
+pub(super) fn identity() -> Identity {
+    Identity {
+        uuid: [7; 16],
+        vendor: "LUNETTE".into(),
+        product: "Disk".into(),
+        revision: "0001".into(),
+        serial: "1".into(),
     }
 }
 
