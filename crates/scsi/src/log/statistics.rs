@@ -34,7 +34,12 @@ pub(super) const PAGE: Page = Page {
             0,
         ];
         let value = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-        vec![Parameter { code: 0x0001, value }, Parameter { code: 0x0003, value: NO_INTERVAL.to_vec() }]
+        vec![
+            Parameter { code: 0x0001, value },
+            // Idle time.
+            Parameter { code: 0x0002, value: vec![0; 8] },
+            Parameter { code: 0x0003, value: NO_INTERVAL.to_vec() },
+        ]
     },
 };
 
