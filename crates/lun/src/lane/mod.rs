@@ -551,6 +551,8 @@ fn good(transfer_length: u64) -> Completed {
 #[cfg(test)]
 mod bad_input_tests;
 #[cfg(test)]
+mod conformance_tests;
+#[cfg(test)]
 mod crowd_tests;
 #[cfg(test)]
 mod inform_tests;

@@ -16,6 +16,8 @@ pub(super) struct Rig {
     pub slow: bool,
     /// Where commands go.
     pub lun: [u8; 8],
+    /// How they come.
+    pub attribute: TaskAttribute,
     asked: Vec<(usize, TaskTag, u32)>,
 }
 
@@ -36,6 +38,7 @@ impl Rig {
             ended: HashMap::new(),
             slow: false,
             lun: UNIT,
+            attribute: TaskAttribute::Simple,
             asked: Vec::new(),
         };
         for lane in 0..lanes {
@@ -74,7 +77,7 @@ impl Rig {
             tag: TaskTag(tag),
             lun: self.lun,
             cdb: Cdb::from(cdb),
-            attribute: TaskAttribute::Simple,
+            attribute: self.attribute,
             priority: 0,
             expected_in: if out.is_empty() { 1 << 20 } else { 0 },
             expected_out: out.len() as u32,
