@@ -3,8 +3,11 @@
 //! The data path reads two atomics of it, the flags and the reservations' epoch. All else is behind
 //! one lock, taken by commands that change how the unit behaves.
 
+use crate::clock::DeviceClock;
 use crate::copy::Tokens;
+use crate::ledger::Ledger;
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
+use crate::naming::Naming;
 use crate::occupation::{self, Occupation};
 use crate::reservation::{Guarded, Nexus};
 use crate::{LogicalUnit, StateError, StateKind, StateStore};
@@ -39,6 +42,12 @@ pub(crate) mod flag {
     pub const EMPTY: u32 = 256;
     /// Another medium waits until the drive is unlocked, and initiators were told of it.
     pub const AWAITED: u32 = 512;
+    /// In the idle_a power condition, by START STOP UNIT.
+    pub const IDLE: u32 = 1 << 16;
+    /// In the standby_z power condition, by START STOP UNIT.
+    pub const STANDBY: u32 = 1 << 17;
+    /// Any power condition that a command that needs the medium ends.
+    pub const LOW_POWER: u32 = IDLE | STANDBY;
     /// Those that follow from mode pages.
     pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS | THRESHOLD;
 }
@@ -52,6 +61,9 @@ pub(crate) struct Commons {
     pub reservations: Guarded,
     pub occupation: Occupation,
     pub tokens: Tokens,
+    pub naming: Naming,
+    pub clock: DeviceClock,
+    pub ledger: Ledger,
     /// The threshold of thin provisioning was reached when last looked at.
     threshold_reached: AtomicBool,
     unit: [u8; 16],
@@ -91,6 +103,9 @@ impl Commons {
             reservations: Guarded::open(unit, state.clone())?,
             occupation,
             tokens: Tokens::default(),
+            naming: Naming::open(unit, state.clone())?,
+            clock: DeviceClock::default(),
+            ledger: Ledger::default(),
             threshold_reached: AtomicBool::new(false),
             unit,
             state,
@@ -108,6 +123,9 @@ impl Commons {
             reservations: Guarded::volatile(unit),
             occupation: Occupation::volatile(unit),
             tokens: Tokens::default(),
+            naming: Naming::volatile(unit),
+            clock: DeviceClock::default(),
+            ledger: Ledger::default(),
             threshold_reached: AtomicBool::new(false),
             unit,
             state: None,
@@ -170,7 +188,7 @@ impl Commons {
     pub fn reset(&self) {
         let mut values = self.lock_values();
         values.reset();
-        self.set_flags(flags_of(&values), (flag::OF_MODE_PAGES | flag::STOPPED) & !flags_of(&values));
+        self.set_flags(flags_of(&values), (flag::OF_MODE_PAGES | flag::STOPPED | flag::LOW_POWER) & !flags_of(&values));
         drop(values);
         self.reservations.reset();
         self.lock().preventing.clear();

@@ -5,12 +5,15 @@
 //! part that runs on one worker, with that worker's channels to the stores.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod command;
 mod commons;
 mod copy;
 mod fault;
 mod lane;
+mod ledger;
 mod mail;
+mod naming;
 mod occupation;
 mod operation;
 pub mod reservation;
@@ -18,6 +21,8 @@ mod service;
 mod state;
 mod unit;
 
+pub use clock::Clock;
+pub use copy::Random;
 pub use lane::{Lane, LaneContext, MAXIMUM_TRANSFER_BYTES};
 pub use mail::Wake;
 pub use scsi::inquiry::DeviceType;

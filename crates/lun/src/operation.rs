@@ -5,7 +5,8 @@
 //! its data-out (the initiator may be slow), a fence (others must end), scratch memory (others, who
 //! by then wait for nothing but the disk, must end), the store.
 
-use crate::copy::CopyRecords;
+use crate::clock::Clock;
+use crate::copy::{CopyRecords, Random};
 use crate::fault::condition_of;
 use crate::mail::{Extent, Place};
 use crate::reservation::Nexus;
@@ -194,6 +195,8 @@ pub(crate) struct Work {
     /// The copies of the nexus at this unit.
     pub copies: Rc<CopyRecords>,
     pub pool: Pool,
+    pub clock: Clock,
+    pub random: Random,
     pub exchange: Rc<Exchange>,
 }
 
@@ -211,6 +214,8 @@ impl Work {
             units: Arc::clone(&self.units),
             copies: Rc::clone(&self.copies),
             pool: self.pool.clone(),
+            clock: Clock::clone(&self.clock),
+            random: Random::clone(&self.random),
             exchange: Rc::default(),
         }
     }

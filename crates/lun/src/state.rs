@@ -9,6 +9,8 @@ pub enum StateKind {
     ModePages,
     /// A sanitize or format operation that has not ended well.
     Occupation,
+    /// Identifying information.
+    Identification,
 }
 
 /// The state could not be read or is not on stable storage; the text is for the log.

@@ -54,7 +54,13 @@ impl Shared {
         let unit = LogicalUnit::new(identity, Options::default(), backend);
         let units = LunMap { entries: vec![LunEntry { number: 1, unit, read_only: false }] };
         let pool = Pool::new(POOL_BYTES, 0);
-        let context = LaneContext { pool: pool.clone(), engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
+        let context = LaneContext {
+            pool: pool.clone(),
+            engine: Rc::new(NoEngine),
+            wake: Arc::new(|| {}),
+            clock: Arc::new(|| std::time::Duration::ZERO),
+            random: Arc::new(|_| false),
+        };
         let mut targets = Vec::new();
         iscsi::text::push(&mut targets, "TargetName", crate::daemon::TARGET);
         for address in ["192.168.122.45:3260,1", "[2001:0:9d38:90d7:28ae:1833:3f57:85d2]:3260,1"] {

@@ -40,6 +40,7 @@ impl StateFiles {
             StateKind::Reservations => "reservations",
             StateKind::ModePages => "mode-pages",
             StateKind::Occupation => "occupation",
+            StateKind::Identification => "identification",
         };
         self.directory.join(format!("{:032x}.{name}", u128::from_be_bytes(unit)))
     }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -165,7 +165,9 @@ async fn run(engine: WorkerEngine, memory: usize, mut orders: UnboundedReceiver<
     let posted = Arc::new(Notify::new());
     let bell = Arc::clone(&posted);
     let wake = Arc::new(move || bell.notify_one());
-    let context = LaneContext { pool: pool.clone(), engine: Rc::clone(engine.engine()), wake };
+    let clock = Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let random = Arc::new(|bytes: &mut [u8]| getrandom::fill(bytes).is_ok());
+    let context = LaneContext { pool: pool.clone(), engine: Rc::clone(engine.engine()), wake, clock, random };
     let shared = Rc::new(Shared {
         lane: RefCell::new(Lane::new(context)),
         scratch: RefCell::default(),

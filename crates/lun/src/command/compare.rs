@@ -137,6 +137,7 @@ async fn write_then_look(work: Work, extent: Extent, bytes: bool) -> Verdict {
         true => compare(&work, written, held.bytes().get(..whole as usize).unwrap_or(&[])).await?,
         false => read_over(&work, written).await?,
     }
+    work.unit.commons.ledger.wrote_long(whole);
     Ending::good(extent.length)
 }
 
@@ -168,6 +169,7 @@ async fn compare_then_write(work: Work, extent: Extent, durable: bool) -> Verdic
     let _fence = work.fence(extent).await;
     compare(&work, extent, held.bytes().get(..half).unwrap_or(&[])).await?;
     work.write(held, half..half * 2, extent.offset, durable).await?;
+    work.unit.commons.ledger.wrote_long(extent.length);
     Ending::good(extent.length * 2)
 }
 
@@ -199,6 +201,7 @@ async fn or_into(work: Work, extent: Extent, durable: bool) -> Verdict {
         at += step;
     }
     work.write(held, 0..extent.length as usize, extent.offset, durable).await?;
+    work.unit.commons.ledger.wrote_long(extent.length);
     Ending::good(extent.length)
 }
 
@@ -236,5 +239,6 @@ async fn write_at_once(work: Work, extent: Extent, durable: bool) -> Verdict {
     let held = all_data_out(&work, extent.length).await?;
     let _fence = work.fence(extent).await;
     work.write(held, 0..extent.length as usize, extent.offset, durable).await?;
+    work.unit.commons.ledger.wrote_long(extent.length);
     Ending::good(extent.length)
 }

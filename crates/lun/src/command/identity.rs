@@ -1,6 +1,7 @@
 //! Commands that every LUN answers: who are you, are you there, which LUNs are there.
 
 use super::{Outcome, field};
+use crate::commons::flag;
 use crate::lane::Execution;
 use scsi::{Condition, Sense, SenseKey, inquiry, vpd};
 
@@ -18,11 +19,22 @@ pub(super) fn test_unit_ready(_: &mut Execution<'_>) -> Outcome {
 pub(super) fn request_sense(execution: &mut Execution<'_>) -> Outcome {
     let condition = execution.take_attention().unwrap_or(match execution.is_absent() {
         true => Condition::new(SenseKey::IllegalRequest, 0x25, 0x00),
-        false => execution.occupation().unwrap_or(Condition::new(SenseKey::NoSense, 0x00, 0x00)),
+        false => execution.occupation().unwrap_or(power_condition(execution.flags())),
     });
     let sense = Sense::encode(&condition, field(execution.cdb, 1, 1) & 1 != 0);
     execution.data.extend_from_slice(sense.as_bytes());
     Outcome::Data(field(execution.cdb, 4, 1) as usize)
+}
+
+/// No sense, with the power condition where it is not active (SBC-4 5.31, SPC-5 6.39).
+fn power_condition(flags: u32) -> Condition {
+    let (code, qualifier) = match flags {
+        // IDLE CONDITION ACTIVATED BY COMMAND; STANDBY CONDITION ACTIVATED BY COMMAND.
+        flags if flags & flag::IDLE != 0 => (0x5e, 0x03),
+        flags if flags & flag::STANDBY != 0 => (0x5e, 0x04),
+        _ => (0x00, 0x00),
+    };
+    Condition::new(SenseKey::NoSense, code, qualifier)
 }
 
 /// INQUIRY (SPC-5 6.7).
@@ -76,13 +88,23 @@ fn controller_page(page: u8, execution: &Execution<'_>, out: &mut Vec<u8>) -> bo
 /// REPORT LUNS (SPC-5 6.33).
 pub(super) fn report_luns(execution: &mut Execution<'_>) -> Outcome {
     let (select, allocation) = (field(execution.cdb, 2, 1), field(execution.cdb, 6, 4) as usize);
-    let mut numbers: Vec<u16> = match select {
-        0x00 | 0x02 => execution.units().entries.iter().map(|entry| entry.number).collect(),
-        0x01 => Vec::new(),
+    // No well-known logical units, and no conglomerates with their administrative and subsidiary units.
+    let plain = match select {
+        0x00 | 0x02 => true,
+        0x01 => false,
+        // Of the whole target, and so a question for LUN 0 alone.
+        0x10 if execution.is_lun_0() => false,
+        0x11 if execution.is_lun_0() => true,
+        // Of the unit that is asked.
+        0x12 => false,
         _ => return Outcome::Check(Condition::invalid_cdb_field(2, Some(7))),
     };
-    if select != 0x01 && numbers.first() != Some(&0) {
-        numbers.insert(0, 0);
+    let mut numbers = Vec::new();
+    if plain {
+        numbers.extend(execution.units().entries.iter().map(|entry| entry.number));
+        if numbers.first() != Some(&0) {
+            numbers.insert(0, 0);
+        }
     }
     execution.data.extend_from_slice(&(numbers.len() as u32 * 8).to_be_bytes());
     execution.data.extend_from_slice(&[0; 4]);

@@ -16,18 +16,38 @@ enum Step {
     Stop,
     Load,
     Eject,
+    /// ACTIVE.
+    Active,
+    /// IDLE, idle_a.
+    Idle,
+    /// STANDBY, standby_z.
+    Standby,
 }
 
-/// START STOP UNIT. A POWER CONDITION changes how much power a drive draws; ours draws none of its own,
-/// and no power condition page claims otherwise, so that each is reached at once.
+/// START STOP UNIT. The power conditions are kept and told by REQUEST SENSE; a disk without a motor leaves
+/// them as fast as it enters them. There are no timers that would end or begin them.
 pub(super) fn start_stop_unit(execution: &mut Execution<'_>) -> Outcome {
     let byte = field(execution.cdb, 4, 1);
     let (power, no_flush, load_eject, start) = (byte >> 4, byte & 4 != 0, byte & 2 != 0, byte & 1 != 0);
-    match power {
-        0x0 => {}
-        // ACTIVE, IDLE, STANDBY, LU_CONTROL, FORCE_IDLE_0, FORCE_STANDBY_0: START and LOEJ are ignored.
-        0x1 | 0x2 | 0x3 | 0x7 | 0xa | 0xb => return Outcome::Good,
+    // START and LOEJ are ignored with a power condition.
+    let condition = match power {
+        0x0 => None,
+        0x1 => Some(Step::Active),
+        0x2 => Some(Step::Idle),
+        0x3 => Some(Step::Standby),
+        // LU_CONTROL hands the unit to its timers, of which there are none. FORCE_IDLE_0 and FORCE_STANDBY_0
+        // would make one expire.
+        0x7 => None,
         _ => return Outcome::Check(Condition::invalid_cdb_field(4, Some(7))),
+    };
+    if power != 0 && field(execution.cdb, 3, 1) != 0 {
+        // idle_b, idle_c, standby_y.
+        return Outcome::Check(Condition::invalid_cdb_field(3, Some(3)));
+    }
+    match condition {
+        Some(step) => return execution.long(move |work| change(work, step, !no_flush)),
+        None if power != 0 => return Outcome::Good,
+        None => {}
     }
     let removable = execution.unit().is_some_and(|unit| unit.options().removable);
     if load_eject && !removable {
@@ -56,16 +76,21 @@ async fn change(work: Work, step: Step, flush: bool) -> Verdict {
         tray(&work, step);
         return Ending::good(0);
     }
-    if matches!(step, Step::Stop | Step::Eject) && (flush || step == Step::Eject) && !work.limits.read_only {
+    if matches!(step, Step::Stop | Step::Standby | Step::Eject)
+        && (flush || step == Step::Eject)
+        && !work.limits.read_only
+    {
         work.flush().await?;
     }
     match step {
-        Step::Start => commons.set_flags(0, flag::STOPPED),
-        Step::Stop => commons.set_flags(flag::STOPPED, 0),
+        Step::Start | Step::Active => commons.set_flags(0, flag::STOPPED | flag::LOW_POWER),
+        Step::Stop => commons.set_flags(flag::STOPPED, flag::LOW_POWER),
+        Step::Idle => commons.set_flags(flag::IDLE, flag::STOPPED | flag::STANDBY),
+        Step::Standby => commons.set_flags(flag::STANDBY, flag::STOPPED | flag::IDLE),
         Step::Eject => commons.set_flags(flag::EJECTED, 0),
         Step::Load => {
             let was_out = commons.flags() & flag::EJECTED != 0;
-            commons.set_flags(0, flag::EJECTED | flag::STOPPED);
+            commons.set_flags(0, flag::EJECTED | flag::STOPPED | flag::LOW_POWER);
             if was_out {
                 // NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
                 let changed = Condition::new(SenseKey::UnitAttention, 0x28, 0x00);

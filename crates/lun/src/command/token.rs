@@ -11,7 +11,7 @@ use block::Limits;
 use scsi::copy::token::{self, ACCESS_UPON_REFERENCE, BLOCK_ZERO, MAXIMUM_RANGES, Range, WriteUsing};
 use scsi::vpd::designation::naa;
 use scsi::{Condition, SenseKey, inquiry};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes that one token stands for, and that one WRITE USING TOKEN writes, at most.
 const MAXIMUM_BYTES: u64 = 1 << 30;
@@ -72,7 +72,13 @@ async fn populate(work: Work, identifier: u32, length: u64) -> Verdict {
     let timeout = if list.inactivity_timeout == 0 { DEFAULT_INACTIVITY } else { list.inactivity_timeout };
     let represented = Represented { ranges: list.ranges.into(), block_length: work.limits.block_length };
     let name = naa(work.unit.identity().uuid);
-    let made = work.unit.commons.tokens.create(name, represented, Duration::from_secs(timeout.into()), Instant::now());
+    let made = work.unit.commons.tokens.create(
+        name,
+        represented,
+        Duration::from_secs(timeout.into()),
+        (work.clock)(),
+        &work.random,
+    );
     // There is nothing that would take long: IMMED changes nothing.
     let result = match made {
         Some(token) => {
@@ -144,7 +150,7 @@ fn content(work: &Work, list: &WriteUsing, total: u64) -> Result<Content, Condit
     // TOKEN UNKNOWN.
     let unknown = refused(0x04);
     let from = token::creator(&list.token).and_then(|name| Reach::with_naa(work, name)).ok_or(unknown)?;
-    let represented = from.unit.commons.tokens.find(&list.token, Instant::now()).ok_or(unknown)?;
+    let represented = from.unit.commons.tokens.find(&list.token, (work.clock)()).ok_or(unknown)?;
     if represented.block_length != from.limits.block_length {
         // TOKEN REVOKED: the unit is not what it was.
         return Err(refused(0x06));

@@ -7,7 +7,11 @@
 use scsi::copy::token::{Range, Token};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// Fills memory with what nobody can guess; false where the system has nothing of the kind. An argument of
+/// every lane, like the time.
+pub type Random = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
 /// Tokens that one unit remembers.
 const MAXIMUM_TOKENS: usize = 256;
@@ -25,7 +29,8 @@ struct Known {
     token: Box<[u8]>,
     represented: Represented,
     timeout: Duration,
-    used: Instant,
+    /// By the machine's time.
+    used: Duration,
 }
 
 /// All tokens of a unit.
@@ -39,11 +44,13 @@ impl Tokens {
         naa: [u8; 16],
         represented: Represented,
         timeout: Duration,
-        now: Instant,
+        now: Duration,
+        random: &Random,
     ) -> Option<Box<[u8]>> {
         let (mut secret, mut identifier) = ([0; 32], [0; 8]);
-        getrandom::fill(&mut secret).ok()?;
-        getrandom::fill(&mut identifier).ok()?;
+        if !random(&mut secret) || !random(&mut identifier) {
+            return None;
+        }
         let blocks: u64 = represented.ranges.iter().map(|range| u64::from(range.blocks)).sum();
         let token = Token {
             identifier: u64::from_be_bytes(identifier),
@@ -63,7 +70,7 @@ impl Tokens {
     }
 
     /// What a token stands for. It counts as used.
-    pub fn find(&self, token: &[u8], now: Instant) -> Option<Represented> {
+    pub fn find(&self, token: &[u8], now: Duration) -> Option<Represented> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         expire(&mut known, now);
         let found = known.iter_mut().find(|known| equal(&known.token, token))?;
@@ -77,8 +84,8 @@ impl Tokens {
     }
 }
 
-fn expire(known: &mut VecDeque<Known>, now: Instant) {
-    known.retain(|known| now.saturating_duration_since(known.used) <= known.timeout);
+fn expire(known: &mut VecDeque<Known>, now: Duration) {
+    known.retain(|known| now.saturating_sub(known.used) <= known.timeout);
 }
 
 /// Compares in a time that does not depend on where they differ.
@@ -90,15 +97,25 @@ fn equal(one: &[u8], other: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    /// Of no use but for tests: the next number each time.
+    fn counting() -> Random {
+        let next = std::sync::atomic::AtomicU64::new(1);
+        Arc::new(move |bytes| {
+            let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_be_bytes();
+            bytes.iter_mut().zip(number.iter().cycle()).for_each(|(byte, digit)| *byte = *digit);
+            true
+        })
+    }
+
     fn represented() -> Represented {
         Represented { ranges: Arc::from([Range { block: 4, blocks: 8 }]), block_length: 512 }
     }
 
     #[test]
     fn a_token_is_forgotten_when_it_was_not_used_for_so_long() {
-        let (tokens, start) = (Tokens::default(), Instant::now());
+        let (tokens, start) = (Tokens::default(), Duration::from_secs(1_000_000));
         let after = |seconds| start + Duration::from_secs(seconds);
-        let token = tokens.create([6; 16], represented(), Duration::from_secs(10), start).unwrap();
+        let token = tokens.create([6; 16], represented(), Duration::from_secs(10), start, &counting()).unwrap();
         assert_eq!(tokens.find(&token, after(9)), Some(represented()));
         assert_eq!(tokens.find(&token, after(18)), Some(represented()), "using it keeps it");
         assert_eq!(tokens.find(&token, after(29)), None);
@@ -106,8 +123,8 @@ mod tests {
 
     #[test]
     fn spc_13_another_token_is_no_token() {
-        let (tokens, now) = (Tokens::default(), Instant::now());
-        let token = tokens.create([6; 16], represented(), Duration::MAX, now).unwrap();
+        let (tokens, now, random) = (Tokens::default(), Duration::from_secs(1_000_000), counting());
+        let token = tokens.create([6; 16], represented(), Duration::MAX, now, &random).unwrap();
         for bit in 0..token.len() * 8 {
             let mut other = token.clone();
             other[bit / 8] ^= 1 << (bit % 8);
@@ -120,8 +137,8 @@ mod tests {
 
     #[test]
     fn there_are_never_more_than_so_many() {
-        let (tokens, now) = (Tokens::default(), Instant::now());
-        let make = || tokens.create([6; 16], represented(), Duration::MAX, now).unwrap();
+        let (tokens, now, random) = (Tokens::default(), Duration::from_secs(1_000_000), counting());
+        let make = || tokens.create([6; 16], represented(), Duration::MAX, now, &random).unwrap();
         let first = make();
         let second = make();
         (2..=MAXIMUM_TOKENS).for_each(|_| drop(make()));

@@ -2,6 +2,7 @@
 //! tasks that one nexus has there.
 
 use crate::commons::flag;
+use crate::ledger::Tally;
 use crate::mail::{Extent, Fence};
 use crate::{LogicalUnit, TaskAttribute, TaskTag};
 use block::{Completion, Engine, Limits, Operation, Request, Store};
@@ -14,6 +15,8 @@ const WATCH_BYTES: u64 = 1 << 20;
 
 pub(super) struct Channel {
     pub unit: Arc<LogicalUnit>,
+    /// What this lane counts of the unit.
+    pub tally: Arc<Tally>,
     /// None until it could be opened.
     store: Option<Box<dyn Store>>,
     /// Channels to media that were taken out, until what they read has come.
@@ -33,6 +36,7 @@ impl Channel {
     pub fn new(unit: &Arc<LogicalUnit>, fences: Vec<Fence>) -> Channel {
         Channel {
             unit: Arc::clone(unit),
+            tally: unit.commons.ledger.tally(),
             store: None,
             retired: Vec::new(),
             limits: unit.backend().limits(),

@@ -29,7 +29,13 @@ impl Crowd {
         let valve = Valve::open();
         let unit = LogicalUnit::new(identity, Options::default(), Delay::new(Ram::new(512, 65536), valve.clone()));
         let units = Arc::new(LunMap { entries: vec![LunEntry { number: 1, unit, read_only: false }] });
-        let context = LaneContext { pool: Pool::new(pool_bytes, 0), engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
+        let context = LaneContext {
+            pool: Pool::new(pool_bytes, 0),
+            engine: Rc::new(NoEngine),
+            wake: Arc::new(|| {}),
+            clock: Arc::new(|| std::time::Duration::ZERO),
+            random: Arc::new(|_| false),
+        };
         let mut lane = Lane::new(context);
         let port = Arc::new(TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 });
         let open = |number: usize| {

@@ -1,20 +1,24 @@
 //! A command at its handler: what is checked before, what a handler may look at and ask for.
 
 use super::channel::Channel;
-use super::{MAXIMUM_TRANSFER_BYTES, Nexus};
+use super::{LaneContext, MAXIMUM_TRANSFER_BYTES, Nexus};
+use crate::clock::Clock;
 use crate::command::{self, Outcome};
 use crate::commons::flag;
-use crate::copy::CopyRecords;
+use crate::copy::{CopyRecords, Random};
 use crate::mail::Place;
 use crate::operation::{Exchange, Work};
 use crate::reservation::Class;
 use crate::{Command, LogicalUnit, LunEntry, LunMap, TaskAttribute};
-use block::{Limits, Pool, Rotation, WriteCache};
+use block::{Limits, Rotation, WriteCache};
 use scsi::inquiry::DeviceType;
 use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, SenseKey, Status, inquiry};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// Needs a unit that is ready, and yet nothing of the medium.
+const TEST_UNIT_READY: u8 = 0x00;
 
 /// What a LUN leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +62,7 @@ pub(crate) struct Execution<'a> {
     pub data: &'a mut Vec<u8>,
     pub(super) command: &'a Command,
     pub(super) channel: Option<&'a Channel>,
-    pub(super) pool: &'a Pool,
+    pub(super) context: &'a LaneContext,
     pub(super) nexus: &'a mut Nexus,
     pub(super) at: Where,
     pub(super) place: Place,
@@ -108,6 +112,13 @@ impl Execution<'_> {
             }
             if flags & flag::STOPPED != 0 {
                 return Outcome::Check(Condition::new(SenseKey::NotReady, 0x04, 0x02));
+            }
+            if flags & flag::LOW_POWER != 0
+                && row.opcode != TEST_UNIT_READY
+                && let Some(unit) = self.unit()
+            {
+                // Whatever needs the medium makes the unit active (SBC-4 4.20).
+                unit.commons.set_flags(0, flag::LOW_POWER);
             }
         }
         if row.writes
@@ -209,6 +220,11 @@ impl Execution<'_> {
         self.at == Where::Absent
     }
 
+    /// Whether this is LUN 0, with a disk or without.
+    pub fn is_lun_0(&self) -> bool {
+        self.is_controller() || self.entry().is_some_and(|entry| entry.number == 0)
+    }
+
     /// Whether this is LUN 0 without a disk.
     pub fn is_controller(&self) -> bool {
         self.at == Where::Controller
@@ -220,6 +236,11 @@ impl Execution<'_> {
             Where::Unit(at) => self.nexus.views.get_mut(at)?.attentions.pop_front(),
             _ => None,
         }
+    }
+
+    /// Tells the time.
+    pub fn clock(&self) -> &Clock {
+        &self.context.clock
     }
 
     /// The unit's limits; those of an empty disk where there is none.
@@ -274,7 +295,9 @@ impl Execution<'_> {
             write_through: self.flags() & flag::WRITE_THROUGH != 0,
             units: Arc::clone(&self.nexus.description.units),
             copies: Rc::clone(self.copies()?),
-            pool: self.pool.clone(),
+            pool: self.context.pool.clone(),
+            clock: Clock::clone(&self.context.clock),
+            random: Random::clone(&self.context.random),
             exchange: Rc::default(),
         };
         self.exchange = Some(Rc::clone(&work.exchange));

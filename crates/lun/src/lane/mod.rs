@@ -13,8 +13,9 @@ mod task;
 
 pub(crate) use execution::Execution;
 
+use crate::clock::Clock;
 use crate::command::Outcome;
-use crate::copy::CopyRecords;
+use crate::copy::{CopyRecords, Random};
 use crate::mail::{Extent, Mailbox, Place, Wake};
 use crate::operation::{Answer, Held};
 use crate::reservation;
@@ -49,6 +50,10 @@ pub struct LaneContext {
     pub engine: Rc<dyn Engine>,
     /// Called by any thread when there is something for this lane: the worker is to call [`Lane::run`].
     pub wake: Wake,
+    /// Tells the time, for those who ask a unit for it.
+    pub clock: Clock,
+    /// Makes what nobody can guess.
+    pub random: Random,
 }
 
 /// A unit as one nexus sees it.
@@ -313,7 +318,7 @@ impl Lane {
             cdb: command.cdb.bytes(),
             data: &mut self.data,
             channel: channel.map(|channel| &self.channels[channel]),
-            pool: &self.context.pool,
+            context: &self.context,
             nexus,
             at,
             place,
@@ -440,6 +445,11 @@ impl Lane {
         match result {
             Err(condition) => self.check(task.nexus, tag, Some(task.channel), condition),
             Ok(wanted) => {
+                match task.kind {
+                    Kind::Read => self.channels[task.channel].tally.read(wanted),
+                    Kind::Write { .. } => self.channels[task.channel].tally.wrote(wanted),
+                    _ => {}
+                }
                 let data_in_length = if buffer.is_some() { wanted.min(u64::from(task.expected_in)) as u32 } else { 0 };
                 let outward = buffer.is_none();
                 let completed = Completed { data_in: buffer, data_in_length, outward, ..good(wanted) };
@@ -566,9 +576,15 @@ fn good(transfer_length: u64) -> Completed {
 }
 
 #[cfg(test)]
+mod bad_input_tests;
+#[cfg(test)]
+mod conformance_tests;
+#[cfg(test)]
 mod copy_tests;
 #[cfg(test)]
 mod crowd_tests;
+#[cfg(test)]
+mod inform_tests;
 #[cfg(test)]
 mod optical_tests;
 #[cfg(test)]

@@ -12,13 +12,15 @@ pub(super) struct Rig {
     pub unit: Arc<LogicalUnit>,
     /// All of them, from LUN 1 on.
     pub units: Vec<Arc<LogicalUnit>>,
-    /// To which commands go.
-    pub lun: [u8; 8],
     next: u64,
     out: HashMap<u64, Vec<u8>>,
     ended: HashMap<u64, (Status, Vec<u8>)>,
     /// Data-out is given to no task that asks for it.
     pub slow: bool,
+    /// Where commands go.
+    pub lun: [u8; 8],
+    /// How they come.
+    pub attribute: TaskAttribute,
     asked: Vec<(usize, TaskTag, u32)>,
     /// Task management functions that are complete.
     pub functions: Vec<u64>,
@@ -44,33 +46,44 @@ impl Rig {
 
     fn build(options: &Options, backends: Vec<Arc<dyn Backend>>, lanes: usize) -> Rig {
         let unit = |(number, backend)| {
-            let identity = Identity {
-                uuid: [number; 16],
-                vendor: "LUNETTE".into(),
-                product: "Disk".into(),
-                revision: "0001".into(),
-                serial: "1".into(),
-            };
-            LogicalUnit::new(identity, options.clone(), backend)
+            LogicalUnit::new(Identity { uuid: [number; 16], ..identity() }, options.clone(), backend)
         };
-        let units: Vec<_> = (7..).zip(backends).map(unit).collect();
+        Rig::serving((7..).zip(backends).map(unit).collect(), lanes)
+    }
+
+    /// This unit, with a past perhaps.
+    pub fn of(unit: Arc<LogicalUnit>, lanes: usize) -> Rig {
+        Rig::serving(vec![unit], lanes)
+    }
+
+    fn serving(units: Vec<Arc<LogicalUnit>>, lanes: usize) -> Rig {
         let mut rig = Rig {
             lanes: Vec::new(),
             nexuses: Vec::new(),
             unit: Arc::clone(&units[0]),
             units,
-            lun: UNIT,
             next: 0,
             out: HashMap::new(),
             ended: HashMap::new(),
             slow: false,
+            lun: UNIT,
+            attribute: TaskAttribute::Simple,
             asked: Vec::new(),
             functions: Vec::new(),
             closed: Vec::new(),
         };
         for lane in 0..lanes {
             let pool = Pool::new(64 << 20, 0);
-            let context = LaneContext { pool, engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
+            let context = LaneContext {
+                pool,
+                engine: Rc::new(NoEngine),
+                wake: Arc::new(|| {}),
+                clock: Arc::new(|| std::time::Duration::ZERO),
+                random: Arc::new(|bytes| {
+                    bytes.fill(0x5A);
+                    true
+                }),
+            };
             rig.lanes.push(Lane::new(context));
             let nexus = rig.open(lane, &format!("client {lane}"));
             rig.nexuses.push(nexus);
@@ -110,7 +123,7 @@ impl Rig {
             tag: TaskTag(tag),
             lun: self.lun,
             cdb: Cdb::from(cdb),
-            attribute: TaskAttribute::Simple,
+            attribute: self.attribute,
             priority: 0,
             expected_in: if out.is_empty() { 1 << 20 } else { 0 },
             expected_out: out.len() as u32,
@@ -190,6 +203,17 @@ impl Rig {
 
     pub fn read(&mut self, lane: usize, block: u64, blocks: u32) -> Vec<u8> {
         self.good(lane, &cdb_16(0x88, 0, block, blocks), &[])
+    }
+}
+
+/// Who the unit is.
+pub(super) fn identity() -> Identity {
+    Identity {
+        uuid: [7; 16],
+        vendor: "LUNETTE".into(),
+        product: "Disk".into(),
+        revision: "0001".into(),
+        serial: "1".into(),
     }
 }
 

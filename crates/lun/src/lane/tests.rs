@@ -25,7 +25,13 @@ fn world() -> World {
     };
     let unit = LogicalUnit::new(identity, Options::default(), Ram::new(512, 2048));
     let units = LunMap { entries: vec![LunEntry { number: 1, unit, read_only: false }] };
-    let context = LaneContext { pool: Pool::new(1 << 20, 1 << 20), engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
+    let context = LaneContext {
+        pool: Pool::new(1 << 20, 1 << 20),
+        engine: Rc::new(NoEngine),
+        wake: Arc::new(|| {}),
+        clock: Arc::new(|| std::time::Duration::ZERO),
+        random: Arc::new(|_| false),
+    };
     let mut lane = Lane::new(context);
     let port =
         TargetPort { target_name: "iqn.2026-01.org.example:disk".into(), portal_group_tag: 1, relative_identifier: 1 };
@@ -239,8 +245,8 @@ fn sbc_14_write_atomic_takes_what_it_announces_and_nothing_else() {
 fn spc_12_log_sense_and_defect_lists_say_what_there_is() {
     let mut world = World::ready();
     let (_, pages, _) = world.command(1, &[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64, 0], &[]);
-    assert_eq!(pages[4..], [0x00, 0x0c, 0x2f]);
-    assert_eq!(world.sense_of(1, &[0x4d, 0, 0x59, 0, 0, 0, 0, 0, 64, 0]), (5, 0x24, 0), "nobody counts");
+    assert_eq!(pages[4..], [0x00, 0x0c, 0x0f, 0x19, 0x2f]);
+    assert_eq!(world.sense_of(1, &[0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 64, 0]), (5, 0x24, 0), "nobody measures");
     let (_, defects, _) = world.command(1, &[0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64, 0], &[]);
     assert_eq!(defects, [0, 0x1d, 0, 0], "both lists, and no defect");
     let (_, defects, _) = world.command(1, &[0xb7, 0x0d, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], &[]);

@@ -107,6 +107,8 @@ mod tests {
             ("WRITE BUFFER", &[0x3B]),
             ("SEND DIAGNOSTIC", &[0x1D]),
             ("SET TARGET PORT GROUPS", &[0xA4, 0x0A]),
+            ("SET IDENTIFYING INFORMATION", &[0xA4, 0x06]),
+            ("SET TIMESTAMP", &[0xA4, 0x0F]),
             ("PREVENT", &[0x1E, 0, 0, 0, 1]),
             ("STOP", &[0x1B, 0, 0, 0, 0]),
             ("START into a power condition", &[0x1B, 0, 0, 0, 0x21]),
@@ -142,6 +144,10 @@ mod tests {
         for code in [0x43, 0x51, 0x52, 0xAD, 0xB9, 0xBD, 0xBE] {
             assert_eq!(Class::of(&cdb(&[code])), Class::Read, "{code:02x} of a drive");
         }
+        for action in [0x05, 0x0F] {
+            assert_eq!(Class::of(&cdb(&[0xA3, action])), Class::Management, "names and time");
+        }
+        assert_eq!(Class::of(&cdb(&[0x1C])), Class::Read, "RECEIVE DIAGNOSTIC RESULTS");
         assert_eq!(Class::of(&cdb(&[0x9E, 0x12])), Class::Read, "GET LBA STATUS");
         assert_eq!(Class::of(&cdb(&[0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x09])), Class::Read, "READ (32)");
     }

@@ -1,21 +1,27 @@
 //! Log pages (SPC-5 7.3, SBC-4 6.4): one file a page, one list, and what LOG SENSE answers.
 
+pub mod application_client;
 pub mod exceptions;
 pub mod provisioning;
+mod select;
 pub mod statistics;
 pub mod temperature;
+
+pub use select::{Refusal, Reset, SelectRequest, select};
 
 use crate::field;
 
 /// What the log pages of a unit say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Facts {
+pub struct Facts<'a> {
     /// Degrees Celsius of the medium; `None` where nobody measures.
     pub temperature: Option<temperature::Temperature>,
     /// Space of a thin unit; `None` where it is not thin or not known.
     pub space: Option<provisioning::Space>,
     /// Counts since power on; `None` where nobody counts.
     pub statistics: Option<statistics::Statistics>,
+    /// What applications noted; `None` where they cannot.
+    pub notes: Option<&'a application_client::Notes>,
 }
 
 /// One page.
@@ -23,12 +29,12 @@ pub struct Page {
     /// PAGE CODE. All of ours have subpage 00h only.
     pub code: u8,
     /// Whether a unit of these facts has it.
-    pub applies: fn(&Facts) -> bool,
+    pub applies: fn(&Facts<'_>) -> bool,
     /// Whether its parameters count, so that only cumulative values can be asked for (PC 01b).
     /// Parameters that are lists are the same whatever PC says (SPC-5 6.9).
     counts: bool,
     /// Its parameters, ascending.
-    parameters: fn(&Facts) -> Vec<Parameter>,
+    parameters: fn(&Facts<'_>) -> Vec<Parameter>,
 }
 
 /// A log parameter (SPC-5 7.3.2).
@@ -41,7 +47,8 @@ pub struct Parameter {
 }
 
 /// All pages but 00h, which is made from this list; ascending.
-pub const PAGES: &[Page] = &[provisioning::PAGE, temperature::PAGE, statistics::PAGE, exceptions::PAGE];
+pub const PAGES: &[Page] =
+    &[provisioning::PAGE, temperature::PAGE, application_client::PAGE, statistics::PAGE, exceptions::PAGE];
 
 /// INVALID FIELD IN CDB, 05h/24h/00h, at this byte of LOG SENSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +72,7 @@ pub struct SenseRequest {
 
 /// Appends the data of LOG SENSE, which the caller cuts at the allocation length; PAGE LENGTH is the
 /// full one.
-pub fn sense(request: SenseRequest, facts: &Facts, out: &mut Vec<u8>) -> Result<(), InvalidCdbField> {
+pub fn sense(request: SenseRequest, facts: &Facts<'_>, out: &mut Vec<u8>) -> Result<(), InvalidCdbField> {
     if request.save {
         return Err(InvalidCdbField(1));
     }
@@ -143,7 +150,7 @@ pub fn parse(bytes: &[u8]) -> Option<(u8, u8, Vec<Parameter>)> {
     Some((first & 0x3F, if first & SPF == 0 { 0 } else { subpage }, parameters))
 }
 
-fn pages(facts: &Facts) -> impl Iterator<Item = &'static Page> {
+fn pages<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'static Page> + 'a {
     PAGES.iter().filter(move |page| (page.applies)(facts))
 }
 
@@ -160,27 +167,31 @@ const BINARY_LIST: u8 = 0x03;
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
+    fn facts(notes: &application_client::Notes) -> Facts<'_> {
         Facts {
             temperature: Some(temperature::Temperature { current: 41, reference: 70 }),
             space: Some(provisioning::Space { available: Some(100), used: 28 }),
             statistics: Some(statistics::Statistics { read_commands: 3, write_commands: 4, ..Default::default() }),
+            notes: Some(notes),
         }
     }
 
     fn ask(page: u8, subpage: u8, control: u8, pointer: u16) -> Result<Vec<u8>, InvalidCdbField> {
-        let mut out = Vec::new();
-        sense(SenseRequest { save: false, control, page, subpage, pointer }, &facts(), &mut out).map(|()| out)
+        let (mut out, notes) = (Vec::new(), application_client::Notes::default());
+        sense(SenseRequest { save: false, control, page, subpage, pointer }, &facts(&notes), &mut out).map(|()| out)
     }
 
     #[test]
     fn spc_12_the_lists_name_exactly_the_pages_that_answer() {
         let listed = ask(0, 0, 1, 0).unwrap();
-        assert_eq!(listed, [0x00, 0x00, 0, 5, 0x00, 0x0C, 0x0D, 0x19, 0x2F]);
+        assert_eq!(listed, [0x00, 0x00, 0, 6, 0x00, 0x0C, 0x0D, 0x0F, 0x19, 0x2F]);
         for page in 0..0x40 {
             assert_eq!(ask(page, 0, 1, 0).is_ok(), listed[4..].contains(&page), "{page:02x}");
         }
-        assert_eq!(ask(0, 0xFF, 1, 0).unwrap(), [0x40, 0xFF, 0, 12, 0, 0, 0, 0xFF, 0x0C, 0, 0x0D, 0, 0x19, 0, 0x2F, 0]);
+        assert_eq!(
+            ask(0, 0xFF, 1, 0).unwrap(),
+            [0x40, 0xFF, 0, 14, 0, 0, 0, 0xFF, 0x0C, 0, 0x0D, 0, 0x0F, 0, 0x19, 0, 0x2F, 0]
+        );
         let mut few = Vec::new();
         let all = SenseRequest { save: false, control: 1, page: 0, subpage: 0, pointer: 0 };
         sense(all, &Facts::default(), &mut few).unwrap();
@@ -189,7 +200,7 @@ mod tests {
 
     #[test]
     fn spc_12_parameters_are_whole_and_the_pointer_skips() {
-        for page in [0x0C, 0x0D, 0x19, 0x2F] {
+        for page in [0x0C, 0x0D, 0x0F, 0x19, 0x2F] {
             let bytes = ask(page, 0, 1, 0).unwrap();
             let (code, _, parameters) = parse(&bytes).unwrap();
             assert_eq!(code, page);
@@ -209,7 +220,7 @@ mod tests {
         assert_eq!(ask(0x02, 0, 1, 0), Err(InvalidCdbField(2)));
         assert_eq!(ask(0x00, 0, 1, 1), Err(InvalidCdbField(5)));
         let save = SenseRequest { save: true, control: 1, page: 0, subpage: 0, pointer: 0 };
-        assert_eq!(sense(save, &facts(), &mut Vec::new()), Err(InvalidCdbField(1)));
+        assert_eq!(sense(save, &Facts::default(), &mut Vec::new()), Err(InvalidCdbField(1)));
     }
 
     #[test]

@@ -13,14 +13,10 @@ pub struct Statistics {
     pub blocks_received: u64,
     /// Logical blocks that initiators read.
     pub blocks_transmitted: u64,
-    /// Microseconds that read commands took, added up.
-    pub read_us: u64,
-    /// Microseconds that write commands took, added up.
-    pub write_us: u64,
 }
 
 pub(super) const PAGE: Page = Page {
-    code: 0x19,
+    code: CODE,
     applies: |facts| facts.statistics.is_some(),
     counts: true,
     parameters: |facts| {
@@ -30,16 +26,24 @@ pub(super) const PAGE: Page = Page {
             counts.write_commands,
             counts.blocks_received,
             counts.blocks_transmitted,
-            counts.read_us,
-            counts.write_us,
+            // Nobody takes the time: so many intervals of no length.
+            0,
+            0,
             // The weighted counts weigh every command by one.
             counts.read_commands.wrapping_add(counts.write_commands),
-            counts.read_us.wrapping_add(counts.write_us),
+            0,
         ];
         let value = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-        vec![Parameter { code: 0x0001, value }, Parameter { code: 0x0003, value: MICROSECOND.to_vec() }]
+        vec![
+            Parameter { code: 0x0001, value },
+            // Idle time.
+            Parameter { code: 0x0002, value: vec![0; 8] },
+            Parameter { code: 0x0003, value: NO_INTERVAL.to_vec() },
+        ]
     },
 };
 
-/// Time interval descriptor: the exponent of a negative power of ten, and how many of those.
-const MICROSECOND: [u8; 8] = [0, 0, 0, 6, 0, 0, 0, 1];
+/// Time interval descriptor: the exponent of a negative power of ten, and how many of those; none, as no
+/// time is measured.
+const NO_INTERVAL: [u8; 8] = [0; 8];
+pub(super) const CODE: u8 = 0x19;

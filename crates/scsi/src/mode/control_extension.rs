@@ -2,14 +2,17 @@
 
 use super::{Page, always};
 
-/// No timestamp command, no implicit asymmetric access by priority, the initial priority is 0, and
-/// the longest sense data is 252 bytes.
+/// A timestamp that was set goes before the machine's own time, which serves until then (SCSIP, TCMOS); no
+/// implicit asymmetric access by priority, the initial priority is 0, and the longest sense data is 252 bytes.
 pub(super) const PAGE: Page = Page {
     code: 0x0A,
     subpage: 0x01,
     applies: always,
     defaults: |_| {
         let mut page = vec![0; 28];
+        if let Some(timestamp) = page.first_mut() {
+            *timestamp = TCMOS | SCSIP;
+        }
         if let Some(maximum_sense) = page.get_mut(2) {
             *maximum_sense = 252;
         }
@@ -17,3 +20,6 @@ pub(super) const PAGE: Page = Page {
     },
     changeable: |_| vec![0; 28],
 };
+
+const TCMOS: u8 = 0x04;
+const SCSIP: u8 = 0x02;

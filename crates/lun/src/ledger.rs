@@ -1,0 +1,129 @@
+//! What a unit counts, and what applications noted with it: the log pages 19h and 0Fh.
+//!
+//! Each lane counts in memory of its own, which nobody else writes; who asks adds up. So the data path pays
+//! a plain addition and shares no cache line.
+
+use scsi::log::{application_client::Notes, statistics::Statistics};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The counters of one lane; two cache lines, as processors fetch them in pairs.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Tally {
+    reads: AtomicU64,
+    writes: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+}
+
+impl Tally {
+    /// A read command ended well. Only for the lane whose tally it is.
+    pub fn read(&self, bytes: u64) {
+        add(&self.reads, 1);
+        add(&self.bytes_read, bytes);
+    }
+
+    /// A write command ended well. Only for the lane whose tally it is.
+    pub fn wrote(&self, bytes: u64) {
+        add(&self.writes, 1);
+        add(&self.bytes_written, bytes);
+    }
+}
+
+/// Adds where nobody else writes: no read-modify-write is needed.
+fn add(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+/// All that is logged of one unit.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    /// One for each lane that has ever served the unit.
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    /// Writes that are operations of several steps, whatever lane they ran on.
+    long: Tally,
+    /// The sums when the counters were reset.
+    before: Mutex<[u64; 4]>,
+    notes: Mutex<Notes>,
+}
+
+impl Ledger {
+    /// A tally for a lane that begins to serve the unit.
+    pub fn tally(&self) -> Arc<Tally> {
+        let tally = Arc::new(Tally::default());
+        locked(&self.tallies).push(Arc::clone(&tally));
+        tally
+    }
+
+    /// A write command of several steps ended well.
+    pub fn wrote_long(&self, bytes: u64) {
+        self.long.writes.fetch_add(1, Ordering::Relaxed);
+        self.long.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sums(&self) -> [u64; 4] {
+        let tallies = locked(&self.tallies);
+        let all = || tallies.iter().map(|tally| &**tally).chain([&self.long]);
+        let sum = |of: fn(&Tally) -> &AtomicU64| {
+            all().fold(0u64, |sum, tally| sum.wrapping_add(of(tally).load(Ordering::Relaxed)))
+        };
+        [sum(|one| &one.reads), sum(|one| &one.writes), sum(|one| &one.bytes_read), sum(|one| &one.bytes_written)]
+    }
+
+    /// Counts since the process began or since they were reset.
+    pub fn statistics(&self, block_length: u32) -> Statistics {
+        let (now, before) = (self.sums(), *locked(&self.before));
+        let [reads, writes, read, written] = std::array::from_fn(|at| now[at].wrapping_sub(before[at]));
+        let blocks = |bytes: u64| bytes / u64::from(block_length.max(1));
+        Statistics {
+            read_commands: reads,
+            write_commands: writes,
+            blocks_transmitted: blocks(read),
+            blocks_received: blocks(written),
+        }
+    }
+
+    /// The counters begin again at zero.
+    pub fn reset_statistics(&self) {
+        *locked(&self.before) = self.sums();
+    }
+
+    /// What applications noted.
+    pub fn notes(&self) -> Notes {
+        locked(&self.notes).clone()
+    }
+
+    /// Replaces what applications noted, whole or not at all.
+    pub fn note<E>(&self, change: impl FnOnce(&Notes) -> Result<Notes, E>) -> Result<(), E> {
+        let mut notes = locked(&self.notes);
+        *notes = change(&notes)?;
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_added_up_and_a_reset_begins_again() {
+        let ledger = Ledger::default();
+        let (one, other) = (ledger.tally(), ledger.tally());
+        one.read(1024);
+        other.read(512);
+        other.wrote(2048);
+        ledger.wrote_long(512);
+        let counted = ledger.statistics(512);
+        assert_eq!((counted.read_commands, counted.write_commands), (2, 2));
+        assert_eq!((counted.blocks_transmitted, counted.blocks_received), (3, 5));
+        ledger.reset_statistics();
+        assert_eq!(ledger.statistics(512), Statistics::default());
+        one.wrote(512);
+        assert_eq!(ledger.statistics(512).blocks_received, 1);
+    }
+}
