@@ -167,7 +167,14 @@ fn sam_07_a_parameter_list_cut_at_any_byte_is_refused_or_whole() {
                 let number = (said as u64).to_be_bytes();
                 cdb[length.clone()].copy_from_slice(&number[8 - length.len()..]);
                 let mut rig = Rig::new(ram(64), 1);
-                send(&mut rig, &cdb, &list[..cut]).unwrap_or_else(|why| panic!("{cut} of {}: {why}", list.len()));
+                let (status, data) = rig.command(0, &cdb, &list[..cut]);
+                sound(status, &data).unwrap_or_else(|why| panic!("{cut} of {}: {why} {cdb:02x?}", list.len()));
+                if cut < said {
+                    assert_eq!(status, Status::CheckCondition, "{cdb:02x?}: {cut} of {said} came");
+                } else if cut == list.len() {
+                    // REGISTER AND MOVE is for those who are registered.
+                    assert_eq!(status == Status::Good, cdb[1] != 0x07, "{cdb:02x?}: {data:02x?}");
+                }
             }
         }
     }
