@@ -48,6 +48,8 @@ pub(crate) mod flag {
     pub const STANDBY: u32 = 1 << 17;
     /// Any power condition that a command that needs the medium ends.
     pub const LOW_POWER: u32 = IDLE | STANDBY;
+    /// What was stored of the reservations is damaged.
+    pub const RESERVATIONS_LOST: u32 = 1 << 18;
     /// Those that follow from mode pages.
     pub const OF_MODE_PAGES: u32 = DESCRIPTOR_SENSE | WRITE_PROTECT | WRITE_THROUGH | TASK_ABORTED_STATUS | THRESHOLD;
 }
@@ -94,13 +96,18 @@ impl Commons {
         };
         let occupation = Occupation::open(unit, state.clone())?;
         let occupied = occupation.state() != occupation::State::Free;
+        let reservations = Guarded::open(unit, state.clone())?;
         let values = saved.map_or_else(|| mode::Values::new(facts), |saved| mode::Values::restore(facts, &saved));
         Ok(Commons {
             roster: Mutex::default(),
-            flags: AtomicU32::new(flags_of(&values) | if occupied { flag::OCCUPIED } else { 0 }),
+            flags: AtomicU32::new(
+                flags_of(&values)
+                    | if occupied { flag::OCCUPIED } else { 0 }
+                    | if reservations.is_lost() { flag::RESERVATIONS_LOST } else { 0 },
+            ),
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
-            reservations: Guarded::open(unit, state.clone())?,
+            reservations,
             occupation,
             tokens: Tokens::default(),
             naming: Naming::open(unit, state.clone())?,

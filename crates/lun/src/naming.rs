@@ -112,9 +112,8 @@ impl Naming {
             None => None,
         };
         let names = match stored {
-            Some(bytes) => {
-                Names::from_stored(&bytes).ok_or(StateError("stored identifying information is damaged".to_owned()))?
-            }
+            Some(bytes) => Names::from_stored(&bytes)
+                .ok_or(StateError::Failed("stored identifying information is damaged".to_owned()))?,
             None => Names::default(),
         };
         Ok(Naming { names: Mutex::new(names), unit, kept })

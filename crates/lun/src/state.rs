@@ -15,8 +15,14 @@ pub enum StateKind {
 
 /// The state could not be read or is not on stable storage; the text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct StateError(pub String);
+pub enum StateError {
+    /// It could not be read or written.
+    #[error("{0}")]
+    Failed(String),
+    /// There is something, and it is not what was saved.
+    #[error("{0}")]
+    Damaged(String),
+}
 
 /// Keeps a few hundred kilobytes for each unit.
 pub trait StateStore: Send + Sync {
@@ -26,6 +32,11 @@ pub trait StateStore: Send + Sync {
     /// Keeps other processes from the unit's state as long as this store lives. An error where another
     /// has it: two disks with one identity must not be served.
     fn hold(&self, _unit: [u8; 16]) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    /// Keeps what is damaged where a person may look at it, and out of the way of what is saved next.
+    fn set_aside(&self, _unit: [u8; 16], _kind: StateKind) -> Result<(), StateError> {
         Ok(())
     }
 

@@ -63,7 +63,8 @@ pub struct LogicalUnit {
 impl LogicalUnit {
     /// A unit over this backend, with its reservations and mode pages as they were saved. Without a
     /// state store nothing of the kind outlives the process, and initiators are told so. State that
-    /// cannot be read is an error: a disk whose fences are unknown must not be served.
+    /// cannot be read is an error; where that of the reservations is damaged, the unit answers only what
+    /// SPC-5 5.14.12 lets it ([`LogicalUnit::reservations_lost`]).
     pub fn open(
         identity: Identity,
         options: Options,
@@ -72,6 +73,11 @@ impl LogicalUnit {
     ) -> Result<Arc<LogicalUnit>, StateError> {
         let commons = Commons::open(identity.uuid, mode_facts(&options, &*backend), state)?;
         Ok(Arc::new(LogicalUnit { identity, options, backend, commons }))
+    }
+
+    /// Whether the stored reservations are damaged, and nobody has replaced them yet.
+    pub fn reservations_lost(&self) -> bool {
+        self.commons.reservations.is_lost()
     }
 
     /// A unit that keeps nothing over a restart.

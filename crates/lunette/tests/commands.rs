@@ -106,6 +106,41 @@ fn prs_05_a_reservation_keeps_others_from_writing_and_survives_a_restart() {
 }
 
 #[test]
+fn prs_09_a_disk_whose_reservations_are_lost_serves_nobody_until_somebody_replaces_them() {
+    let folder = Folder::new();
+    let (store, state) = (format!("{},size=1M", folder.file("disk.img")), folder.file("state"));
+    let mut daemon = Daemon::start_with(LUNETTE, &[&store], &["--state-dir", &state], &[]);
+    let list = |new: u64| [[0; 8], new.to_be_bytes(), [0, 0, 0, 0, 1, 0, 0, 0]].concat();
+    let mut client = session(&daemon, 1);
+    client.good(&Command::writing(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &list(7)));
+    let capabilities = client.good(&Command::reading(&[0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0], 8));
+    assert_eq!(capabilities[2] & 0x80, 0x80, "RLR_C");
+    daemon.kill();
+    let files = || std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+    let kept = files().find(|path| path.extension().is_some_and(|name| name == "reservations")).unwrap();
+    let mut torn = std::fs::read(&kept).unwrap();
+    torn.pop();
+    std::fs::write(&kept, &torn).unwrap();
+    daemon.restart();
+    let mut client = daemon.connect();
+    client.login(&Login::normal(TARGET));
+    let lost = Some(Condition(4, 0x44, 1));
+    while client.execute(&Command::test_unit_ready()).condition() != lost {}
+    assert_eq!(client.execute(&Command::read(0, 1)).condition(), lost);
+    assert_eq!(client.execute(&Command::writing(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &list(7))).condition(), lost);
+    client.good(&Command::inquiry(None));
+    assert!(daemon.log().contains("REPLACE LOST RESERVATION"), "{}", daemon.log());
+    client.good(&Command::writing(&[0x5f, 8, 1, 0, 0, 0, 0, 0, 24, 0], &list(9)));
+    client.good(&Command::write(0, &[1; 512]));
+    assert_eq!(session(&daemon, 2).execute(&Command::write(0, &[2; 512])).status, 0x18);
+    let aside = files().find(|path| path.extension().is_some_and(|name| name == "damaged-1")).unwrap();
+    assert_eq!(std::fs::read(aside).unwrap(), torn, "nothing is thrown away");
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(session(&daemon, 2).execute(&Command::write(0, &[2; 512])).status, 0x18);
+}
+
+#[test]
 fn sbc_09_compare_and_write_changes_all_or_nothing() {
     let daemon = Daemon::start(LUNETTE, &["ram:16M"]);
     let mut client = session(&daemon, 1);

@@ -292,11 +292,14 @@ pub fn encode_full_status<'a>(generation: u32, list: impl Iterator<Item = FullSt
 /// compatible reservation handling, all six types. `persists` is PTPL_A, the state of APTPL;
 /// `can_persist` is PTPL_C.
 pub fn encode_capabilities(can_persist: bool, persists: bool, out: &mut Vec<u8>) {
+    const RLR_C: u8 = 0x80;
     const CRH: u8 = 0x10;
     const SIP_C: u8 = 0x08;
     const ATP_C: u8 = 0x04;
     const TMV: u8 = 0x80;
-    out.extend_from_slice(&[0, 8, CRH | SIP_C | ATP_C | u8::from(can_persist), TMV | u8::from(persists)]);
+    // What is never kept is never lost.
+    let replaces = if can_persist { RLR_C } else { 0 };
+    out.extend_from_slice(&[0, 8, replaces | CRH | SIP_C | ATP_C | u8::from(can_persist), TMV | u8::from(persists)]);
     out.extend_from_slice(&[0xEA, 0x01, 0, 0]);
 }
 

@@ -89,12 +89,22 @@ impl StateStore for StateFiles {
                 self.held.lock().unwrap_or_else(PoisonError::into_inner).push(file);
                 Ok(())
             }
-            Err(TryLockError::WouldBlock) => Err(StateError(
+            Err(TryLockError::WouldBlock) => Err(StateError::Failed(
                 "another process serves a disk of the same identity; a copied file gets one of its own with: setfattr \
                  -x user.lunette.uuid FILE"
                     .to_owned(),
             )),
             Err(TryLockError::Error(error)) => Err(failed("cannot lock", &path, &error)),
+        }
+    }
+
+    fn set_aside(&self, unit: [u8; 16], kind: StateKind) -> Result<(), StateError> {
+        let path = self.path(unit, kind);
+        let aside =
+            (1..).map(|number| path.with_added_extension(format!("damaged-{number}"))).find(|path| !path.exists());
+        match aside.map(|aside| fs::rename(&path, aside)) {
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(failed("cannot set aside", &path, &error)),
+            _ => Ok(()),
         }
     }
 
@@ -105,11 +115,14 @@ impl StateStore for StateFiles {
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> StateError {
-    StateError(format!("{what} {}: {error}", path.display()))
+    StateError::Failed(format!("{what} {}: {error}", path.display()))
 }
 
 fn damaged(path: &Path) -> StateError {
-    StateError(format!("{} is damaged; the disk stays closed until it is repaired or moved away", path.display()))
+    StateError::Damaged(format!(
+        "{} is damaged; the disk stays closed until it is repaired or moved away",
+        path.display()
+    ))
 }
 
 /// FNV-1a, 64 bits: enough to tell a torn or rotten file from a whole one.
@@ -197,6 +210,20 @@ mod tests {
                 assert!(files.load(UNIT, StateKind::Reservations).is_err(), "{at}");
                 assert_eq!(fs::read(&path).unwrap(), bad);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_set_aside_stays_and_makes_room() {
+        let scratch = Scratch::new("aside");
+        let files = StateFiles::open(&scratch.0).unwrap();
+        files.set_aside(UNIT, StateKind::Reservations).unwrap();
+        for round in 1..=2 {
+            fs::write(files.path(UNIT, StateKind::Reservations), [round]).unwrap();
+            files.set_aside(UNIT, StateKind::Reservations).unwrap();
+            assert_eq!(files.load(UNIT, StateKind::Reservations), Ok(None));
+            let aside = files.path(UNIT, StateKind::Reservations).with_added_extension(format!("damaged-{round}"));
+            assert_eq!(fs::read(aside).unwrap(), [round]);
         }
     }
 

@@ -223,6 +223,7 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05).everywhere(),
     Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06).everywhere(),
     Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07).everywhere(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x08).everywhere(),
     Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x00).reading(),
     Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x01).reading(),
     Row::of(0x83, TOKEN_COPY, token::populate_token).action(0x10).reading(),

@@ -1,6 +1,7 @@
 //! PERSISTENT RESERVE IN and OUT (SPC-5 6.16, 6.17), RESERVE and RELEASE (SPC-2 7.16, 7.21).
 
 use super::{Outcome, field};
+use crate::commons::flag;
 use crate::lane::Execution;
 use crate::mail::Whom;
 use crate::operation::{Ending, Verdict, Work};
@@ -60,6 +61,9 @@ async fn change(work: Work, length: usize) -> Verdict {
         Err(Refusal::Conflict) => return Ending::status(Status::ReservationConflict, length as u64),
         Err(refusal) => return Err(condition(refusal)),
     };
+    if !work.unit.commons.reservations.is_lost() {
+        work.unit.commons.set_flags(0, flag::RESERVATIONS_LOST);
+    }
     for (nexus, attention) in effects.attentions {
         let (code, qualifier) = attention.code();
         let condition = Condition::new(SenseKey::UnitAttention, code, qualifier);

@@ -2,7 +2,7 @@
 
 use crate::commons::flag;
 use crate::operation::Work;
-use crate::reservation::Class;
+use crate::reservation::{Class, RESERVATIONS_LOST};
 use crate::{LogicalUnit, LunEntry};
 use block::Limits;
 use scsi::copy::list::Cscd;
@@ -67,6 +67,9 @@ impl Reach {
             && let Some(condition) = commons.occupation.condition()
         {
             return Err(condition);
+        }
+        if flags & flag::RESERVATIONS_LOST != 0 {
+            return Err(RESERVATIONS_LOST);
         }
         if flags & flag::EJECTED != 0 {
             return Err(Condition::new(SenseKey::NotReady, 0x3A, 0x00));

@@ -8,7 +8,7 @@ use crate::commons::flag;
 use crate::copy::{CopyRecords, Random};
 use crate::mail::Place;
 use crate::operation::{Exchange, Work};
-use crate::reservation::Class;
+use crate::reservation::{self, Class, RESERVATIONS_LOST};
 use crate::{Command, LogicalUnit, LunEntry, LunMap, TaskAttribute};
 use block::{Limits, Rotation, WriteCache};
 use scsi::inquiry::DeviceType;
@@ -105,6 +105,9 @@ impl Execution<'_> {
             && let Some(condition) = unit.commons.occupation.refusal(row.opcode, row.needs_medium)
         {
             return Outcome::Check(condition);
+        }
+        if flags & flag::RESERVATIONS_LOST != 0 && !row.ignores_attention && !reservation::survives_loss(self.cdb) {
+            return Outcome::Check(RESERVATIONS_LOST);
         }
         if row.needs_medium {
             if let Some(condition) = self.missing_medium() {

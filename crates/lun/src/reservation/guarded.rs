@@ -9,7 +9,7 @@ use scsi::persistent::{
 };
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// A PERSISTENT RESERVE OUT command (SPC-5 6.17).
@@ -27,28 +27,38 @@ pub struct OutRequest<'a> {
 pub struct Guarded {
     state: Mutex<Reservations>,
     epoch: AtomicU64,
+    /// What was stored is damaged: nobody knows who may do what.
+    lost: AtomicBool,
     unit: [u8; 16],
     store: Option<Arc<dyn StateStore>>,
 }
 
 impl Guarded {
-    /// Reservations of this unit, restored from what was stored. Damaged bytes are an error: a unit whose
-    /// fences are unknown must not be served as if there had been none.
+    /// Reservations of this unit, restored from what was stored. Where that is damaged they are lost, and
+    /// the unit must serve nobody as if there had been none ([`Guarded::is_lost`]).
     pub fn open(unit: [u8; 16], store: Option<Arc<dyn StateStore>>) -> Result<Guarded, StateError> {
         let stored = match &store {
-            Some(store) => store.load(unit, StateKind::Reservations)?,
-            None => None,
+            Some(store) => store.load(unit, StateKind::Reservations),
+            None => Ok(None),
         };
-        let state = match stored {
-            Some(bytes) => Reservations::from_stored(&bytes).map_err(|error| StateError(error.to_string()))?,
-            None => Reservations::default(),
+        let restored = match stored {
+            Ok(Some(bytes)) => Reservations::from_stored(&bytes).ok(),
+            Ok(None) => Some(Reservations::default()),
+            Err(StateError::Damaged(_)) => None,
+            Err(error) => return Err(error),
         };
-        Ok(Guarded { state: Mutex::new(state), epoch: AtomicU64::new(0), unit, store })
+        let lost = AtomicBool::new(restored.is_none());
+        Ok(Guarded { state: Mutex::new(restored.unwrap_or_default()), epoch: AtomicU64::new(0), lost, unit, store })
+    }
+
+    /// Whether the reservations are lost: until REPLACE LOST RESERVATION the unit answers next to nothing.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 
     /// Reservations of this unit that end with the process.
     pub fn volatile(unit: [u8; 16]) -> Guarded {
-        Guarded { state: Mutex::default(), epoch: AtomicU64::new(0), unit, store: None }
+        Guarded { state: Mutex::default(), epoch: AtomicU64::new(0), lost: AtomicBool::new(false), unit, store: None }
     }
 
     /// Changes whenever an answer of [`Guarded::permits`] may have changed. A lane that remembers answers
@@ -91,6 +101,9 @@ impl Guarded {
     ) -> Result<Effects, Refusal> {
         let action = OutAction::from_code(request.service_action & 0x1F).ok_or(Refusal::InvalidCdbField(1))?;
         let mut state = self.lock();
+        if action == OutAction::ReplaceLostReservation {
+            return self.replace(&mut state, nexus, request, surroundings);
+        }
         let mut next = state.clone();
         let (effects, persist) = if action == OutAction::RegisterAndMove {
             let list = MoveList::parse(request.list).map_err(refusal)?;
@@ -109,6 +122,32 @@ impl Guarded {
             saved.map_err(|_| Refusal::NotSaved)?;
         }
         *state = next;
+        self.epoch.fetch_add(1, Ordering::Release);
+        Ok(effects)
+    }
+
+    /// REPLACE LOST RESERVATION (SPC-5 5.14.12): in place of what nobody knows any more comes this nexus with
+    /// this key and this reservation. What was damaged is kept aside.
+    fn replace(
+        &self,
+        state: &mut Reservations,
+        nexus: &Nexus,
+        request: OutRequest<'_>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Effects, Refusal> {
+        if !self.is_lost() {
+            return Err(Refusal::InvalidCdbField(1));
+        }
+        let list = OutList::parse(request.list).map_err(refusal)?;
+        let mut next = Reservations::default();
+        let effects = next.replace_lost(nexus, request.scope_type, &list, surroundings)?;
+        if let Some(store) = &self.store {
+            let kept = store.set_aside(self.unit, StateKind::Reservations);
+            let saved = kept.and_then(|()| store.save(self.unit, StateKind::Reservations, &next.to_stored()));
+            saved.map_err(|_| Refusal::NotSaved)?;
+        }
+        *state = next;
+        self.lost.store(false, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::Release);
         Ok(effects)
     }

@@ -18,11 +18,28 @@ pub use guarded::{Guarded, OutRequest};
 pub use operations::Surroundings;
 pub use stored::StoredError;
 
-use scsi::persistent::{FullStatus, ReservationType};
+use scsi::persistent::{FullStatus, OutAction, ReservationType};
+use scsi::{Condition, SenseKey};
 use std::sync::Arc;
 
 /// Registrations that a unit remembers; one more is refused with 05h/55h/04h.
 pub const MAXIMUM_REGISTRATIONS: usize = 512;
+
+/// PERSISTENT RESERVATION INFORMATION LOST, for every command that the loss does not let through.
+pub(crate) const RESERVATIONS_LOST: Condition = Condition::new(SenseKey::HardwareError, 0x44, 0x01);
+
+/// Whether a command is answered although nobody knows who holds the unit: what tells of the unit and
+/// touches nothing, and REPLACE LOST RESERVATION.
+pub(crate) fn survives_loss(cdb: &[u8]) -> bool {
+    match *cdb {
+        // LOG SENSE, PERSISTENT RESERVE IN
+        [0x4D | 0x5E, ..] => true,
+        [0x5F, action, ..] => action & 0x1F == OutAction::ReplaceLostReservation as u8,
+        // REPORT TARGET PORT GROUPS
+        [0xA3, action, ..] => action & 0x1F == 0x0A,
+        _ => false,
+    }
+}
 
 /// An I_T nexus as reservations know it. It outlives sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -66,6 +66,26 @@ impl Reservations {
         }
     }
 
+    /// REPLACE LOST RESERVATION, on a state in which there is nothing: a registration and a reservation in
+    /// one. RESERVATION KEY is not looked at: nobody has a key any more.
+    pub(super) fn replace_lost(
+        &mut self,
+        nexus: &Nexus,
+        scope_type: u8,
+        list: &OutList,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Effects, Refusal> {
+        if list.initiators.is_some() {
+            return Err(Refusal::InvalidListField(20));
+        }
+        if list.action_key == 0 {
+            return Err(Refusal::InvalidListField(8));
+        }
+        let kind = parse_type(scope_type)?;
+        self.register(nexus, list, surroundings, Existing::Ignored)?;
+        self.reserve(nexus, kind)
+    }
+
     /// REGISTER AND MOVE (SPC-5 5.14.8): the reservation goes to another nexus, which is registered for it.
     pub fn register_and_move(
         &mut self,

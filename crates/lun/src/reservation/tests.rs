@@ -252,7 +252,7 @@ impl StateStore for Memory {
 
     fn save(&self, _: [u8; 16], _: StateKind, bytes: &[u8]) -> Result<(), StateError> {
         if self.broken {
-            return Err(StateError("no space".into()));
+            return Err(StateError::Failed("no space".into()));
         }
         *self.saved.lock().unwrap() = Some(bytes.to_vec());
         Ok(())
@@ -309,7 +309,14 @@ fn prs_09_damaged_state_is_refused_at_every_byte() {
         }
     }
     let store = Memory { saved: Mutex::new(Some(b"LunettPR\x00\x01 torn".to_vec())), broken: false };
-    assert!(Guarded::open([1; 16], Some(Arc::new(store))).is_err());
+    let lost = Guarded::open([1; 16], Some(Arc::new(store))).unwrap();
+    assert!(lost.is_lost());
+    // Somebody who knows what to do takes the unit.
+    let taking = OutList { persist: true, ..list(0, 9) };
+    assert_eq!(write(&lost, 1, OutAction::ReplaceLostReservation, 1, &list(0, 0)), Err(Refusal::InvalidListField(8)));
+    write(&lost, 1, OutAction::ReplaceLostReservation, 1, &taking).unwrap();
+    assert!(!lost.is_lost() && !lost.permits(&nexus(2), Class::Write) && lost.permits(&nexus(1), Class::Write));
+    assert_eq!(write(&lost, 1, OutAction::ReplaceLostReservation, 1, &taking), Err(Refusal::InvalidCdbField(1)));
 }
 
 #[test]

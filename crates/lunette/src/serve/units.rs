@@ -109,6 +109,13 @@ fn unit(
     let state = state.filter(|_| kept).map(Arc::clone);
     let unit = LogicalUnit::open(identity, options, backend, state)
         .map_err(|error| Failure::runtime(format!("{}: {error}", description.address)))?;
+    if unit.reservations_lost() {
+        tracing::error!(
+            %place,
+            "its stored reservations are damaged; until an initiator sends REPLACE LOST RESERVATION (sg_persist --out \
+             --replace-lost) the disk serves nobody"
+        );
+    }
     Ok(Unit { number, place, created, unit })
 }
 
