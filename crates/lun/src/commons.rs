@@ -60,6 +60,8 @@ pub(crate) struct Commons {
     values: Mutex<mode::Values>,
     flags: AtomicU32,
     next_fence: AtomicU64,
+    /// Counts what ends all tasks: resets, CLEAR TASK SET, and operations of the unit's own.
+    generation: AtomicU64,
     pub reservations: Guarded,
     pub occupation: Occupation,
     pub tokens: Tokens,
@@ -107,6 +109,7 @@ impl Commons {
             ),
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
+            generation: AtomicU64::new(0),
             reservations,
             occupation,
             tokens: Tokens::default(),
@@ -127,6 +130,7 @@ impl Commons {
             flags: AtomicU32::new(flags_of(&values)),
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
+            generation: AtomicU64::new(0),
             reservations: Guarded::volatile(unit),
             occupation: Occupation::volatile(unit),
             tokens: Tokens::default(),
@@ -189,6 +193,17 @@ impl Commons {
         *values = next;
         self.set_flags(flags_of(&values), flag::OF_MODE_PAGES & !flags_of(&values));
         Ok(Ok(changed))
+    }
+
+    /// A number that changes with whatever ends all tasks of the unit. A copy that had begun before, and has
+    /// just no task here, ends when it sees that.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// All tasks are going to end.
+    pub fn disturb(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// LOGICAL UNIT RESET: saved or default mode pages, no exclusive reservation, no prevention.

@@ -135,7 +135,7 @@ fn one(served: &Served, name: &str, line: &Line) -> (Verdict, String) {
     let (url, last) = (served.url_at(0, line.disk), served.portals.len() - 1);
     let second = served.url_at(last, line.disk);
     let selection = format!("--test={name}");
-    let mut arguments = vec!["--dataloss", "--allow-sanitize", &selection, &url];
+    let mut arguments = vec!["--dataloss", "--allow-sanitize", "--Verbose-scsi", &selection, &url];
     if line.second_portal {
         arguments.push(&second);
     }

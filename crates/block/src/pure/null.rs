@@ -2,8 +2,8 @@
 
 use super::Immediate;
 use crate::{
-    Backend, Description, Engine, Error, Extent, ExtentState, Limits, Operation, Outcome, Rotation, Store, UnmapLimits,
-    WriteCache,
+    AtomicLimits, Backend, Description, Engine, Error, Extent, ExtentState, Limits, Operation, Outcome, Rotation,
+    Store, UnmapLimits, WriteCache,
 };
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -28,7 +28,8 @@ impl Null {
             rotation: Rotation::NonRotating,
             copies: true,
             cryptographic_erase: false,
-            atomic: None,
+            // What is forgotten is forgotten whole.
+            atomic: Some(AtomicLimits { maximum: 128 << 10, granularity: block_length.max(4096) }),
         };
         Arc::new(Null { limits: Arc::new(RwLock::new(Arc::new(limits))) })
     }

@@ -1,6 +1,7 @@
 //! EXTENDED COPY, and RECEIVE COPY RESULTS for all copies (SPC-4 6.4, 6.18 to 6.24).
 
 use super::{Outcome, field, token};
+use crate::commons::flag;
 use crate::copy::{CopyRecord, IMPOSSIBLE, Reach, UNREACHABLE, aborted, finish, move_bytes};
 use crate::lane::Execution;
 use crate::mail::Extent;
@@ -97,28 +98,34 @@ async fn copy_segments(
     reaches: &[Option<Reach>],
     segments: &[Segment],
 ) -> Result<(), Condition> {
+    let own = Reach::own(work);
     let find = |id: u16| match id {
-        THIS_UNIT => Reach::own(work),
+        THIS_UNIT => own.clone(),
         id => reaches.get(usize::from(id)).cloned().flatten(),
     };
     let mut written: Vec<Reach> = Vec::new();
+    let mut result = Ok(());
     for (number, segment) in (0u32..).zip(segments) {
         let copied = async {
             let (from, to) = (find(segment.source).ok_or(UNREACHABLE)?, find(segment.destination).ok_or(UNREACHABLE)?);
             let (source, target) = extents(segment, &from, &to)?;
-            move_bytes(work, record, (&from, source.offset), (&to, target.offset), target.length).await?;
-            Ok(to)
+            if !written.iter().any(|other| Arc::ptr_eq(&other.unit, &to.unit)) {
+                written.push(to.clone());
+            }
+            move_bytes(work, record, (&from, source.offset), (&to, target.offset), target.length).await
         };
-        let to = copied.await.map_err(|condition| aborted(condition, number))?;
-        if !written.iter().any(|other| Arc::ptr_eq(&other.unit, &to.unit)) {
-            written.push(to);
+        result = copied.await.map_err(|condition| aborted(condition, number));
+        if result.is_err() {
+            break;
         }
         record.segment_done();
     }
+    // What is told to be written is stable, however the copy ends.
     for to in written {
-        finish(work, &to).await.map_err(|condition| aborted(condition, segments.len() as u32))?;
+        let finished = finish(work, &to).await.map_err(|condition| aborted(condition, segments.len() as u32));
+        result = result.and(finished);
     }
-    Ok(())
+    result
 }
 
 /// The bytes of a segment in both units, where they have them.
@@ -159,8 +166,10 @@ pub(super) fn rod_token_information(execution: &mut Execution<'_>) -> Outcome {
 fn tell(execution: &mut Execution<'_>, width: usize, encode: fn(&Report<'_>, &mut Vec<u8>)) -> Outcome {
     let (identifier, room) = (field(execution.cdb, 2, width) as u32, field(execution.cdb, 10, 4) as usize);
     let block_length = execution.limits().block_length;
+    let descriptor = execution.flags() & flag::DESCRIPTOR_SENSE != 0;
     let mut data = std::mem::take(execution.data);
-    let told = execution.copies().and_then(|copies| copies.tell(identifier, block_length, room, &mut data, encode));
+    let told = execution.copies();
+    let told = told.and_then(|copies| copies.tell(identifier, block_length, room, descriptor, &mut data, encode));
     *execution.data = data;
     match told {
         Some(()) => Outcome::Data(room),

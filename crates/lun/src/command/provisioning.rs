@@ -90,12 +90,6 @@ fn unmap_extents(work: &Work, list: &[u8]) -> Result<Vec<Extent>, Condition> {
     Ok(extents)
 }
 
-/// WSNZ is 0: no blocks are all blocks to the end. On a unit that is larger than what one command may
-/// write that would be a length that nobody has said, and mostly one that is refused.
-pub(crate) fn zero_is_all(limits: &Limits) -> bool {
-    limits.blocks <= MAXIMUM_WRITE_SAME
-}
-
 /// WRITE SAME (10).
 pub(super) fn write_same_10(execution: &mut Execution<'_>) -> Outcome {
     write_same(execution, &access_10(execution.cdb), false)
@@ -119,7 +113,8 @@ fn write_same(execution: &mut Execution<'_>, access: &Access, no_data: bool) -> 
         }
         extent_of(execution.limits(), access.block, access.blocks)?;
         let blocks = match access.blocks {
-            0 if zero_is_all(execution.limits()) => execution.limits().blocks - access.block,
+            // WSNZ is 0: no blocks are all blocks to the end, where they are not too many.
+            0 => execution.limits().blocks - access.block,
             blocks => blocks,
         };
         if blocks == 0 || blocks > MAXIMUM_WRITE_SAME {

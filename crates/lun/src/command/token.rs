@@ -74,6 +74,7 @@ async fn populate(work: Work, identifier: u32, length: u64) -> Verdict {
     let name = naa(work.unit.identity().uuid);
     let made = work.unit.commons.tokens.create(
         name,
+        &work.nexus,
         represented,
         Duration::from_secs(timeout.into()),
         (work.clock)(),
@@ -167,50 +168,81 @@ fn content(work: &Work, list: &WriteUsing, total: u64) -> Result<Content, Condit
 
 async fn write(work: &Work, record: &CopyRecord, content: &Content, list: &WriteUsing) -> Result<(), Condition> {
     let to = Reach::own(work).ok_or(Condition::new(SenseKey::IllegalRequest, 0x25, 0x00))?;
-    let mut written = 0;
-    for (number, range) in (0u32..).zip(&list.ranges) {
-        let target = extent_of(&to.limits, range.block, range.blocks.into())?;
-        let moved = match content {
-            Content::Zeros => write_zeros(work, record, &to, target).await,
-            Content::Blocks { from, represented, skip } => {
-                write_blocks(work, record, from, represented, skip + written, (&to, target)).await
-            }
-        };
-        moved.map_err(|condition| aborted(condition, number))?;
-        written += target.length;
-        record.segment_done();
-    }
-    finish(work, &to).await.map_err(|condition| aborted(condition, list.ranges.len() as u32))?;
+    let written = write_ranges(work, record, content, list, &to).await;
+    // What is told to be written is stable, however the copy ends.
+    let finished = finish(work, &to).await.map_err(|condition| aborted(condition, list.ranges.len() as u32));
+    written.and(finished)?;
     if let (true, Content::Blocks { from, .. }) = (list.forget, content) {
         from.unit.commons.tokens.forget(&list.token);
     }
     Ok(())
 }
 
-/// Fills an extent from what a token stands for, from its byte `skip` on.
-async fn write_blocks(
+async fn write_ranges(
     work: &Work,
     record: &CopyRecord,
-    from: &Reach,
-    represented: &Represented,
-    skip: u64,
-    (to, target): (&Reach, Extent),
+    content: &Content,
+    list: &WriteUsing,
+    to: &Reach,
 ) -> Result<(), Condition> {
-    let (mut skip, mut done) = (skip, 0);
-    for range in represented.ranges.iter() {
-        let source = extent_of(&from.limits, range.block, range.blocks.into())?;
-        let start = skip.min(source.length);
-        skip -= start;
-        let length = (source.length - start).min(target.length - done);
-        // Ranges of units with different blocks may end in the midst of each other's.
-        if !length.is_multiple_of(to.block()) {
-            return Err(Condition::new(SenseKey::CopyAborted, 0x26, 0x0A));
+    let Content::Blocks { from, represented, skip } = content else {
+        for (number, range) in (0u32..).zip(&list.ranges) {
+            let target = extent_of(&to.limits, range.block, range.blocks.into())?;
+            write_zeros(work, record, to, target).await.map_err(|condition| aborted(condition, number))?;
+            record.segment_done();
         }
-        move_bytes(work, record, (from, source.offset + start), (to, target.offset + done), length).await?;
-        done += length;
-        if done == target.length {
-            break;
+        return Ok(());
+    };
+    let mut number = 0;
+    for piece in pieces(from, &represented.ranges, *skip, to, &list.ranges)? {
+        if piece.range != number {
+            record.segment_done();
+            number = piece.range;
+        }
+        let moved = move_bytes(work, record, (from, piece.source), (to, piece.target), piece.length).await;
+        moved.map_err(|condition| aborted(condition, number))?;
+    }
+    record.segment_done();
+    Ok(())
+}
+
+/// Bytes that stand together in both units.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    /// The range of the destination, by its number.
+    range: u32,
+    source: u64,
+    target: u64,
+    length: u64,
+}
+
+/// What a token gives to the ranges of a destination, from its byte `skip` on. Ranges of units with
+/// different blocks may end in the midst of each other's blocks; that is refused before anything is done.
+fn pieces(from: &Reach, given: &[Range], skip: u64, to: &Reach, taken: &[Range]) -> Result<Vec<Piece>, Condition> {
+    let mut sources = given.iter();
+    let (mut at, mut rest) = (0, 0);
+    let mut skip = skip;
+    let mut pieces = Vec::new();
+    for (range, wanted) in (0u32..).zip(taken) {
+        let target = extent_of(&to.limits, wanted.block, wanted.blocks.into())?;
+        let mut done = 0;
+        while done < target.length {
+            if rest == 0 {
+                // There is enough: that was looked at before.
+                let next = sources.next().ok_or(Condition::invalid_parameter(8, None))?;
+                let source = extent_of(&from.limits, next.block, next.blocks.into())?;
+                let skipped = skip.min(source.length);
+                skip -= skipped;
+                (at, rest) = (source.offset + skipped, source.length - skipped);
+                continue;
+            }
+            let length = rest.min(target.length - done);
+            if !length.is_multiple_of(to.block()) || !length.is_multiple_of(from.block()) {
+                return Err(aborted(Condition::new(SenseKey::CopyAborted, 0x26, 0x0A), range));
+            }
+            pieces.push(Piece { range, source: at, target: target.offset + done, length });
+            (at, rest, done) = (at + length, rest - length, done + length);
         }
     }
-    Ok(())
+    Ok(pieces)
 }

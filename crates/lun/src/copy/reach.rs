@@ -20,13 +20,16 @@ pub(crate) struct Reach {
     pub unit: Arc<LogicalUnit>,
     pub limits: Arc<Limits>,
     read_only: bool,
+    /// The unit's when the copy began.
+    generation: u64,
 }
 
 impl Reach {
     fn new(entry: &LunEntry) -> Reach {
         let limits = entry.unit.backend().limits();
         let read_only = entry.read_only || entry.unit.options().read_only || limits.read_only;
-        Reach { unit: Arc::clone(&entry.unit), limits, read_only }
+        let generation = entry.unit.commons.generation();
+        Reach { unit: Arc::clone(&entry.unit), limits, read_only, generation }
     }
 
     /// The disks of the nexus. A drive is no copy source: its blocks are not those of a disk.
@@ -62,6 +65,10 @@ impl Reach {
     /// What keeps the nexus from reading or writing there now.
     pub fn check(&self, work: &Work, class: Class) -> Result<(), Condition> {
         let commons = &self.unit.commons;
+        if commons.generation() != self.generation {
+            // Its tasks were ended; that of this copy was just not among them.
+            return Err(Condition::new(SenseKey::AbortedCommand, 0x00, 0x00));
+        }
         let flags = commons.flags();
         if flags & flag::OCCUPIED != 0
             && let Some(condition) = commons.occupation.condition()

@@ -117,13 +117,14 @@ impl CopyRecords {
         identifier: u32,
         block_length: u32,
         room: usize,
+        descriptor_sense: bool,
         out: &mut Vec<u8>,
         encode: fn(&Report<'_>, &mut Vec<u8>),
     ) -> Option<()> {
         let mut records = self.0.borrow_mut();
         let at = records.iter().position(|record| record.identifier == Some(identifier))?;
         let record = records.get(at)?;
-        let sense = record.sense.get().map(|condition| Sense::fixed(&condition));
+        let sense = record.sense.get().map(|condition| Sense::encode(&condition, descriptor_sense));
         let token = record.token.borrow();
         let report = Report {
             service_action: record.service_action,
@@ -152,7 +153,7 @@ mod tests {
 
     fn state(records: &CopyRecords, identifier: u32) -> Option<u8> {
         let mut out = Vec::new();
-        records.tell(identifier, 512, 0, &mut out, copy_status_lid4)?;
+        records.tell(identifier, 512, 0, false, &mut out, copy_status_lid4)?;
         out.get(5).copied()
     }
 
@@ -166,7 +167,7 @@ mod tests {
         running.end(Ok(())).unwrap();
         assert_eq!(state(&records, 7), Some(0x01), "without room it is told again");
         let mut out = Vec::new();
-        records.tell(7, 512, 1024, &mut out, copy_status_lid4).unwrap();
+        records.tell(7, 512, 1024, false, &mut out, copy_status_lid4).unwrap();
         assert_eq!((out[23], state(&records, 7)), (0, None));
         assert_eq!(u64::from_be_bytes(out[16..24].try_into().unwrap()), 512);
     }

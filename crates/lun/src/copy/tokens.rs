@@ -4,6 +4,7 @@
 //! reach the unit anyway, it is forgotten when it was not used for as long as its maker asked, or when
 //! newer ones need the room, and with the process.
 
+use crate::reservation::Nexus;
 use scsi::copy::token::{Range, Token};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,10 @@ use std::time::Duration;
 /// every lane, like the time.
 pub type Random = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
-/// Tokens that one unit remembers.
-const MAXIMUM_TOKENS: usize = 256;
+/// Tokens that one unit remembers,
+const MAXIMUM_TOKENS: usize = 1024;
+/// and of these from one nexus.
+const MAXIMUM_OF_NEXUS: usize = 64;
 
 /// What a token stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,7 @@ pub(crate) struct Represented {
 
 struct Known {
     token: Box<[u8]>,
+    maker: Arc<Nexus>,
     represented: Represented,
     timeout: Duration,
     /// By the machine's time.
@@ -42,6 +46,7 @@ impl Tokens {
     pub fn create(
         &self,
         naa: [u8; 16],
+        maker: &Arc<Nexus>,
         represented: Represented,
         timeout: Duration,
         now: Duration,
@@ -62,10 +67,15 @@ impl Tokens {
         let token: Box<[u8]> = token.encode().into();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         expire(&mut known, now);
-        if known.len() >= MAXIMUM_TOKENS {
-            known.pop_front();
+        let own = known.iter().filter(|known| known.maker == *maker).count();
+        let oldest = match own >= MAXIMUM_OF_NEXUS {
+            true => known.iter().position(|known| known.maker == *maker),
+            false => (known.len() >= MAXIMUM_TOKENS).then_some(0),
+        };
+        if let Some(oldest) = oldest {
+            known.remove(oldest);
         }
-        known.push_back(Known { token: token.clone(), represented, timeout, used: now });
+        known.push_back(Known { token: token.clone(), maker: Arc::clone(maker), represented, timeout, used: now });
         Some(token)
     }
 
@@ -107,6 +117,10 @@ mod tests {
         })
     }
 
+    fn nexus(number: u8) -> Arc<Nexus> {
+        Arc::new(Nexus { initiator: Arc::from([number]), relative_port: 1 })
+    }
+
     fn represented() -> Represented {
         Represented { ranges: Arc::from([Range { block: 4, blocks: 8 }]), block_length: 512 }
     }
@@ -115,7 +129,8 @@ mod tests {
     fn a_token_is_forgotten_when_it_was_not_used_for_so_long() {
         let (tokens, start) = (Tokens::default(), Duration::from_secs(1_000_000));
         let after = |seconds| start + Duration::from_secs(seconds);
-        let token = tokens.create([6; 16], represented(), Duration::from_secs(10), start, &counting()).unwrap();
+        let token =
+            tokens.create([6; 16], &nexus(1), represented(), Duration::from_secs(10), start, &counting()).unwrap();
         assert_eq!(tokens.find(&token, after(9)), Some(represented()));
         assert_eq!(tokens.find(&token, after(18)), Some(represented()), "using it keeps it");
         assert_eq!(tokens.find(&token, after(29)), None);
@@ -124,7 +139,7 @@ mod tests {
     #[test]
     fn spc_13_another_token_is_no_token() {
         let (tokens, now, random) = (Tokens::default(), Duration::from_secs(1_000_000), counting());
-        let token = tokens.create([6; 16], represented(), Duration::MAX, now, &random).unwrap();
+        let token = tokens.create([6; 16], &nexus(1), represented(), Duration::MAX, now, &random).unwrap();
         for bit in 0..token.len() * 8 {
             let mut other = token.clone();
             other[bit / 8] ^= 1 << (bit % 8);
@@ -136,12 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_than_so_many() {
+    fn nobody_pushes_out_the_tokens_of_others() {
         let (tokens, now, random) = (Tokens::default(), Duration::from_secs(1_000_000), counting());
-        let make = || tokens.create([6; 16], represented(), Duration::MAX, now, &random).unwrap();
-        let first = make();
-        let second = make();
-        (2..=MAXIMUM_TOKENS).for_each(|_| drop(make()));
+        let make = |number| tokens.create([6; 16], &nexus(number), represented(), Duration::MAX, now, &random).unwrap();
+        let (other, first) = (make(1), make(2));
+        let second = make(2);
+        (2..=MAXIMUM_OF_NEXUS).for_each(|_| drop(make(2)));
         assert_eq!((tokens.find(&first, now), tokens.find(&second, now).is_some()), (None, true));
+        assert!(tokens.find(&other, now).is_some());
+        (3..60).for_each(|number| (0..MAXIMUM_OF_NEXUS).for_each(|_| drop(make(number))));
+        assert_eq!(tokens.0.lock().unwrap().len(), MAXIMUM_TOKENS);
     }
 }

@@ -7,21 +7,27 @@ use crate::{NexusId, TaskTag};
 use block::{Completion, RequestId};
 
 impl Lane {
-    /// Gives memory to copies that wait for it. A copy that has some already gets what it asks for: it has
-    /// put back what it had.
+    /// A copy has no memory any more.
+    pub(super) fn put_back_copy_memory(&mut self, tag: TaskTag) {
+        if let Some(Kind::Long(long)) = self.tasks.get(&tag).map(|task| &task.kind)
+            && long.exchange.copying.replace(false)
+        {
+            self.copies -= 1;
+        }
+    }
+
+    /// Gives memory to copies that wait for it, one step each in turn.
     pub(super) fn feed_copies(&mut self) {
         let mut waiting = std::mem::take(&mut self.copy_queue);
         while let Some(tag) = waiting.pop_front() {
             let Some(Kind::Long(long)) = self.tasks.get_mut(&tag).map(|task| &mut task.kind) else { continue };
             let Some(Want::CopyMemory(length)) = long.waiting else { continue };
-            if !long.exchange.copying.get() {
-                if self.copies >= COPIES {
-                    self.copy_queue.push_back(tag);
-                    continue;
-                }
-                self.copies += 1;
-                long.exchange.copying.set(true);
+            if self.copies >= COPIES {
+                self.copy_queue.push_back(tag);
+                continue;
             }
+            self.copies += 1;
+            long.exchange.copying.set(true);
             long.waiting = None;
             *long.exchange.answer.borrow_mut() = Some(Answer::Scratch(self.context.pool.take_beyond(length)));
             self.drive(tag);
@@ -33,12 +39,22 @@ impl Lane {
         let Part { unit, operation, extent, memory, origin, reads } = part;
         let memory = memory.and_then(|(held, range)| Some((held.into_buffer()?, range)));
         let reads = reads.and_then(|(unit, extent)| Some((self.channel(&unit)?, extent)));
+        if memory.is_none() {
+            self.put_back_copy_memory(parent);
+        }
+        let at = self.channel(&unit);
         let Some(task) = self.tasks.get_mut(&parent) else { return };
+        let Some(at) = at else {
+            // Every unit of a nexus has its channel; a step for another one is no step.
+            if let Kind::Long(long) = &task.kind {
+                *long.exchange.answer.borrow_mut() = Some(Answer::Done);
+                self.unhurried.push(parent);
+            }
+            return drop(memory.map(|(buffer, _)| Held::new(buffer, &self.context.pool)));
+        };
         // It ends no sooner than its part.
         task.in_store = true;
-        let (nexus, own) = (task.nexus, task.channel);
-        // Every unit of a nexus has its channel.
-        let at = self.channel(&unit).unwrap_or(own);
+        let nexus = task.nexus;
         let wanted = Wanted { operation, offset: extent.offset, length: extent.length, memory, origin };
         let kind = Kind::Part(Box::new(PartTask { parent, wanted: Some(wanted), reads }));
         let tag = self.begin_own(nexus, at, kind, extent);

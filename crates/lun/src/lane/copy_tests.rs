@@ -8,13 +8,13 @@ use scsi::copy::list::{CopyList, Cscd, Form, Segment, THIS_UNIT};
 use scsi::copy::token::{self, Populate, Range, WriteUsing};
 use scsi::vpd::designation::naa;
 
-const BLOCKS: u64 = 16384;
+pub(super) const BLOCKS: u64 = 16384;
 
 fn two_units(lanes: usize) -> Rig {
     Rig::with_units(vec![ram(BLOCKS), ram(BLOCKS)], lanes)
 }
 
-fn lun(number: u8) -> [u8; 8] {
+pub(super) fn lun(number: u8) -> [u8; 8] {
     [0, number, 0, 0, 0, 0, 0, 0]
 }
 
@@ -29,16 +29,16 @@ fn cscd(uuid: u8) -> Cscd {
     }
 }
 
-fn segment(source: u16, destination: u16, from: u64, to: u64, blocks: u16) -> Segment {
+pub(super) fn segment(source: u16, destination: u16, from: u64, to: u64, blocks: u16) -> Segment {
     Segment { source, destination, counts_destination: false, blocks, source_block: from, destination_block: to, at: 0 }
 }
 
 /// A list over LUN 1 (index 0) and LUN 2 (index 1).
-fn list(segments: Vec<Segment>) -> CopyList {
+pub(super) fn list(segments: Vec<Segment>) -> CopyList {
     CopyList { identifier: Some(5), immediate: false, cscds: vec![cscd(7), cscd(8)], segments }
 }
 
-fn cdb_83(action: u8, identifier: u32, length: usize) -> [u8; 16] {
+pub(super) fn cdb_83(action: u8, identifier: u32, length: usize) -> [u8; 16] {
     let mut cdb = [0; 16];
     (cdb[0], cdb[1]) = (0x83, action);
     if action >= 0x10 {
@@ -64,11 +64,11 @@ fn results(rig: &mut Rig, lane: usize, action: u8, identifier: u32) -> Vec<u8> {
     rig.good(lane, &cdb, &[])
 }
 
-fn pattern(blocks: usize, seed: u8) -> Vec<u8> {
+pub(super) fn pattern(blocks: usize, seed: u8) -> Vec<u8> {
     (0..blocks * 512).map(|at| (at / 512) as u8 ^ (at as u8).wrapping_mul(31) ^ seed).collect()
 }
 
-fn write(rig: &mut Rig, unit: u8, block: u64, data: &[u8]) {
+pub(super) fn write(rig: &mut Rig, unit: u8, block: u64, data: &[u8]) {
     rig.lun = lun(unit);
     rig.good(0, &cdb_16(0x8a, 0, block, (data.len() / 512) as u32), data);
     rig.lun = lun(1);
@@ -336,4 +336,26 @@ fn copies_and_compare_and_write_on_the_same_blocks_all_end() {
     }
     assert_eq!((rig.lanes[0].tasks(), rig.lanes[1].tasks()), (0, 0));
     assert_eq!(rig.lanes[0].context.pool.taken_bytes() + rig.lanes[1].context.pool.taken_bytes(), 0);
+}
+
+#[test]
+fn a_token_of_other_blocks_is_taken_where_they_fit_and_refused_before_anything_is_done() {
+    for (one, two) in [(4096, 512), (512, 4096)] {
+        let units: Vec<Arc<dyn Backend>> = vec![block::pure::Ram::new(one, 256), block::pure::Ram::new(two, 2048)];
+        let mut rig = Rig::with_units(units, 1);
+        rig.good(0, &cdb_16(0x8a, 0, 0, 16), &vec![7; 16 * one as usize]);
+        let token = populate(&mut rig, 0, vec![Range { block: 0, blocks: 16 }]);
+        rig.lun = lun(2);
+        let (first, second) = if two == 512 { (8, 16) } else { (1, 1) };
+        let fit = vec![Range { block: 0, blocks: first }, Range { block: 100, blocks: second }];
+        let bytes = using(&token, 0, fit, false);
+        rig.good(0, &cdb_83(0x11, 1, bytes.len()), &bytes);
+        assert_eq!(rig.read(0, 100, second), vec![7; (second * two) as usize]);
+        if two == 512 {
+            let cross = vec![Range { block: 200, blocks: 8 }, Range { block: 300, blocks: 15 }];
+            let bytes = using(&token, 0, cross, false);
+            assert_eq!(rig.sense(0, &cdb_83(0x11, 1, bytes.len()), &bytes), (0xA, 0x26, 0x0A));
+            assert_eq!(rig.read(0, 200, 8), vec![0; 4096]);
+        }
+    }
 }

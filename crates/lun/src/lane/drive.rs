@@ -363,6 +363,8 @@ impl Lane {
                     if let Some(Kind::Long(long)) = self.tasks.get_mut(&tag).map(|task| &mut task.kind) {
                         long.waiting = Some(want);
                     }
+                    // What it had is back; it queues with the others for more.
+                    self.put_back_copy_memory(tag);
                     self.copy_queue.push_back(tag);
                     return self.feed_copies();
                 }

@@ -366,7 +366,7 @@ impl Execution<'_> {
                 optimal_transfer: blocks_of(u64::from(limits.optimal_transfer_length)),
                 maximum_prefetch: blocks_of(MAXIMUM_TRANSFER_BYTES),
                 write_same: command::provisioning::MAXIMUM_WRITE_SAME,
-                write_same_refuses_zero: !command::provisioning::zero_is_all(limits),
+                write_same_refuses_zero: false,
                 atomic: limits.atomic.map(|atomic| inquiry::AtomicLimits {
                     maximum: blocks_of(u64::from(atomic.maximum)),
                     alignment: blocks_of(u64::from(atomic.granularity)),

@@ -1,7 +1,7 @@
 //! Task management functions (SAM-5 clause 7), and the letters of other lanes.
 
 use super::execution::Where;
-use super::task::{GivenUp, Kind, Purpose, Wait};
+use super::task::{GivenUp, Kind, Purpose, Wait, is_own};
 use super::{Lane, NOBODY, View};
 use crate::commons::flag;
 use crate::mail::{Fence, Letter, Ticket, Whom, Whose};
@@ -60,7 +60,8 @@ impl Lane {
                 let ticket = self.ticket(Purpose::Function { nexus, id });
                 return self.reset(nexus, &unit, 0x03, &ticket);
             }
-            (F::QueryTaskSet, Some(_)) => found(!own(self).is_empty()),
+            // Steps of copies are no commands.
+            (F::QueryTaskSet, Some(_)) => found(own(self).iter().any(|tag| !is_own(*tag))),
             (F::QueryAsynchronousEvent, Some(_)) => {
                 let pending = view.and_then(|view| view.attentions.front());
                 pending.map_or(R::FunctionComplete, |condition| {
@@ -93,6 +94,7 @@ impl Lane {
 
     /// Ends all tasks of the unit, on every lane.
     fn clear(&mut self, nexus: NexusId, unit: &Arc<LogicalUnit>, cleared: bool, ticket: &Ticket) {
+        unit.commons.disturb();
         let by = self.place(nexus);
         unit.commons.broadcast(|| Letter::Abort {
             unit: Arc::clone(unit),

@@ -580,6 +580,8 @@ mod bad_input_tests;
 #[cfg(test)]
 mod conformance_tests;
 #[cfg(test)]
+mod copy_storm_tests;
+#[cfg(test)]
 mod copy_tests;
 #[cfg(test)]
 mod crowd_tests;

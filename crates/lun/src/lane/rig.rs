@@ -144,7 +144,7 @@ impl Rig {
                         data.extend_from_slice(&buffer.as_slice()[..completed.data_in_length as usize]);
                         self.lanes[lane].account(nexus).unwrap().give(buffer);
                     }
-                    self.ended.insert(tag.0, (completed.status, data));
+                    assert!(self.ended.insert(tag.0, (completed.status, data)).is_none(), "told twice");
                 }
                 Event::TaskManagementDone { id, .. } => self.functions.push(id),
                 Event::NexusClosed { nexus } => self.closed.push(nexus),
@@ -157,7 +157,9 @@ impl Rig {
         let data = self.out.remove(&tag.0).unwrap_or_default();
         let mut buffer = self.lanes[lane].context.pool.take_beyond(length as usize).unwrap();
         buffer.as_mut_slice()[..length as usize].copy_from_slice(&data[..length as usize]);
-        self.lanes[lane].data_out(tag, Some(buffer), length);
+        if let Some(unwanted) = self.lanes[lane].data_out(tag, Some(buffer), length) {
+            self.lanes[lane].context.pool.give(unwanted);
+        }
     }
 
     /// The initiators that were slow send their data.

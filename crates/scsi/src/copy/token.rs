@@ -117,7 +117,7 @@ fn ranges(bytes: &[u8], at: usize) -> Result<Vec<Range>, Condition> {
             range.block < other.block.saturating_add(other.blocks.into())
                 && other.block < range.block.saturating_add(range.blocks.into())
         };
-        if ranges.iter().any(crosses) {
+        if range.blocks > 0 && ranges.iter().any(crosses) {
             return Err(invalid(from, Some(7)));
         }
         ranges.push(range);

@@ -4,16 +4,19 @@ use aes::Aes256;
 use aes::cipher::KeyInit;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use xts_mode::{Xts128, get_tweak_default};
 use zeroize::Zeroizing;
 
 const KEY_BYTES: usize = 64;
 /// Beside the data: what tells the right key from another, and nothing about it.
 const ATTRIBUTE: &str = "user.lunette.key-check";
+
+const REMEDY_OF_OTHER: &str = "name the key that the disk was made with, or, if this is it, take the mark off: \
+                               setfattr -x user.lunette.key-check";
 
 /// A key, ready for use.
 pub(super) struct Key(Xts128<Aes256>);
@@ -66,6 +69,8 @@ pub(crate) struct Problem {
 pub(crate) struct KeyFile {
     path: PathBuf,
     key: Option<Key>,
+    /// Open and locked as long as the disk is: another disk with this key would lose it with this one's.
+    lock: Mutex<File>,
     /// The file that is encrypted, where it is one.
     disk: Option<Arc<File>>,
 }
@@ -82,14 +87,22 @@ impl KeyFile {
         let problem = |what: String, remedy| Problem { path: path.display().to_string(), what, remedy };
         let failed =
             |error: std::io::Error| problem(error.to_string(), "name a place where it can be read and written");
-        let bytes = match File::open(path) {
+        let opened = OpenOptions::new().read(true).write(!read_only).open(path);
+        let (file, bytes) = match opened {
             Ok(file) => {
-                read(&file).map_err(|what| problem(what, "it must be the owner's alone: 64 bytes, mode 600"))?
+                if file.try_lock().is_err() {
+                    let what = "is the key of another disk that is served".to_owned();
+                    return Err(problem(what, "give every disk a key of its own"));
+                }
+                let bytes =
+                    read(&file).map_err(|what| problem(what, "it must be the owner's alone: 64 bytes, mode 600"))?;
+                (file, bytes)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && new => {
                 let bytes = random().map_err(failed)?;
-                write(path, &bytes).map_err(failed)?;
-                bytes
+                let file = write(path, &bytes).map_err(failed)?;
+                File::open(directory_of(path)).and_then(|directory| directory.sync_all()).map_err(failed)?;
+                (file, bytes)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let what = "there is no such file, and the disk is not a new one".to_owned();
@@ -105,13 +118,13 @@ impl KeyFile {
             match kept {
                 Some(kept) if kept != check(&bytes) => {
                     let what = "is not the key of this disk".to_owned();
-                    return Err(problem(what, "name the key that the disk was made with"));
+                    return Err(problem(what, REMEDY_OF_OTHER));
                 }
                 None if !read_only => remember(disk, &bytes),
                 _ => {}
             }
         }
-        Ok(KeyFile { path: path.to_owned(), key: Some(Key::new(&bytes)), disk })
+        Ok(KeyFile { path: path.to_owned(), key: Some(Key::new(&bytes)), lock: Mutex::new(file), disk })
     }
 
     /// The key, for the one who has the disk.
@@ -120,24 +133,45 @@ impl KeyFile {
         self.key.take().unwrap_or_else(|| Key::new(&[0; KEY_BYTES]))
     }
 
-    /// A new key in place of the old one, which is on no stable storage afterwards that this file is on.
-    pub(super) fn renew(&self) -> std::io::Result<Key> {
+    /// A new key in place of the old one. An error where nothing has changed; otherwise the new key is the
+    /// disk's from now on, even where it could not be made sure that the old one is gone from its medium.
+    pub(super) fn renew(&self) -> std::io::Result<Renewed> {
         let bytes = random()?;
         if let Some(disk) = &self.disk {
-            // From here on neither key is told to be the wrong one, should this end in the midst.
+            // From here on neither key is told to be the wrong one, whenever this ends.
             let _ = rustix::fs::fremovexattr(&**disk, ATTRIBUTE);
+            disk.sync_all()?;
         }
-        // Over the old bytes first: a file system may leave those of a file that is replaced.
-        if let Ok(mut old) = OpenOptions::new().write(true).open(&self.path) {
-            old.write_all(&bytes[..])?;
-            old.sync_all()?;
-        }
-        write(&self.path, &bytes)?;
+        let fresh = write(&self.path, &bytes)?;
+        let old = std::mem::replace(&mut *self.lock.lock().unwrap_or_else(PoisonError::into_inner), fresh);
+        let gone = forget(old, &self.path);
         if let Some(disk) = &self.disk {
             remember(disk, &bytes);
         }
-        Ok(Key::new(&bytes))
+        Ok(Renewed { key: Key::new(&bytes), gone })
     }
+}
+
+/// What came of a new key.
+pub(super) struct Renewed {
+    /// The key of everything that is written from now on.
+    pub key: Key,
+    /// Whether the old key is gone and the new one stable.
+    pub gone: std::io::Result<()>,
+}
+
+/// Writes over the old bytes, as a file system may leave those of a file that is replaced, and makes the
+/// new name stable.
+fn forget(mut old: File, path: &Path) -> std::io::Result<()> {
+    let noise = random()?;
+    old.seek(SeekFrom::Start(0))?;
+    old.write_all(&noise[..])?;
+    old.sync_all()?;
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn random() -> std::io::Result<Zeroizing<[u8; KEY_BYTES]>> {
@@ -159,18 +193,18 @@ fn read(mut file: &File) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
     Ok(bytes)
 }
 
-/// Writes the file as a whole or not at all.
-fn write(path: &Path, bytes: &[u8; KEY_BYTES]) -> std::io::Result<()> {
+/// Writes the file as a whole or not at all. Returned open, and locked.
+fn write(path: &Path, bytes: &[u8; KEY_BYTES]) -> std::io::Result<File> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
     let _ = std::fs::remove_file(&fresh);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.lock()?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    Ok(file)
 }
 
 fn check(bytes: &[u8; KEY_BYTES]) -> Vec<u8> {
@@ -182,7 +216,8 @@ fn check(bytes: &[u8; KEY_BYTES]) -> Vec<u8> {
 
 /// Where the file system has no attributes, a wrong key is not noticed.
 fn remember(disk: &File, bytes: &[u8; KEY_BYTES]) {
-    let _ = rustix::fs::fsetxattr(disk, ATTRIBUTE, &check(bytes), rustix::fs::XattrFlags::empty());
+    let kept = rustix::fs::fsetxattr(disk, ATTRIBUTE, &check(bytes), rustix::fs::XattrFlags::empty());
+    let _ = kept.map(|()| disk.sync_all());
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(crate) use key::KeyFile;
 use block::{
     Backend, Completion, Description, Engine, Error, ErrorKind, Limits, Operation, Request, RequestId, Space, Store,
 };
-use key::Key;
+use key::{Key, Renewed};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -64,9 +64,9 @@ impl Backend for Encrypted {
         if self.inner.limits().read_only {
             return Err(Error::new(ErrorKind::ReadOnly));
         }
-        let fresh = self.file.renew().map_err(|_| Error::new(ErrorKind::Medium))?;
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
-        Ok(())
+        let Renewed { key, gone } = self.file.renew().map_err(|_| Error::new(ErrorKind::Medium))?;
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        gone.map_err(|_| Error::new(ErrorKind::Medium))
     }
 
     fn resize(&self, blocks: u64) -> Result<(), Error> {
@@ -201,8 +201,41 @@ mod tests {
         let noise = bench.read(0, 1024).unwrap();
         assert!(noise != [7; 1024] && noise[..512] != noise[512..]);
         bench.write(0, &[9; 512]).unwrap();
+        drop((bench, disk));
         let mut again = Bench::new(encrypted(&folder, inner, false));
         assert_eq!(again.read(0, 512).unwrap(), [9; 512], "the new key was kept");
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    #[test]
+    fn an_erase_that_fails_leaves_key_and_data_as_they_were() {
+        let folder = folder("half");
+        let inner = Ram::new(512, 64);
+        let disk = encrypted(&folder, inner.clone(), true);
+        let mut bench = Bench::new(disk.clone());
+        bench.write(0, &[7; 512]).unwrap();
+        // Nothing new can be made beside the key file.
+        std::fs::create_dir(folder.join("key.new")).unwrap();
+        disk.erase_key().unwrap_err();
+        assert_eq!(bench.read(0, 512).unwrap(), [7; 512]);
+        bench.write(512, &[9; 512]).unwrap();
+        drop((bench, disk));
+        let mut again = Bench::new(encrypted(&folder, inner, false));
+        assert_eq!(again.read(0, 1024).unwrap(), [[7; 512], [9; 512]].concat());
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    #[test]
+    fn one_key_is_one_disk_s() {
+        let folder = folder("shared");
+        let disk = encrypted(&folder, Ram::new(512, 64), true);
+        let other = KeyFile::open(&folder.join("key"), true, None, false);
+        assert!(other.unwrap_err().what.contains("another disk"));
+        disk.erase_key().unwrap();
+        let other = KeyFile::open(&folder.join("key"), true, None, false);
+        assert!(other.unwrap_err().what.contains("another disk"), "nor the new key");
+        drop(disk);
+        KeyFile::open(&folder.join("key"), false, None, false).unwrap();
         let _ = std::fs::remove_dir_all(folder);
     }
 
