@@ -12,6 +12,7 @@ mod lane;
 mod mail;
 mod occupation;
 mod operation;
+mod ports;
 pub mod reservation;
 mod service;
 mod state;
@@ -19,8 +20,9 @@ mod unit;
 
 pub use lane::{Lane, LaneContext, MAXIMUM_TRANSFER_BYTES};
 pub use mail::Wake;
+pub use ports::{GroupSettings, TargetPort, TargetPortGroups};
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };
 pub use state::{StateError, StateKind, StateStore};
-pub use unit::{Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options, TargetPort};
+pub use unit::{Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options};

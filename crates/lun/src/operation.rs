@@ -8,7 +8,7 @@
 use crate::fault::condition_of;
 use crate::mail::{Extent, Place};
 use crate::reservation::Nexus;
-use crate::{Cdb, LogicalUnit};
+use crate::{Cdb, LogicalUnit, TargetPort};
 use block::{Buf, Completion, Limits, Operation, Outcome, Pool};
 use scsi::{Condition, SenseKey, Status};
 use std::cell::{Cell, RefCell};
@@ -142,6 +142,8 @@ pub(crate) struct Work {
     pub limits: Arc<Limits>,
     pub cdb: Cdb,
     pub nexus: Arc<Nexus>,
+    /// The port by which it came, and the others of the target.
+    pub port: Arc<TargetPort>,
     pub place: Place,
     /// Bytes that the initiator is ready to send.
     pub expected_out: u64,
@@ -158,6 +160,7 @@ impl Work {
         limits: Arc<Limits>,
         cdb: Cdb,
         nexus: Arc<Nexus>,
+        port: Arc<TargetPort>,
         place: Place,
         expected_out: u64,
         write_through: bool,
@@ -165,7 +168,7 @@ impl Work {
     ) -> (Work, Rc<Exchange>) {
         let exchange = Rc::new(Exchange::default());
         let own = Rc::clone(&exchange);
-        (Work { unit, limits, cdb, nexus, place, expected_out, write_through, pool, exchange: own }, exchange)
+        (Work { unit, limits, cdb, nexus, port, place, expected_out, write_through, pool, exchange: own }, exchange)
     }
 
     async fn ask(&self, want: Want) -> Answer {
@@ -242,6 +245,7 @@ impl Work {
             Arc::clone(&self.limits),
             self.cdb.clone(),
             Arc::clone(&self.nexus),
+            Arc::clone(&self.port),
             self.place,
             0,
             self.write_through,

@@ -3,7 +3,7 @@
 use crate::command::provisioning::threshold_sets;
 use crate::commons::Commons;
 use crate::mail::{Letter, Whom};
-use crate::{StateError, StateStore};
+use crate::{StateError, StateStore, TargetPort};
 use block::{Backend, WriteCache};
 use scsi::{Condition, SenseKey, mode};
 use std::sync::Arc;
@@ -112,17 +112,6 @@ fn mode_facts(backend: &dyn Backend) -> mode::Facts {
         volatile_cache: limits.write_cache == WriteCache::Volatile,
         thresholds: limits.unmap.is_some() && backend.space().is_some(),
     }
-}
-
-/// The target's side of a nexus (SPC-5 7.7.6, designation descriptors; RFC 7143 4.4.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetPort {
-    /// The iSCSI name of the target device.
-    pub target_name: String,
-    /// The portal group tag.
-    pub portal_group_tag: u16,
-    /// Relative target port identifier, from 1.
-    pub relative_identifier: u16,
 }
 
 /// A nexus as the transport knows it.

@@ -6,6 +6,7 @@ pub mod inquiry;
 pub mod log;
 pub mod mode;
 pub mod persistent;
+pub mod port_groups;
 mod sense;
 mod status;
 pub mod transport_id;

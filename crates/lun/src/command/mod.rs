@@ -9,6 +9,7 @@ mod log;
 mod medium;
 mod mode;
 mod persistent;
+mod port_groups;
 mod power;
 pub(crate) mod provisioning;
 mod report;
@@ -35,6 +36,10 @@ pub(crate) struct Row {
     pub writes: bool,
     /// Needs a medium that is there and a unit that was not stopped.
     pub needs_medium: bool,
+    /// Served by a port in the state standby (SPC-5 5.18.2.4.4).
+    pub in_standby: bool,
+    /// Served by a port in the state unavailable (SPC-5 5.18.2.4.5).
+    pub in_unavailable: bool,
     /// Makes sense for the controller at LUN 0, behind which there is no disk.
     pub for_controller: bool,
     /// Whether a unit of these limits has it.
@@ -78,6 +83,8 @@ impl Row {
             ignores_attention: false,
             writes: false,
             needs_medium: false,
+            in_standby: false,
+            in_unavailable: false,
             for_controller: false,
             offered: |_| true,
             run,
@@ -94,9 +101,19 @@ impl Row {
         Row { needs_medium: true, writes: true, ..self }
     }
 
-    /// Answered by every LUN, there or not, attention or not.
+    /// Answered by every LUN, there or not, attention or not, in every access state.
     const fn always(self) -> Row {
-        Row { ignores_attention: true, for_controller: true, ..self }
+        Row { ignores_attention: true, for_controller: true, ..self }.in_unavailable()
+    }
+
+    /// Served in standby.
+    const fn in_standby(self) -> Row {
+        Row { in_standby: true, ..self }
+    }
+
+    /// Served in standby and in unavailable.
+    const fn in_unavailable(self) -> Row {
+        Row { in_unavailable: true, ..self }.in_standby()
     }
 
     const fn for_controller(self) -> Row {
@@ -128,13 +145,13 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x08, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::read_6).reading(),
     Row::of(0x0a, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::write_6).writing(),
     Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always(),
-    Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6),
+    Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6).in_standby(),
     Row::of(0x16, &[0x16, 0, 0, 0, 0, 0x07], persistent::reserve),
     Row::of(0x17, &[0x17, 0, 0, 0, 0, 0x07], persistent::release),
-    Row::of(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], mode::mode_sense_6),
+    Row::of(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], mode::mode_sense_6).in_standby(),
     Row::of(0x1b, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x07], power::start_stop_unit),
     Row::of(0x1e, &[0x1e, 0, 0, 0, 0x03, 0x07], power::prevent_allow),
-    Row::of(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10),
+    Row::of(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10).in_standby(),
     Row::of(0x28, &[0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::read_10).reading(),
     Row::of(0x2a, &[0x2a, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::write_10).writing(),
     Row::of(0x2e, &[0x2e, 0xf6, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], compare::write_and_verify_10)
@@ -149,23 +166,23 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x48, &[0x48, 0xbf, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], sanitize::overwrite).action(0x01).writing(),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::block_erase).action(0x02).writing().offered(thin_to_zeros),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::exit_failure_mode).action(0x1f).writing(),
-    Row::of(0x4d, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0x07], log::log_sense),
-    Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10),
+    Row::of(0x4d, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0x07], log::log_sense).in_standby(),
+    Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10).in_standby(),
     Row::of(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::reserve),
     Row::of(0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::release),
-    Row::of(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_sense_10),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x00),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x01),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x02),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x03),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x00),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x01),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x02),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x03),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x04),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07),
+    Row::of(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_sense_10).in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x00).in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x01).in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x02).in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x03).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x00).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x01).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x02).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x03).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x04).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06).in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07).in_standby(),
     Row::of(0x88, &extent_16(0x88, 0xf8), medium::read_16).reading(),
     Row::of(
         0x89,
@@ -188,7 +205,8 @@ pub(crate) const COMMANDS: &[Row] = &[
     .writing()
     .offered(|limits| limits.atomic.is_some()),
     Row::of(0x9e, &[0x9e, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], report::read_capacity_16)
-        .action(0x10),
+        .action(0x10)
+        .in_standby(),
     Row::of(
         0x9e,
         &[0x9e, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
@@ -197,6 +215,9 @@ pub(crate) const COMMANDS: &[Row] = &[
     .action(0x12)
     .reading(),
     Row::of(0xa0, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], identity::report_luns).always(),
+    Row::of(0xa3, &[0xa3, 0x3f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], port_groups::report)
+        .action(0x0a)
+        .in_unavailable(),
     Row::of(
         0xa3,
         &[0xa3, 0x1f, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
@@ -209,6 +230,9 @@ pub(crate) const COMMANDS: &[Row] = &[
         report::supported_task_management_functions,
     )
     .action(0x0d),
+    Row::of(0xa4, &[0xa4, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], port_groups::set)
+        .action(0x0a)
+        .in_unavailable(),
     Row::of(0xa8, &[0xa8, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::read_12).reading(),
     Row::of(0xaa, &[0xaa, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::write_12)
         .writing(),

@@ -31,7 +31,7 @@ impl Crowd {
         let units = Arc::new(LunMap { entries: vec![LunEntry { number: 1, unit, read_only: false }] });
         let context = LaneContext { pool: Pool::new(pool_bytes, 0), engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
         let mut lane = Lane::new(context);
-        let port = Arc::new(TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 });
+        let port = Arc::new(TargetPort::alone("t"));
         let open = |number: usize| {
             let initiator_port: Arc<[u8]> = Arc::from(format!("client {number}").as_bytes());
             let (target_port, units) = (Arc::clone(&port), Arc::clone(&units));

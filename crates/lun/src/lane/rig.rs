@@ -15,12 +15,20 @@ pub(super) struct Rig {
     /// Data-out is given to no task that asks for it.
     pub slow: bool,
     asked: Vec<(usize, TaskTag, u32)>,
+    /// By which port the nexuses of each lane come.
+    ports: Vec<Arc<TargetPort>>,
 }
 
 pub(super) const UNIT: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
 impl Rig {
     pub fn new(backend: Arc<dyn Backend>, lanes: usize) -> Rig {
+        let port = Arc::new(TargetPort::alone("t"));
+        Rig::with_ports(backend, &vec![port; lanes])
+    }
+
+    /// One lane for each port, by which its nexus comes.
+    pub fn with_ports(backend: Arc<dyn Backend>, ports: &[Arc<TargetPort>]) -> Rig {
         let identity = Identity {
             uuid: [7; 16],
             vendor: "LUNETTE".into(),
@@ -38,8 +46,9 @@ impl Rig {
             ended: HashMap::new(),
             slow: false,
             asked: Vec::new(),
+            ports: ports.to_vec(),
         };
-        for lane in 0..lanes {
+        for lane in 0..ports.len() {
             let pool = Pool::new(64 << 20, 0);
             let context = LaneContext { pool, engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
             rig.lanes.push(Lane::new(context));
@@ -50,12 +59,15 @@ impl Rig {
         rig
     }
 
+    pub fn port(&self, lane: usize) -> &TargetPort {
+        &self.ports[lane]
+    }
+
     pub fn open(&mut self, lane: usize, name: &str) -> NexusId {
-        let port = TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 };
         let entry = LunEntry { number: 1, unit: Arc::clone(&self.unit), read_only: false };
         self.lanes[lane].open_nexus(NexusDescription {
             initiator_port: Arc::from(name.as_bytes()),
-            target_port: Arc::new(port),
+            target_port: Arc::clone(&self.ports[lane]),
             units: Arc::new(LunMap { entries: vec![entry] }),
         })
     }
