@@ -188,7 +188,7 @@ fn spc_11_another_reservation_holds_against_set_and_not_against_report() {
 }
 
 #[test]
-fn prs_all_tg_pt_registers_at_every_port_and_each_nexus_has_its_own_port() {
+fn prs_10_all_tg_pt_registers_at_every_port_and_each_nexus_has_its_own_port() {
     let mut rig = rig();
     let register = OutList { action_key: 9, all_target_ports: true, ..OutList::default() }.encode();
     rig.good(0, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &register);
