@@ -6,6 +6,7 @@
 
 use crate::LogicalUnit;
 use crate::mail::{Place, Whom};
+use scsi::inquiry::TargetPortGroupSupport;
 use scsi::port_groups::{AccessState, Group, StateCause};
 use scsi::{Condition, SenseKey};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -42,13 +43,15 @@ struct Member {
 pub struct TargetPortGroups {
     /// Ascending by number.
     members: Vec<Member>,
+    management: TargetPortGroupSupport,
     /// Held by changes, and by reports that must not see half of one.
     changing: Mutex<()>,
 }
 
 impl TargetPortGroups {
-    /// These groups, of which each number counts once.
-    pub fn new(settings: &[GroupSettings]) -> Arc<TargetPortGroups> {
+    /// These groups, of which each number counts once. `management` says who changes their states: the
+    /// target alone, or initiators too.
+    pub fn new(settings: &[GroupSettings], management: TargetPortGroupSupport) -> Arc<TargetPortGroups> {
         let mut members: Vec<Member> = settings
             .iter()
             .map(|group| Member {
@@ -59,7 +62,12 @@ impl TargetPortGroups {
             .collect();
         members.sort_by_key(|member| member.number);
         members.dedup_by_key(|member| member.number);
-        Arc::new(TargetPortGroups { members, changing: Mutex::new(()) })
+        Arc::new(TargetPortGroups { members, management, changing: Mutex::new(()) })
+    }
+
+    /// Who changes the states.
+    pub fn management(&self) -> TargetPortGroupSupport {
+        self.management
     }
 
     /// The numbers of the groups, which are the relative identifiers of the ports; ascending.
@@ -157,7 +165,7 @@ impl TargetPort {
 
     /// The one port of a target, of group 1.
     pub fn alone(target_name: &str) -> TargetPort {
-        let groups = TargetPortGroups::new(&[GroupSettings::new(1)]);
+        let groups = TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Both);
         TargetPort { target_name: target_name.to_owned(), number: 1, groups, at: 0 }
     }
 

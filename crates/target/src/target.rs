@@ -74,6 +74,7 @@ pub struct Handover {
 mod tests {
     use super::*;
     use lun::GroupSettings;
+    use scsi::inquiry::TargetPortGroupSupport;
 
     #[test]
     fn dsc_03_a_wildcard_is_named_by_the_address_that_was_reached() {
@@ -83,7 +84,7 @@ mod tests {
             units: Arc::default(),
             access: Access::default(),
             portals: portals.iter().map(|portal| Portal { address: portal.parse().unwrap(), group: 1 }).collect(),
-            groups: TargetPortGroups::new(&[GroupSettings::new(1)]),
+            groups: TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Both),
         };
         let seen = |portals: &[&str], local: &str| -> Vec<String> {
             target(portals).addresses(local.parse().unwrap()).iter().map(|portal| portal.address.to_string()).collect()

@@ -19,6 +19,7 @@ use crate::lane::Execution;
 use crate::mail::Extent;
 use crate::operation::Long;
 use block::Limits;
+use scsi::inquiry::TargetPortGroupSupport;
 use scsi::{Condition, SenseKey, Status};
 
 /// One command.
@@ -42,6 +43,8 @@ pub(crate) struct Row {
     pub in_unavailable: bool,
     /// Makes sense for the controller at LUN 0, behind which there is no disk.
     pub for_controller: bool,
+    /// Sets access states: absent where only the target does (TPGS 01b).
+    pub sets_access_states: bool,
     /// Whether a unit of these limits has it.
     pub offered: fn(&Limits) -> bool,
     /// What it does.
@@ -86,6 +89,7 @@ impl Row {
             in_standby: false,
             in_unavailable: false,
             for_controller: false,
+            sets_access_states: false,
             offered: |_| true,
             run,
         }
@@ -122,6 +126,15 @@ impl Row {
 
     const fn action(self, service_action: u8) -> Row {
         Row { service_action: Some(service_action), ..self }
+    }
+
+    const fn sets_access_states(self) -> Row {
+        Row { sets_access_states: true, ..self }.in_unavailable()
+    }
+
+    /// Whether a unit of these limits has it, at a target whose access states are managed so.
+    pub fn exists(&self, limits: &Limits, management: TargetPortGroupSupport) -> bool {
+        (self.offered)(limits) && (!self.sets_access_states || management == TargetPortGroupSupport::Both)
     }
 
     const fn offered(self, offered: fn(&Limits) -> bool) -> Row {
@@ -232,7 +245,7 @@ pub(crate) const COMMANDS: &[Row] = &[
     .action(0x0d),
     Row::of(0xa4, &[0xa4, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], port_groups::set)
         .action(0x0a)
-        .in_unavailable(),
+        .sets_access_states(),
     Row::of(0xa8, &[0xa8, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::read_12).reading(),
     Row::of(0xaa, &[0xaa, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::write_12)
         .writing(),
@@ -259,13 +272,13 @@ const fn extent_16(opcode: u8, flags: u8) -> [u8; 16] {
 }
 
 /// The row of a CDB, its reserved bits checked. Where the unit's limits rule a command out it does not
-/// exist.
-pub(crate) fn find(cdb: &[u8], limits: &Limits) -> Result<&'static Row, Condition> {
+/// exist, nor where it would set what only the target does.
+pub(crate) fn find(cdb: &[u8], limits: &Limits, management: TargetPortGroupSupport) -> Result<&'static Row, Condition> {
     let opcode = cdb.first().copied().unwrap_or(0xff);
     let action = cdb.get(1).copied().unwrap_or(0) & 0x1f;
     let mut known = false;
     let found = COMMANDS.iter().find(|row| {
-        let here = row.opcode == opcode && (row.offered)(limits);
+        let here = row.opcode == opcode && row.exists(limits, management);
         known |= here;
         here && row.service_action.is_none_or(|wanted| wanted == action)
     });

@@ -45,7 +45,8 @@ pub(super) fn supported_operation_codes(execution: &mut Execution<'_>) -> Outcom
     let (opcode, action, allocation) = (field(cdb, 3, 1) as u8, field(cdb, 4, 2), field(cdb, 6, 4) as usize);
     let same_action = |row: &Row| row.service_action.map(u64::from) == Some(action);
     let limits = execution.limits().clone();
-    let offered = || COMMANDS.iter().filter(|row| (row.offered)(&limits));
+    let management = execution.target_port().groups().management();
+    let offered = || COMMANDS.iter().filter(|row| row.exists(&limits, management));
     let mut of_opcode = offered().filter(|row| row.opcode == opcode).peekable();
     let has_actions = of_opcode.peek().is_some_and(|row| row.service_action.is_some());
     let one = match option {

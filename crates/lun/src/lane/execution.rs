@@ -67,7 +67,7 @@ impl Execution<'_> {
     /// Checks the command and runs its handler. In the order of SAM-5 5.3.1 and 5.14: what is no
     /// command, RESERVATION CONFLICT, unit attention, what the unit's state forbids.
     pub(super) fn run(&mut self) -> Outcome {
-        let row = command::find(self.cdb, self.limits());
+        let row = command::find(self.cdb, self.limits(), self.target_port().groups().management());
         let ignores_attention =
             row.as_ref().map_or(matches!(self.cdb.first(), Some(0x03 | 0x12 | 0xa0)), |row| row.ignores_attention);
         if self.is_absent() && !ignores_attention {
@@ -352,7 +352,7 @@ impl Execution<'_> {
                 },
             }),
             third_party_copy: None,
-            target_port_groups: inquiry::TargetPortGroupSupport::Both,
+            target_port_groups: self.target_port().groups().management(),
             ports: &ports,
             this_port: port.relative_identifier,
             protocol_level: 1,

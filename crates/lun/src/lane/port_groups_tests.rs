@@ -4,6 +4,7 @@
 use super::rig::{Rig, cdb_10, ram};
 use super::*;
 use crate::{GroupSettings, TargetPort, TargetPortGroups};
+use scsi::inquiry::TargetPortGroupSupport;
 use scsi::persistent::{OutAction, OutList};
 use scsi::port_groups::{self, AccessState, Group};
 use scsi::{inquiry, vpd};
@@ -15,11 +16,16 @@ const TEST_UNIT_READY: [u8; 6] = [0; 6];
 
 /// Lanes 0 and 1 come by group 1, lane 2 by group 500; group 7 has no nexus.
 fn rig() -> Rig {
-    let groups = TargetPortGroups::new(&[
+    rig_with(TargetPortGroupSupport::Both)
+}
+
+fn rig_with(management: TargetPortGroupSupport) -> Rig {
+    let settings = [
         GroupSettings::new(500),
         GroupSettings { preferred: true, ..GroupSettings::new(1) },
         GroupSettings { state: AccessState::ActiveNonOptimized, ..GroupSettings::new(7) },
-    ]);
+    ];
+    let groups = TargetPortGroups::new(&settings, management);
     let ports = [1, 1, 500].map(|number| Arc::new(TargetPort::new("iqn.x:t", &groups, number).unwrap()));
     Rig::with_ports(ram(64), &ports)
 }
@@ -172,6 +178,21 @@ fn spc_11_the_target_changes_states_of_its_own_accord_and_tells_everybody() {
     assert_eq!(told, [(1, 3, 2), (7, 1, 0), (500, 0, 0)], "implicit, where it has changed");
     assert!(!groups.change(&[(1, AccessState::Unavailable)], &units));
     assert_eq!(rig.sense(0, &TEST_UNIT_READY, &[]), UNAVAILABLE, "nothing new to learn");
+}
+
+#[test]
+fn spc_01_where_only_the_target_changes_states_no_command_claims_to() {
+    let mut rig = rig_with(TargetPortGroupSupport::Implicit);
+    let standard = rig.good(0, &[0x12, 0, 0, 0, 96, 0], &[]);
+    assert_eq!(inquiry::parse(&standard).unwrap().target_port_groups, 1);
+    let list = list(&[(500, 2)]);
+    assert_eq!(rig.sense(0, &set_cdb(list.len()), &list), (5, 0x20, 0));
+    let told = rig.good(0, &[0xa3, 0x0c, 3, 0xa4, 0, 0x0a, 0, 0, 0, 64, 0, 0], &[]);
+    assert_eq!(told, [0, 1, 0, 0], "REPORT SUPPORTED OPERATION CODES");
+    assert_eq!(report(&mut rig, 0).len(), 3);
+    let (groups, units) = (Arc::clone(rig.port(0).groups()), [Arc::clone(&rig.unit)]);
+    assert!(groups.change(&[(500, AccessState::Standby)], &units));
+    assert_eq!(rig.sense(2, &TEST_UNIT_READY, &[]), CHANGED);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use clap::Args;
 use io::engine::Choice;
 use iscsi::auth::Algorithm;
 use iscsi::name::Name;
+use scsi::inquiry::TargetPortGroupSupport;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -41,6 +42,9 @@ pub struct Arguments {
     /// A file of lines GROUP STATE, looked at every second: the access states of portal groups
     #[arg(long, value_name = "FILE")]
     pub access_states: Option<PathBuf>,
+    /// Who changes access states: the target alone (implicit), or initiators too (both)
+    #[arg(long, value_name = "WHO", default_value = "both", value_parser = management)]
+    pub access_management: TargetPortGroupSupport,
     /// The target's iSCSI name [default: iqn.2026-11.io.lunette:HOSTNAME]
     #[arg(long, value_name = "IQN")]
     pub name: Option<String>,
@@ -118,6 +122,14 @@ fn default_name(host: &str) -> Name {
     match Name::parse(&format!("iqn.2026-11.io.lunette:{host}")) {
         Ok(name) => name,
         Err(error) => unreachable!("ASCII letters, digits, dashes and dots make a name: {error}"),
+    }
+}
+
+fn management(text: &str) -> Result<TargetPortGroupSupport, String> {
+    match text {
+        "implicit" => Ok(TargetPortGroupSupport::Implicit),
+        "both" => Ok(TargetPortGroupSupport::Both),
+        _ => Err("there are implicit and both".to_owned()),
     }
 }
 

@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(path) => Some(access_states(path, &mut groups)?),
         None => None,
     };
-    let groups = TargetPortGroups::new(&groups);
+    let groups = TargetPortGroups::new(&groups, arguments.access_management);
     let listeners = bind(&listens)?;
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| *portal).collect();
     warn_of_strangers(&access, &portals);
