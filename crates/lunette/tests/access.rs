@@ -166,6 +166,24 @@ fn spc_11_a_file_moves_the_states_while_it_serves_and_an_error_in_it_changes_not
 }
 
 #[test]
+fn spc_11_where_only_the_target_changes_states_the_file_still_does() {
+    let folder = Folder::new();
+    let file = folder.file("states");
+    std::fs::write(&file, "").unwrap();
+    let (daemon, second) = two_groups(&["--access-states", &file, "--access-management", "implicit"]);
+    let mut client = session(second);
+    let list = [0, 0, 0, 0, 0, 0, 0, 20];
+    let refused = client.execute(&Command::writing(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], &list));
+    assert_eq!(refused.condition(), Some(Condition(0x05, 0x20, 0x00)));
+    let inquiry = scsi::inquiry::parse(&client.good(&Command::inquiry(None))).unwrap();
+    assert_eq!(inquiry.target_port_groups, 1);
+    std::fs::write(&file, "20 standby\n").unwrap();
+    wait_for(&mut client, Some(CHANGED));
+    assert_eq!(ready(&mut client), Some(STANDBY));
+    assert_eq!(report(&mut session(daemon.address())), [(1, 0, 0), (20, 2, 2)]);
+}
+
+#[test]
 fn a_target_of_one_group_tells_of_it_and_wrong_options_end_with_one_line() {
     let daemon = Daemon::start(LUNETTE, &["ram:1M", "ram:1M"]);
     assert_eq!(report(&mut session(daemon.address())), [(1, 0, 0)]);
