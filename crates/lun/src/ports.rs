@@ -1,4 +1,4 @@
-//! The target ports of a target, and what each group of them lets through (SPC-5 5.18.2).
+//! The target ports of a target, and what each group of them lets through (SPC-5 5.16.2).
 //!
 //! A portal group is one target port and a target port group of its own; its tag is the relative
 //! identifier of the port and the number of the group. The states are the target's: all its units and
@@ -91,7 +91,7 @@ impl TargetPortGroups {
         self.members.iter().map(group).collect()
     }
 
-    /// States by the target's own decision (implicit, SPC-5 5.18.2.6): each nexus of these units, which are
+    /// States by the target's own decision (implicit, SPC-5 5.16.2): each nexus of these units, which are
     /// all of the target, is told by a unit attention where a state has changed. Groups that do not exist
     /// are passed over. Tells whether anything has changed.
     pub fn change(&self, states: &[(u16, AccessState)], units: &[Arc<LogicalUnit>]) -> bool {

@@ -1,5 +1,5 @@
 //! Several portal groups against the real binary: discovery, the groups' states and who changes them
-//! (RFC 7143 §4.4, §13.9; SPC-5 5.18.2).
+//! (RFC 7143 §4.4, §13.9; SPC-5 5.16.2).
 
 use scsi::port_groups::{self, AccessState};
 use sim::Daemon;

@@ -1,9 +1,9 @@
-//! REPORT TARGET PORT GROUPS and SET TARGET PORT GROUPS (SPC-5 6.37, 6.49): what groups of target ports
+//! REPORT TARGET PORT GROUPS and SET TARGET PORT GROUPS (SPC-5 6.37, 6.45): what groups of target ports
 //! let through, and how an initiator asks for another state.
 
 use crate::field;
 
-/// ASYMMETRIC ACCESS STATE (SPC-5 5.18.2.4), those that a target here can be in.
+/// ASYMMETRIC ACCESS STATE (SPC-5 5.16.2), those that a target here can be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum AccessState {

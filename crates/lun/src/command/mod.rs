@@ -37,9 +37,9 @@ pub(crate) struct Row {
     pub writes: bool,
     /// Needs a medium that is there and a unit that was not stopped.
     pub needs_medium: bool,
-    /// Served by a port in the state standby (SPC-5 5.18.2.4.4).
+    /// Served by a port in the state standby (SPC-5 5.16.2).
     pub in_standby: bool,
-    /// Served by a port in the state unavailable (SPC-5 5.18.2.4.5).
+    /// Served by a port in the state unavailable (SPC-5 5.16.2).
     pub in_unavailable: bool,
     /// Makes sense for the controller at LUN 0, behind which there is no disk.
     pub for_controller: bool,
@@ -110,7 +110,8 @@ impl Row {
         Row { ignores_attention: true, for_controller: true, ..self }.in_unavailable()
     }
 
-    /// Served in standby.
+    /// Served in standby. READ CAPACITY is, though not on the standard's list, which leaves others to the
+    /// device server: an initiator that comes by a standby port first is to know the disk's size.
     const fn in_standby(self) -> Row {
         Row { in_standby: true, ..self }
     }

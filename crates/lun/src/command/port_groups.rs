@@ -1,4 +1,4 @@
-//! REPORT TARGET PORT GROUPS and SET TARGET PORT GROUPS (SPC-5 6.37, 6.49).
+//! REPORT TARGET PORT GROUPS and SET TARGET PORT GROUPS (SPC-5 6.37, 6.45).
 
 use super::{Outcome, field};
 use crate::lane::Execution;
@@ -21,7 +21,7 @@ pub(super) fn report(execution: &mut Execution<'_>) -> Outcome {
 pub(super) fn set(execution: &mut Execution<'_>) -> Outcome {
     let length = field(execution.cdb, 6, 4) as usize;
     if length == 0 {
-        // No data, no change, no error (SPC-5 6.49).
+        // No data, no change, no error (SPC-5 6.45).
         return Outcome::Good;
     }
     let groups = execution.target_port().groups().numbers().len();

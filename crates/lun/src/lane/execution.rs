@@ -116,7 +116,7 @@ impl Execution<'_> {
         (row.run)(self)
     }
 
-    /// What the state of the port refuses at a unit (SPC-5 5.18.2.4).
+    /// What the state of the port refuses at a unit (SPC-5 5.16.2).
     fn access_refusal(&self, row: &command::Row) -> Option<Condition> {
         let qualifier = match self.target_port().state() {
             AccessState::ActiveOptimized | AccessState::ActiveNonOptimized => return None,
