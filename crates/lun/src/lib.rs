@@ -16,6 +16,7 @@ mod mail;
 mod naming;
 mod occupation;
 mod operation;
+mod ports;
 pub mod reservation;
 mod service;
 mod state;
@@ -25,9 +26,10 @@ pub use clock::Clock;
 pub use copy::Random;
 pub use lane::{Lane, LaneContext, MAXIMUM_TRANSFER_BYTES};
 pub use mail::Wake;
+pub use ports::{GroupSettings, TargetPort, TargetPortGroups};
 pub use scsi::inquiry::DeviceType;
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };
 pub use state::{StateError, StateKind, StateStore};
-pub use unit::{Change, Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options, TargetPort};
+pub use unit::{Change, Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options};

@@ -10,7 +10,7 @@ use crate::copy::{CopyRecords, Random};
 use crate::fault::condition_of;
 use crate::mail::{Extent, Place};
 use crate::reservation::Nexus;
-use crate::{Cdb, LogicalUnit, LunMap};
+use crate::{Cdb, LogicalUnit, LunMap, TargetPort};
 use block::{Buf, Completion, Error, ErrorKind, Limits, OpenFile, Operation, Outcome, Pool};
 use scsi::{Condition, SenseKey, Status};
 use std::cell::{Cell, RefCell};
@@ -185,6 +185,8 @@ pub(crate) struct Work {
     pub limits: Arc<Limits>,
     pub cdb: Cdb,
     pub nexus: Arc<Nexus>,
+    /// The port by which it came, and the others of the target.
+    pub port: Arc<TargetPort>,
     pub place: Place,
     /// Bytes that the initiator is ready to send.
     pub expected_out: u64,
@@ -208,6 +210,7 @@ impl Work {
             limits: Arc::clone(&self.limits),
             cdb: self.cdb.clone(),
             nexus: Arc::clone(&self.nexus),
+            port: Arc::clone(&self.port),
             place: self.place,
             expected_out: 0,
             write_through: self.write_through,

@@ -3,7 +3,7 @@
 use crate::command::provisioning::threshold_sets;
 use crate::commons::{Commons, flag};
 use crate::mail::{Letter, Whom};
-use crate::{StateError, StateStore};
+use crate::{StateError, StateStore, TargetPort};
 use block::{Backend, WriteCache};
 use scsi::inquiry::DeviceType;
 use scsi::mmc::event::MediaEvent;
@@ -172,17 +172,6 @@ fn mode_facts(options: &Options, backend: &dyn Backend) -> mode::Facts {
         thresholds: limits.unmap.is_some() && backend.space().is_some(),
         optical: options.device_type == DeviceType::Optical,
     }
-}
-
-/// The target's side of a nexus (SPC-5 7.7.6, designation descriptors; RFC 7143 4.4.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetPort {
-    /// The iSCSI name of the target device.
-    pub target_name: String,
-    /// The portal group tag.
-    pub portal_group_tag: u16,
-    /// Relative target port identifier, from 1.
-    pub relative_identifier: u16,
 }
 
 /// A nexus as the transport knows it.

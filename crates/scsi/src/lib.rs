@@ -8,6 +8,7 @@ pub mod log;
 pub mod mmc;
 pub mod mode;
 pub mod persistent;
+pub mod port_groups;
 mod sense;
 mod status;
 pub mod transport_id;

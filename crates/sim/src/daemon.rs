@@ -215,7 +215,7 @@ pub fn free_address() -> SocketAddr {
 fn told_address(log: &str) -> Option<SocketAddr> {
     let people = log.lines().find_map(|line| line.strip_prefix("Portal ")).map(|rest| rest.trim());
     let machines = || log.split_once("\"portals\":[\"").and_then(|(_, rest)| rest.split('"').next());
-    people.or_else(machines)?.trim_end_matches(",1").parse().ok()
+    people.or_else(machines)?.split(',').next()?.parse().ok()
 }
 
 fn spawn(program: &Path, arguments: &[String], environment: &[(String, String)], folder: &Folder) -> Child {

@@ -174,11 +174,7 @@ impl World {
     fn nexus_description(&self, initiator: &str, isid: [u8; 6]) -> lun::NexusDescription {
         lun::NexusDescription {
             initiator_port: scsi::transport_id::TransportId::port(initiator, isid).encode().into(),
-            target_port: Arc::new(lun::TargetPort {
-                target_name: crate::daemon::TARGET.to_owned(),
-                portal_group_tag: 1,
-                relative_identifier: 1,
-            }),
+            target_port: Arc::new(lun::TargetPort::alone(crate::daemon::TARGET)),
             units: Arc::clone(&self.units),
         }
     }

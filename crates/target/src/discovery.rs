@@ -1,21 +1,20 @@
 //! Discovery sessions, served at the door to their end (RFC 7143 §4.3, Appendix C).
 
-use crate::target::Target;
+use crate::target::{Portal, Target};
 use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
 use iscsi::login::target::LoggedIn;
 use iscsi::session::{Event, Session, SessionKind, SessionLimits, TaskId};
 use iscsi::text;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// Appends a target with its addresses, all of portal group 1.
-pub(crate) fn describe(name: &str, addresses: &[SocketAddr], out: &mut Vec<u8>) {
+/// Appends a target with its addresses, each with the tag of its portal group.
+pub(crate) fn describe(name: &str, addresses: &[Portal], out: &mut Vec<u8>) {
     text::push(out, "TargetName", name);
-    for address in addresses {
-        text::push(out, "TargetAddress", &format!("{address},1"));
+    for Portal { address, group } in addresses {
+        text::push(out, "TargetAddress", &format!("{address},{group}"));
     }
 }
 

@@ -10,7 +10,7 @@ use iscsi::login::Status;
 use iscsi::login::target::{Asked, Found, LoggedIn, Login, Policy, Step};
 use iscsi::session::SessionKind;
 use iscsi::wire::BHS_BYTES;
-use lun::NexusDescription;
+use lun::{NexusDescription, TargetPort};
 use scsi::transport_id::TransportId;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -63,8 +63,8 @@ impl Door {
         self.registry.len()
     }
 
-    /// Accepts for ever.
-    pub async fn listen(self: Arc<Door>, listener: TcpListener) {
+    /// Accepts for ever at a portal of this group.
+    pub async fn listen(self: Arc<Door>, listener: TcpListener, portal_group: u16) {
         let mut exhausted = None::<Instant>;
         loop {
             match listener.accept().await {
@@ -74,7 +74,9 @@ impl Door {
                     if self.enter(address) {
                         let door = Arc::clone(&self);
                         tokio::spawn(async move {
-                            let outcome = tokio::time::timeout(door.limits.login_time, door.login(stream, peer)).await;
+                            let outcome =
+                                tokio::time::timeout(door.limits.login_time, door.login(stream, peer, portal_group))
+                                    .await;
                             match outcome {
                                 Err(_) => door.refused(peer, "not finished in time"),
                                 Ok(Err(error)) => door.refused(peer, &error),
@@ -151,13 +153,18 @@ impl Door {
     }
 
     /// A login to its end. What comes back is a discovery session; others are with their workers.
-    async fn login(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<Option<(TcpStream, LoggedIn)>, String> {
+    async fn login(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        portal_group: u16,
+    ) -> Result<Option<(TcpStream, LoggedIn)>, String> {
         let text = |error: std::io::Error| error.to_string();
         stream.set_nodelay(true).map_err(text)?;
         // A half-dead network ends a connection even while pings wait behind data.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         let mut login = Login::new(Offers::default(), self.limits.login);
-        let mut policy = Admission { door: self, account: None, admitted: None };
+        let mut policy = Admission { door: self, portal_group, account: None, admitted: None };
         let (mut out, mut data) = (Vec::new(), Vec::new());
         loop {
             let mut header = [0; BHS_BYTES];
@@ -202,9 +209,10 @@ impl Door {
     ) -> Result<(), String> {
         let stream = stream.into_std().map_err(|error| error.to_string())?;
         let initiator = TransportId::port(&logged_in.asked.initiator_name, logged_in.asked.isid).encode();
+        let port = TargetPort::new(&self.target.name, &self.target.groups, logged_in.portal_group_tag);
         let nexus = NexusDescription {
             initiator_port: initiator.into(),
-            target_port: self.target.port(),
+            target_port: Arc::new(port.ok_or("its portal group is none of the target's")?),
             units: Arc::clone(&self.target.units),
         };
         let mut handover = Handover {
@@ -235,11 +243,16 @@ impl Door {
 
 struct Admission<'a> {
     door: &'a Door,
+    portal_group: u16,
     account: Option<String>,
     admitted: Option<Admitted>,
 }
 
 impl Policy for Admission<'_> {
+    fn portal_group_tag(&self) -> u16 {
+        self.portal_group
+    }
+
     fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Status> {
         self.door.target.access.rules().map_err(|_| Status::OUT_OF_RESOURCES)
     }
@@ -256,7 +269,7 @@ impl Policy for Admission<'_> {
         // name is for everybody; it lists what he may see.
         let admitted = target.access.admits(&asked.initiator_name) || asked.target_name.is_none();
         match known && admitted {
-            true => Ok(Found { portal_group_tag: 1, alias: target.alias.clone() }),
+            true => Ok(Found { alias: target.alias.clone() }),
             false => Err(Status::NOT_FOUND),
         }
     }
@@ -268,7 +281,8 @@ impl Policy for Admission<'_> {
             return if asked.tsih == 0 { Ok(1) } else { Err(Status::SESSION_DOES_NOT_EXIST) };
         }
         let workers: Vec<bool> = door.workers.iter().map(WorkerHandle::lives).collect();
-        let (tsih, admitted) = door.registry.admit(asked, self.account.as_deref(), &door.limits, &workers)?;
+        let (tsih, admitted) =
+            door.registry.admit(asked, self.portal_group, self.account.as_deref(), &door.limits, &workers)?;
         self.admitted = Some(admitted);
         Ok(tsih)
     }

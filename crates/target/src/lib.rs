@@ -15,5 +15,5 @@ pub use door::Door;
 pub use limits::Limits;
 pub use registry::Registered;
 pub use state_files::StateFiles;
-pub use target::{Handover, Target};
+pub use target::{Handover, Portal, Target};
 pub use worker::WorkerHandle;

@@ -25,6 +25,7 @@ struct Key {
     initiator: String,
     isid: [u8; 6],
     target: String,
+    portal_group: u16,
 }
 
 struct Entry {
@@ -66,10 +67,11 @@ pub(crate) enum Admitted {
 
 impl Registry {
     /// Finds the place of a login: a new session, which ends the one of the same identity, or a
-    /// connection in the place of another. `workers` says which of them live. Returns the TSIH too.
+    /// connection in the place of another, by a portal of this group. `workers` says which of them live. Returns the TSIH too.
     pub fn admit(
         &self,
         asked: &Asked,
+        portal_group: u16,
         account: Option<&str>,
         limits: &Limits,
         workers: &[bool],
@@ -79,6 +81,7 @@ impl Registry {
             initiator: asked.initiator_name.clone(),
             isid: asked.isid,
             target: asked.target_name.clone().unwrap_or_default(),
+            portal_group,
         };
         if asked.tsih != 0 {
             // A TSIH of another initiator or ISID is no session of this one (SES-10).
@@ -197,7 +200,7 @@ mod tests {
     }
 
     fn new(registry: &Registry, asked: &Asked) -> (u16, Registered, Vec<watch::Receiver<bool>>) {
-        match registry.admit(asked, None, &Limits::default(), &[true, true]).map_err(|status| panic!("{status:?}")) {
+        match registry.admit(asked, 1, None, &Limits::default(), &[true, true]).map_err(|status| panic!("{status:?}")) {
             Ok((tsih, Admitted::New { registered, replaces })) => (tsih, registered, replaces),
             _ => panic!("not a new session"),
         }
@@ -239,9 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn ses_01_the_same_isid_at_another_portal_group_is_another_session() {
+        let registry = Registry::default();
+        let at =
+            |portal_group, tsih| registry.admit(&asked("a", 1, tsih), portal_group, None, &Limits::default(), &[true]);
+        let Ok((tsih, Admitted::New { registered: _one, .. })) = at(1, 0) else { panic!("not a new session") };
+        let Ok((_, Admitted::New { registered: _two, replaces })) = at(2, 0) else { panic!("not a new session") };
+        assert!(replaces.is_empty());
+        assert_eq!(registry.len(), 2);
+        assert_eq!(at(2, tsih).err(), Some(Status::SESSION_DOES_NOT_EXIST), "a session has portals of one group");
+    }
+
+    #[test]
     fn f23_a_dead_worker_gets_no_session() {
         let registry = Registry::default();
-        let admit = |workers: &[bool]| match registry.admit(&asked("a", 1, 0), None, &Limits::default(), workers) {
+        let admit = |workers: &[bool]| match registry.admit(&asked("a", 1, 0), 1, None, &Limits::default(), workers) {
             Ok((_, Admitted::New { registered, .. })) => Ok(registered.worker()),
             Ok(_) => panic!("not new"),
             Err(status) => Err(status),
@@ -254,7 +269,7 @@ mod tests {
     fn ses_10_a_guessed_tsih_leads_nowhere() {
         let registry = Registry::default();
         let (tsih, _registered, _) = new(&registry, &asked("a", 1, 0));
-        let try_it = |asked: &Asked, account| registry.admit(asked, account, &Limits::default(), &[true]).err();
+        let try_it = |asked: &Asked, account| registry.admit(asked, 1, account, &Limits::default(), &[true]).err();
         assert_eq!(try_it(&asked("b", 1, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 2, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 1, tsih + 1), None), Some(Status::SESSION_DOES_NOT_EXIST));
@@ -268,7 +283,8 @@ mod tests {
         let registry = Registry::default();
         let limits = Limits { sessions_by_initiator: 2, sessions: 3, ..Limits::default() };
         let mut held = Vec::new();
-        let mut admit = |name: &str, isid| match registry.admit(&asked(name, isid, 0), None, &limits, &[true, true]) {
+        let mut admit = |name: &str, isid| match registry.admit(&asked(name, isid, 0), 1, None, &limits, &[true, true])
+        {
             Ok((_, Admitted::New { registered, .. })) => {
                 held.push(registered);
                 Ok(held.last().map(Registered::worker))

@@ -3,9 +3,18 @@
 use crate::access::Access;
 use crate::registry::Registered;
 use iscsi::login::target::LoggedIn;
-use lun::{LunMap, NexusDescription, TargetPort};
+use lun::{LunMap, NexusDescription, TargetPortGroups};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+
+/// An address at which a target listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portal {
+    /// The address.
+    pub address: SocketAddr,
+    /// The portal group that it belongs to.
+    pub group: u16,
+}
 
 /// A target with its units.
 pub struct Target {
@@ -17,27 +26,24 @@ pub struct Target {
     pub units: Arc<LunMap>,
     /// Who may use it.
     pub access: Access,
-    /// Where it listens: one portal group.
-    pub portals: Vec<SocketAddr>,
+    /// Where it listens.
+    pub portals: Vec<Portal>,
+    /// Its portal groups, each a target port; those of all portals are among them.
+    pub groups: Arc<TargetPortGroups>,
 }
 
 impl Target {
-    /// Its port: the one portal group.
-    pub fn port(&self) -> Arc<TargetPort> {
-        Arc::new(TargetPort { target_name: self.name.clone(), portal_group_tag: 1, relative_identifier: 1 })
-    }
-
     /// Its addresses as a client sees them that has reached `local`: a portal that listens on every
     /// address is named by the one that was reached (DSC-03).
-    pub fn addresses(&self, local: SocketAddr) -> Vec<SocketAddr> {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
+    pub fn addresses(&self, local: SocketAddr) -> Vec<Portal> {
+        let mut addresses: Vec<Portal> = Vec::new();
         for portal in &self.portals {
-            let address = match portal.ip().is_unspecified() {
-                true => SocketAddr::new(local.ip().to_canonical(), portal.port()),
-                false => *portal,
+            let address = match portal.address.ip().is_unspecified() {
+                true => SocketAddr::new(local.ip().to_canonical(), portal.address.port()),
+                false => portal.address,
             };
-            if !addresses.contains(&address) {
-                addresses.push(address);
+            if !addresses.iter().any(|other| other.address == address) {
+                addresses.push(Portal { address, group: portal.group });
             }
         }
         addresses
@@ -67,6 +73,8 @@ pub struct Handover {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lun::GroupSettings;
+    use scsi::inquiry::TargetPortGroupSupport;
 
     #[test]
     fn dsc_03_a_wildcard_is_named_by_the_address_that_was_reached() {
@@ -75,10 +83,11 @@ mod tests {
             alias: None,
             units: Arc::default(),
             access: Access::default(),
-            portals: portals.iter().map(|portal| portal.parse().unwrap()).collect(),
+            portals: portals.iter().map(|portal| Portal { address: portal.parse().unwrap(), group: 1 }).collect(),
+            groups: TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Both),
         };
         let seen = |portals: &[&str], local: &str| -> Vec<String> {
-            target(portals).addresses(local.parse().unwrap()).iter().map(SocketAddr::to_string).collect()
+            target(portals).addresses(local.parse().unwrap()).iter().map(|portal| portal.address.to_string()).collect()
         };
         assert_eq!(seen(&["0.0.0.0:3260"], "192.0.2.7:3260"), ["192.0.2.7:3260"]);
         assert_eq!(seen(&["[::]:3260"], "[2001:db8::7]:3260"), ["[2001:db8::7]:3260"]);

@@ -8,6 +8,8 @@
 #   CHAP, CHAP_MUTUAL  user:secret           DIGEST=1         target must accept CRC32C digests
 # An adapter sees T_DIR (its scratch directory), T_IQN, T_PORTALS, T_LUNS (backing files), T_CHAP,
 # T_CHAP_MUTUAL, T_DIGEST. "start" returns once the portals listen and is called again after kill9.
+# Only target-lunette takes portals with options (ADDR:PORT,group=N,state=STATE), the file T_DIR/states and
+# the verb "states GROUP STATE...", which replaces it.
 set -euo pipefail
 scen=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 vm=$(dirname "$scen")
@@ -51,7 +53,8 @@ guest() {
 	"$vm/vm-run" --timeout "${LIMIT:-180}" --env "IQN=$IQN" --env "PORTAL=$PORTAL" --env "PORTAL2=$PORTAL2" \
 		--env "CHAP=${CHAP:-}" --env "CHAP_MUTUAL=${CHAP_MUTUAL:-}" $VM_OPTS "$@" -- - 2>&1 | while IFS= read -r line; do
 		case $line in
-		"@host "*) adapter "${line#@host }" >>"$work/verbs.log" 2>&1 && echo "[host] target ${line#@host }" || echo "[host] target ${line#@host } FAILED" ;;
+		# shellcheck disable=SC2086
+		"@host "*) adapter ${line#@host } >>"$work/verbs.log" 2>&1 && echo "[host] target ${line#@host }" || echo "[host] target ${line#@host } FAILED" ;;
 		*) printf '%s\n' "$line" ;;
 		esac
 	done

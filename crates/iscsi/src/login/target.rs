@@ -61,14 +61,14 @@ pub struct Asked {
 /// What the target says of itself before anything is agreed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// TargetPortalGroupTag.
-    pub portal_group_tag: u16,
     /// TargetAlias.
     pub alias: Option<String>,
 }
 
 /// What only the application knows.
 pub trait Policy {
+    /// TargetPortalGroupTag: the group of the portal that the connection has reached, for everybody alike.
+    fn portal_group_tag(&self) -> u16;
     /// What the initiator has to show before it learns anything; `None` lets it in as it is.
     fn authentication(&mut self, _asked: &Asked) -> Result<Option<Rules>, Status> {
         Ok(None)
@@ -93,7 +93,7 @@ pub struct LoggedIn {
     pub account: Option<String>,
     /// The session's TSIH.
     pub tsih: u16,
-    /// TargetPortalGroupTag; 1 in a discovery session without a target.
+    /// TargetPortalGroupTag of the portal.
     pub portal_group_tag: u16,
     /// Number of the first command.
     pub exp_cmd_sn: u32,
@@ -130,7 +130,6 @@ pub struct Login {
     first: Option<LoginRequest>,
     stage: u8,
     asked: Option<Asked>,
-    found: Option<Found>,
     /// What the initiator will be told instead of success once it has shown who it is.
     refusal: Option<Failure>,
     /// The authentication that is asked for.
@@ -162,7 +161,6 @@ impl Login {
             first: None,
             stage: SECURITY,
             asked: None,
-            found: None,
             refusal: None,
             chap: None,
             agreed: false,
@@ -324,7 +322,7 @@ impl Login {
         self.respond(request, Some((FULL_FEATURE, tsih)), answers, false, out);
         Ok(Step::Done(Box::new(LoggedIn {
             tsih,
-            portal_group_tag: self.found.as_ref().map_or(1, |found| found.portal_group_tag),
+            portal_group_tag: policy.portal_group_tag(),
             exp_cmd_sn: request.cmd_sn.get(),
             session: self.session.clone(),
             account: self.account.take(),
@@ -486,21 +484,20 @@ impl Login {
             .map_err(|status| failure(status, format!("{} asks for {:?}", asked.initiator_name, asked.target_name)));
         let found = match found {
             Ok(found) if self.chap.is_none() => found,
-            Ok(found) => Found { alias: None, ..found },
+            Ok(_) => Found { alias: None },
             Err(refusal) if self.chap.is_none() => return Err(refusal),
             Err(refusal) => {
                 // Whoever has not shown who he is sees the same first answer, target or not.
                 self.refusal = Some(refusal);
-                Found { portal_group_tag: 1, alias: None }
+                Found { alias: None }
             }
         };
         if asked.target_name.is_some() {
-            text::push(answers, "TargetPortalGroupTag", &found.portal_group_tag.to_string());
+            text::push(answers, "TargetPortalGroupTag", &policy.portal_group_tag().to_string());
             if let Some(alias) = &found.alias {
                 text::push(answers, "TargetAlias", alias);
             }
         }
-        self.found = Some(found);
         self.asked = Some(asked);
         Ok(())
     }

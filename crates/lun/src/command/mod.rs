@@ -13,6 +13,7 @@ mod medium;
 mod mode;
 mod optical;
 mod persistent;
+mod port_groups;
 mod power;
 pub(crate) mod provisioning;
 mod report;
@@ -24,7 +25,7 @@ use crate::lane::Execution;
 use crate::mail::Extent;
 use crate::operation::Long;
 use block::Limits;
-use scsi::inquiry::DeviceType;
+use scsi::inquiry::{DeviceType, TargetPortGroupSupport};
 use scsi::{Condition, SenseKey, Status};
 
 /// One command.
@@ -42,8 +43,14 @@ pub(crate) struct Row {
     pub writes: bool,
     /// Needs a medium that is there and a unit that was not stopped.
     pub needs_medium: bool,
+    /// Served by a port in the state standby (SPC-5 5.16.2).
+    pub in_standby: bool,
+    /// Served by a port in the state unavailable (SPC-5 5.16.2).
+    pub in_unavailable: bool,
     /// Makes sense for the controller at LUN 0, behind which there is no disk.
     pub for_controller: bool,
+    /// Sets access states: absent where only the target does (TPGS 01b).
+    pub sets_access_states: bool,
     /// Which kinds of units have it.
     pub devices: Devices,
     /// Whether a unit of these limits has it.
@@ -98,7 +105,10 @@ impl Row {
             ignores_attention: false,
             writes: false,
             needs_medium: false,
+            in_standby: false,
+            in_unavailable: false,
             for_controller: false,
+            sets_access_states: false,
             devices: Devices::Disks,
             offered: |_| true,
             run,
@@ -115,9 +125,24 @@ impl Row {
         Row { needs_medium: true, writes: true, ..self }
     }
 
-    /// Answered by every LUN, there or not, attention or not.
+    /// Answered by every LUN, there or not, attention or not, in every access state.
     const fn always(self) -> Row {
-        Row { ignores_attention: true, for_controller: true, ..self }
+        Row { ignores_attention: true, for_controller: true, ..self }.in_unavailable()
+    }
+
+    /// Served in standby. READ CAPACITY is, though not on the standard's list, which leaves others to the
+    /// device server: an initiator that comes by a standby port first is to know the disk's size.
+    const fn in_standby(self) -> Row {
+        Row { in_standby: true, ..self }
+    }
+
+    /// Served in standby and in unavailable.
+    const fn in_unavailable(self) -> Row {
+        Row { in_unavailable: true, ..self }.in_standby()
+    }
+
+    const fn sets_access_states(self) -> Row {
+        Row { sets_access_states: true, ..self }.in_unavailable()
     }
 
     const fn for_controller(self) -> Row {
@@ -138,14 +163,15 @@ impl Row {
         Row { devices: Devices::Drives, ..self }
     }
 
-    /// Whether a unit of this kind and these limits has it.
-    pub fn is_offered(&self, device: DeviceType, limits: &Limits) -> bool {
+    /// Whether a unit of this kind and these limits has it, at a target whose access states are managed so.
+    pub fn is_offered(&self, device: DeviceType, limits: &Limits, management: TargetPortGroupSupport) -> bool {
         let here = match self.devices {
             Devices::All => true,
             Devices::Disks => device == DeviceType::Disk,
             Devices::Drives => device == DeviceType::Optical,
         };
-        here && (self.offered)(limits)
+        let managed = !self.sets_access_states || management == TargetPortGroupSupport::Both;
+        here && managed && (self.offered)(limits)
     }
 
     const fn offered(self, offered: fn(&Limits) -> bool) -> Row {
@@ -169,16 +195,16 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x08, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::read_6).reading(),
     Row::of(0x0a, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::write_6).writing(),
     Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always().everywhere(),
-    Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6).everywhere(),
+    Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6).everywhere().in_standby(),
     Row::of(0x16, &[0x16, 0, 0, 0, 0, 0x07], persistent::reserve).everywhere(),
     Row::of(0x17, &[0x17, 0, 0, 0, 0, 0x07], persistent::release).everywhere(),
-    Row::of(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], mode::mode_sense_6).everywhere(),
+    Row::of(0x1a, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x07], mode::mode_sense_6).everywhere().in_standby(),
     Row::of(0x1b, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x07], power::start_stop_unit),
     Row::of(0x1b, &[0x1b, 0x01, 0, 0, 0xf3, 0x07], power::start_stop_unit).optical(),
-    Row::of(0x1c, &[0x1c, 0x01, 0xff, 0xff, 0xff, 0x07], diagnostic::receive_results).everywhere(),
-    Row::of(0x1d, &[0x1d, 0xf7, 0, 0xff, 0xff, 0x07], diagnostic::send).everywhere(),
+    Row::of(0x1c, &[0x1c, 0x01, 0xff, 0xff, 0xff, 0x07], diagnostic::receive_results).everywhere().in_standby(),
+    Row::of(0x1d, &[0x1d, 0xf7, 0, 0xff, 0xff, 0x07], diagnostic::send).everywhere().in_standby(),
     Row::of(0x1e, &[0x1e, 0, 0, 0, 0x03, 0x07], power::prevent_allow).everywhere(),
-    Row::of(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10).everywhere(),
+    Row::of(0x25, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], report::read_capacity_10).everywhere().in_standby(),
     Row::of(0x28, &[0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::read_10).reading(),
     Row::of(0x28, &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0x07], medium::read_10).reading().optical(),
     Row::of(0x2a, &[0x2a, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x07], medium::write_10).writing(),
@@ -202,29 +228,29 @@ pub(crate) const COMMANDS: &[Row] = &[
         .offered(|limits| limits.cryptographic_erase),
     Row::of(0x48, SANITIZE_WITHOUT_LIST, sanitize::exit_failure_mode).action(0x1f).writing(),
     Row { ignores_attention: true, ..Row::of(0x4a, GET_EVENT_STATUS, optical::get_event_status).optical() },
-    Row::of(0x4c, &[0x4c, 0x03, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], log::log_select),
-    Row::of(0x4d, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0x07], log::log_sense),
+    Row::of(0x4c, &[0x4c, 0x03, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], log::log_select).in_standby(),
+    Row::of(0x4d, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0x07], log::log_sense).in_standby(),
     Row::of(0x51, &[0x51, 0x07, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], optical::read_disc_information).reading().optical(),
     Row::of(0x52, &[0x52, 0x03, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0x07], optical::read_track_information)
         .reading()
         .optical(),
-    Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10).everywhere(),
+    Row::of(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_select_10).everywhere().in_standby(),
     Row::of(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::reserve).everywhere(),
     Row::of(0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0x07], persistent::release).everywhere(),
-    Row::of(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_sense_10).everywhere(),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x00).everywhere(),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x01).everywhere(),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x02).everywhere(),
-    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x03).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x00).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x01).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x02).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x03).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x04).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07).everywhere(),
-    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x08).everywhere(),
+    Row::of(0x5a, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x07], mode::mode_sense_10).everywhere().in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x00).everywhere().in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x01).everywhere().in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x02).everywhere().in_standby(),
+    Row::of(0x5e, PERSISTENT_RESERVE_IN, persistent::reserve_in).action(0x03).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x00).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x01).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x02).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x03).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x04).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x05).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x06).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x07).everywhere().in_standby(),
+    Row::of(0x5f, PERSISTENT_RESERVE_OUT, persistent::reserve_out).action(0x08).everywhere().in_standby(),
     Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x00).reading(),
     Row::of(0x83, EXTENDED_COPY, copy::extended_copy).action(0x01).reading(),
     Row::of(0x83, TOKEN_COPY, token::populate_token).action(0x10).reading(),
@@ -257,7 +283,8 @@ pub(crate) const COMMANDS: &[Row] = &[
     .writing()
     .offered(|limits| limits.atomic.is_some()),
     Row::of(0x9e, &[0x9e, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], report::read_capacity_16)
-        .action(0x10),
+        .action(0x10)
+        .in_standby(),
     Row::of(
         0x9e,
         &[0x9e, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x07],
@@ -270,6 +297,10 @@ pub(crate) const COMMANDS: &[Row] = &[
         .everywhere(),
     Row::of(0xa3, &[0xa3, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0x07], identifying::report)
         .action(0x05)
+        .everywhere(),
+    Row::of(0xa3, &[0xa3, 0x3f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], port_groups::report)
+        .action(0x0a)
+        .in_unavailable()
         .everywhere(),
     Row::of(
         0xa3,
@@ -290,6 +321,10 @@ pub(crate) const COMMANDS: &[Row] = &[
         .everywhere(),
     Row::of(0xa4, &[0xa4, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0x07], identifying::set)
         .action(0x06)
+        .everywhere(),
+    Row::of(0xa4, &[0xa4, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], port_groups::set)
+        .action(0x0a)
+        .sets_access_states()
         .everywhere(),
     Row::of(0xa4, &[0xa4, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x07], timestamp::set).action(0x0f).everywhere(),
     Row::of(0xa8, &[0xa8, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0x07], medium::read_12).reading(),
@@ -340,13 +375,18 @@ const fn extent_16(opcode: u8, flags: u8) -> [u8; 16] {
 }
 
 /// The row of a CDB, its reserved bits checked. Where the unit's kind or limits rule a command out it does
-/// not exist.
-pub(crate) fn find(cdb: &[u8], device: DeviceType, limits: &Limits) -> Result<&'static Row, Condition> {
+/// not exist, nor where it would set what only the target does.
+pub(crate) fn find(
+    cdb: &[u8],
+    device: DeviceType,
+    limits: &Limits,
+    management: TargetPortGroupSupport,
+) -> Result<&'static Row, Condition> {
     let opcode = cdb.first().copied().unwrap_or(0xff);
     let action = cdb.get(1).copied().unwrap_or(0) & 0x1f;
     let mut known = false;
     let found = COMMANDS.iter().find(|row| {
-        let here = row.opcode == opcode && row.is_offered(device, limits);
+        let here = row.opcode == opcode && row.is_offered(device, limits, management);
         known |= here;
         here && row.service_action.is_none_or(|wanted| wanted == action)
     });

@@ -55,7 +55,8 @@ async fn change(work: Work, length: usize) -> Verdict {
     let request =
         OutRequest { service_action: field(cdb, 1, 1) as u8, scope_type: field(cdb, 2, 1) as u8, list: &list };
     let initiators = work.unit.commons.initiators();
-    let surroundings = Surroundings { ports: &[work.nexus.relative_port], initiators: &initiators };
+    let ports = work.port.groups().numbers();
+    let surroundings = Surroundings { ports: &ports, initiators: &initiators };
     let effects = match work.unit.commons.reservations.write(&work.nexus, request, surroundings) {
         Ok(effects) => effects,
         Err(Refusal::Conflict) => return Ending::status(Status::ReservationConflict, length as u64),

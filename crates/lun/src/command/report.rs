@@ -43,7 +43,8 @@ pub(super) fn supported_operation_codes(execution: &mut Execution<'_>) -> Outcom
     let same_action = |row: &Row| row.service_action.map(u64::from) == Some(action);
     let limits = execution.limits().clone();
     let device = execution.device_type();
-    let offered = || COMMANDS.iter().filter(|row| row.is_offered(device, &limits));
+    let management = execution.target_port().groups().management();
+    let offered = || COMMANDS.iter().filter(|row| row.is_offered(device, &limits, management));
     let mut of_opcode = offered().filter(|row| row.opcode == opcode).peekable();
     let has_actions = of_opcode.peek().is_some_and(|row| row.service_action.is_some());
     let one = match option {

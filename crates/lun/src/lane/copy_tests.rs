@@ -132,7 +132,7 @@ fn sbc_12_what_was_never_written_needs_no_space_at_its_new_place() {
 fn spc_13_an_initiator_copies_only_between_units_that_it_has() {
     let mut rig = two_units(2);
     write(&mut rig, 2, 0, &pattern(8, 1));
-    let port = crate::TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 };
+    let port = Arc::new(crate::TargetPort::alone("t"));
     rig.nexuses[1] = rig.open_with(1, "stranger", port, &[1]);
     assert_eq!(rig.sense(1, &[0; 6], &[]).0, 6);
     for segments in [vec![segment(1, 0, 0, 0, 8)], vec![segment(0, 1, 0, 0, 8)]] {

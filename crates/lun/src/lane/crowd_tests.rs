@@ -37,7 +37,7 @@ impl Crowd {
             random: Arc::new(|_| false),
         };
         let mut lane = Lane::new(context);
-        let port = Arc::new(TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 });
+        let port = Arc::new(TargetPort::alone("t"));
         let open = |number: usize| {
             let initiator_port: Arc<[u8]> = Arc::from(format!("client {number}").as_bytes());
             let (target_port, units) = (Arc::clone(&port), Arc::clone(&units));

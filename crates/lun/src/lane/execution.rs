@@ -9,10 +9,11 @@ use crate::copy::{CopyRecords, Random};
 use crate::mail::Place;
 use crate::operation::{Exchange, Work};
 use crate::reservation::{self, Class, RESERVATIONS_LOST};
-use crate::{Command, LogicalUnit, LunEntry, LunMap, TaskAttribute};
+use crate::{Command, LogicalUnit, LunEntry, LunMap, TargetPort, TaskAttribute};
 use block::{Limits, Rotation, WriteCache};
 use scsi::inquiry::DeviceType;
 use scsi::mmc::event::MediaEvent;
+use scsi::port_groups::AccessState;
 use scsi::{Condition, SenseKey, Status, inquiry};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -73,7 +74,7 @@ impl Execution<'_> {
     /// Checks the command and runs its handler. In the order of SAM-5 5.3.1 and 5.14: what is no
     /// command, RESERVATION CONFLICT, unit attention, what the unit's state forbids.
     pub(super) fn run(&mut self) -> Outcome {
-        let row = command::find(self.cdb, self.device_type(), self.limits());
+        let row = command::find(self.cdb, self.device_type(), self.limits(), self.target_port().groups().management());
         let ignores_attention = match (&row, self.cdb.first()) {
             (Ok(row), _) => row.ignores_attention,
             (Err(_), Some(0x46 | 0x4a)) => self.device_type() == DeviceType::Optical,
@@ -97,6 +98,9 @@ impl Execution<'_> {
         }
         if self.command.attribute == TaskAttribute::Aca {
             return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x24, 0x00));
+        }
+        if let Some(condition) = self.access_refusal(row) {
+            return Outcome::Check(condition);
         }
         let flags = self.flags();
         if flags & flag::OCCUPIED != 0
@@ -130,6 +134,18 @@ impl Execution<'_> {
             return Outcome::Check(condition);
         }
         (row.run)(self)
+    }
+
+    /// What the state of the port refuses at a unit (SPC-5 5.16.2).
+    fn access_refusal(&self, row: &command::Row) -> Option<Condition> {
+        let qualifier = match self.target_port().state() {
+            AccessState::ActiveOptimized | AccessState::ActiveNonOptimized => return None,
+            AccessState::Standby if row.in_standby => return None,
+            AccessState::Unavailable if row.in_unavailable => return None,
+            AccessState::Standby => 0x0b,
+            AccessState::Unavailable => 0x0c,
+        };
+        self.unit().map(|_| Condition::new(SenseKey::NotReady, 0x04, qualifier))
     }
 
     fn is_conflicting(&mut self) -> bool {
@@ -293,6 +309,7 @@ impl Execution<'_> {
             limits: Arc::clone(&channel.limits),
             cdb: self.command.cdb.clone(),
             nexus: Arc::clone(&self.nexus.identity),
+            port: Arc::clone(&self.nexus.description.target_port),
             place: self.place,
             expected_out: u64::from(self.command.expected_out),
             write_through: self.flags() & flag::WRITE_THROUGH != 0,
@@ -322,10 +339,10 @@ impl Execution<'_> {
     pub fn port(&self) -> inquiry::Port<'_> {
         let port = &self.nexus.description.target_port;
         inquiry::Port {
-            target_name: &port.target_name,
-            portal_group_tag: port.portal_group_tag,
-            relative_identifier: port.relative_identifier,
-            target_port_group: 1,
+            target_name: port.target_name(),
+            portal_group_tag: port.number(),
+            relative_identifier: port.number(),
+            target_port_group: port.number(),
         }
     }
 
@@ -337,12 +354,28 @@ impl Execution<'_> {
         }
     }
 
+    /// The port of the nexus, with all groups of the target.
+    pub fn target_port(&self) -> &Arc<TargetPort> {
+        &self.nexus.description.target_port
+    }
+
     /// Calls with the unit's facts for INQUIRY, where there is a unit.
     pub fn with_facts<T>(&self, with: impl FnOnce(&inquiry::Facts<'_>) -> T) -> Option<T> {
         let (entry, limits) = (self.entry()?, self.limits());
         let identity = entry.unit.identity();
-        let ports = [self.port()];
-        let port = &ports[0];
+        let port = self.port();
+        let ports: Vec<inquiry::Port<'_>> = self
+            .target_port()
+            .groups()
+            .numbers()
+            .into_iter()
+            .map(|number| inquiry::Port {
+                portal_group_tag: number,
+                relative_identifier: number,
+                target_port_group: number,
+                ..port
+            })
+            .collect();
         let (block, blocks_of) = (self.block(), |bytes: u64| u32::try_from(bytes / self.block()).unwrap_or(u32::MAX));
         Some(with(&inquiry::Facts {
             uuid: identity.uuid,
@@ -389,7 +422,7 @@ impl Execution<'_> {
                 },
             }),
             third_party_copy: (self.device_type() == DeviceType::Disk).then(|| command::copy::offer(limits)),
-            target_port_groups: inquiry::TargetPortGroupSupport::None,
+            target_port_groups: self.target_port().groups().management(),
             ports: &ports,
             this_port: port.relative_identifier,
             protocol_level: 1,

@@ -149,7 +149,7 @@ impl Lane {
         self.next_nexus = self.next_nexus.wrapping_add(1).max(1);
         let identity = Arc::new(reservation::Nexus {
             initiator: Arc::clone(&description.initiator_port),
-            relative_port: description.target_port.relative_identifier,
+            relative_port: description.target_port.number(),
         });
         let units = Arc::clone(&description.units);
         let views = units.entries.iter().map(|entry| {
@@ -589,6 +589,8 @@ mod crowd_tests;
 mod inform_tests;
 #[cfg(test)]
 mod optical_tests;
+#[cfg(test)]
+mod port_groups_tests;
 #[cfg(test)]
 mod provisioning_tests;
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub(super) struct Rig {
     pub functions: Vec<u64>,
     /// Nexuses that are closed.
     pub closed: Vec<NexusId>,
+    /// By which port the nexuses of each lane come.
+    ports: Vec<Arc<TargetPort>>,
 }
 
 pub(super) const UNIT: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
@@ -37,6 +39,11 @@ impl Rig {
 
     pub fn with(options: Options, backend: Arc<dyn Backend>, lanes: usize) -> Rig {
         Rig::build(&options, vec![backend], lanes)
+    }
+
+    /// One lane for each port, by which its nexus comes.
+    pub fn with_ports(backend: Arc<dyn Backend>, ports: &[Arc<TargetPort>]) -> Rig {
+        Rig::through(vec![LogicalUnit::new(identity(), Options::default(), backend)], ports)
     }
 
     /// Several units, from LUN 1 on, with UUIDs of 7, 8, ….
@@ -57,6 +64,10 @@ impl Rig {
     }
 
     fn serving(units: Vec<Arc<LogicalUnit>>, lanes: usize) -> Rig {
+        Rig::through(units, &vec![Arc::new(TargetPort::alone("t")); lanes])
+    }
+
+    fn through(units: Vec<Arc<LogicalUnit>>, ports: &[Arc<TargetPort>]) -> Rig {
         let mut rig = Rig {
             lanes: Vec::new(),
             nexuses: Vec::new(),
@@ -71,8 +82,9 @@ impl Rig {
             asked: Vec::new(),
             functions: Vec::new(),
             closed: Vec::new(),
+            ports: ports.to_vec(),
         };
-        for lane in 0..lanes {
+        for lane in 0..ports.len() {
             let pool = Pool::new(64 << 20, 0);
             let context = LaneContext {
                 pool,
@@ -96,19 +108,23 @@ impl Rig {
         rig
     }
 
+    pub fn port(&self, lane: usize) -> &TargetPort {
+        &self.ports[lane]
+    }
+
     pub fn open(&mut self, lane: usize, name: &str) -> NexusId {
-        let port = TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 };
+        let port = Arc::clone(&self.ports[lane]);
         self.open_with(lane, name, port, &[1, 2, 3, 4])
     }
 
     /// A nexus that sees only these LUNs.
-    pub fn open_with(&mut self, lane: usize, name: &str, port: TargetPort, luns: &[u16]) -> NexusId {
+    pub fn open_with(&mut self, lane: usize, name: &str, port: Arc<TargetPort>, luns: &[u16]) -> NexusId {
         let entries = (1..).zip(&self.units).filter(|(number, _)| luns.contains(number));
         let entry = |(number, unit)| LunEntry { number, unit: Arc::clone(unit), read_only: false };
         let entries: Vec<_> = entries.map(entry).collect();
         self.lanes[lane].open_nexus(NexusDescription {
             initiator_port: Arc::from(name.as_bytes()),
-            target_port: Arc::new(port),
+            target_port: port,
             units: Arc::new(LunMap { entries }),
         })
     }

@@ -33,8 +33,7 @@ fn world() -> World {
         random: Arc::new(|_| false),
     };
     let mut lane = Lane::new(context);
-    let port =
-        TargetPort { target_name: "iqn.2026-01.org.example:disk".into(), portal_group_tag: 1, relative_identifier: 1 };
+    let port = TargetPort::alone("iqn.2026-01.org.example:disk");
     let nexus = lane.open_nexus(NexusDescription {
         initiator_port: Arc::from(&b"client"[..]),
         target_port: Arc::new(port),

@@ -6,11 +6,8 @@ use clap::Args;
 use io::engine::Choice;
 use iscsi::auth::Algorithm;
 use iscsi::name::Name;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use scsi::inquiry::TargetPortGroupSupport;
 use std::path::PathBuf;
-
-/// iSCSI's port (RFC 7143 §13.8).
-const PORT: u16 = 3260;
 
 const EXAMPLES: &str = "\
 STORE is an address: a place and options after commas.
@@ -27,6 +24,7 @@ Examples:
   lunette serve disk.img,size=10G
   lunette serve a.img b.img,ro ram:512M,lun=9 --listen 192.0.2.7 --allow iqn.1993-08.org.debian:01:abc
   LUNETTE_CHAP_SECRET=a-long-secret lunette serve /dev/vdb --listen [::] --chap alice
+  lunette serve a.img --listen 192.0.2.7 --listen 198.51.100.7,group=2,state=non-optimized
 
 Exit codes: 0 told to stop and did, 1 it failed while running, 2 what was asked cannot be done as asked.";
 
@@ -37,9 +35,17 @@ pub struct Arguments {
     /// What to export, as disks from LUN 1 on
     #[arg(required = true, value_name = "STORE")]
     pub stores: Vec<String>,
-    /// Where to listen; may be given several times
-    #[arg(long, value_name = "ADDR[:PORT]", default_value = "127.0.0.1:3260")]
+    /// Where to listen; may be given several times. After commas: group=N (a portal group, a target port of
+    /// its own), state=STATE of that group (active-optimized, active-non-optimized, standby, unavailable),
+    /// preferred
+    #[arg(long, value_name = "ADDR[:PORT][,OPTION...]", default_value = "127.0.0.1:3260")]
     pub listen: Vec<String>,
+    /// A file of lines GROUP STATE, looked at every second: the access states of portal groups
+    #[arg(long, value_name = "FILE")]
+    pub access_states: Option<PathBuf>,
+    /// Who changes access states: the target alone (implicit), or initiators too (both)
+    #[arg(long, value_name = "WHO", default_value = "both", value_parser = management)]
+    pub access_management: TargetPortGroupSupport,
     /// The target's iSCSI name [default: iqn.2026-11.io.lunette:HOSTNAME]
     #[arg(long, value_name = "IQN")]
     pub name: Option<String>,
@@ -101,20 +107,6 @@ impl Arguments {
         self.allow.iter().map(parse).collect()
     }
 
-    /// Where to listen, and which option says so.
-    pub fn portals(&self) -> Result<Vec<(SocketAddr, &str)>, Failure> {
-        let mut portals: Vec<(SocketAddr, &str)> = Vec::new();
-        for text in &self.listen {
-            for address in portal(text)? {
-                if address.port() != 0 && portals.iter().any(|(other, _)| *other == address) {
-                    return Err(Failure::input(format!("--listen {text}: is given twice")));
-                }
-                portals.push((address, text));
-            }
-        }
-        Ok(portals)
-    }
-
     /// How many workers.
     pub fn workers(&self) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
@@ -137,32 +129,12 @@ fn default_name(host: &str) -> Name {
     }
 }
 
-/// The addresses of a portal, with the port that is meant where none is given; a name can have several.
-fn portal(text: &str) -> Result<Vec<SocketAddr>, Failure> {
-    if let Ok(address) = text.parse() {
-        return Ok(vec![address]);
+fn management(text: &str) -> Result<TargetPortGroupSupport, String> {
+    match text {
+        "implicit" => Ok(TargetPortGroupSupport::Implicit),
+        "both" => Ok(TargetPortGroupSupport::Both),
+        _ => Err("there are implicit and both".to_owned()),
     }
-    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = inner.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, PORT)]);
-    }
-    let wrong = |why: &str| {
-        let help = "give an address or a name, with or without a port: 192.0.2.7, [2001:db8::7]:3260, san.example.com";
-        Failure::input(format!("--listen {text}: {why}; {help}"))
-    };
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().map_err(|_| wrong(&format!("'{port}' is no port")))?),
-        None => (text, PORT),
-    };
-    let named = host.split('.').all(|label| !label.is_empty()) && host.contains(|c: char| c.is_ascii_alphabetic());
-    if !named || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)) {
-        return Err(wrong("is no address"));
-    }
-    let mut addresses: Vec<SocketAddr> =
-        (host, port).to_socket_addrs().map_err(|error| wrong(&error.to_string()))?.collect();
-    addresses.sort();
-    addresses.dedup();
-    Ok(addresses)
 }
 
 fn engine(text: &str) -> Result<Choice, String> {
@@ -179,24 +151,6 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_port_of_iscsi_is_meant_where_none_is_given() {
-        for (text, meant) in [
-            ("127.0.0.1", "127.0.0.1:3260"),
-            ("0.0.0.0:3261", "0.0.0.0:3261"),
-            ("::1", "[::1]:3260"),
-            ("[::]", "[::]:3260"),
-            ("[2001:db8::7]:1", "[2001:db8::7]:1"),
-        ] {
-            assert_eq!(portal(text).unwrap(), [meant.parse().unwrap()]);
-        }
-        let local = portal("localhost:7").unwrap();
-        assert!(!local.is_empty() && local.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
-        for text in ["", "1.2.3", "no such host", "1.2.3.4:", "1.2.3.4:99999", "[::", "::1]"] {
-            assert!(portal(text).unwrap_err().to_string().contains("give an address"), "{text}");
-        }
-    }
 
     #[test]
     fn every_host_name_gives_a_target_name() {

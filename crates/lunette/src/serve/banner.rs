@@ -3,16 +3,20 @@
 use super::units::Unit;
 use crate::logging::Format;
 use lun::DeviceType;
+use scsi::port_groups::{AccessState, Group};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use stores::Size;
+use target::Portal;
 
 /// What is to be told.
 pub struct Banner<'a> {
     /// The target's name.
     pub target: &'a str,
     /// Where it listens.
-    pub portals: &'a [SocketAddr],
+    pub portals: &'a [Portal],
+    /// The portal groups with their access states.
+    pub groups: &'a [Group],
     /// Its disks.
     pub units: &'a [Unit],
     /// The user of CHAP.
@@ -34,7 +38,12 @@ impl Banner<'_> {
         let mut out = String::new();
         writeln!(out, "Target   {}", self.target)?;
         for portal in self.portals {
-            writeln!(out, "Portal   {portal},1")?;
+            let Portal { address, group } = portal;
+            match self.state(*group) {
+                // What every target is that has one group, nobody needs to be told.
+                "active-optimized" if self.groups.len() == 1 => writeln!(out, "Portal   {address},{group}")?,
+                state => writeln!(out, "Portal   {address},{group} ({state})")?,
+            }
         }
         writeln!(out, "\nLUN    SIZE      BLOCK  DISK")?;
         for Unit { number, place, created, unit } in self.units {
@@ -53,7 +62,7 @@ impl Banner<'_> {
             let size = Size(limits.capacity()).to_string();
             writeln!(out, "{number:<5}  {size:<8}  {:<5}  {place} ({})", limits.block_length, notes.join(", "))?;
         }
-        let Some(portal) = self.portals.first().map(|portal| reachable(*portal)) else { return Ok(out) };
+        let Some(portal) = self.portals.first().map(|portal| reachable(portal.address)) else { return Ok(out) };
         writeln!(out)?;
         self.linux(&mut out, portal)?;
         self.windows(&mut out, portal)?;
@@ -116,6 +125,12 @@ impl Banner<'_> {
         )
     }
 
+    /// The name of a group's state.
+    fn state(&self, number: u16) -> &'static str {
+        let group = self.groups.iter().find(|group| group.number == number);
+        group.and_then(|group| AccessState::from_code(group.state)).map_or("", AccessState::name)
+    }
+
     fn json(&self) -> String {
         let units: Vec<_> = self
             .units
@@ -138,8 +153,21 @@ impl Banner<'_> {
                 })
             })
             .collect();
-        let portals: Vec<_> = self.portals.iter().map(SocketAddr::to_string).collect();
-        let whole = serde_json::json!({ "target": self.target, "portals": portals, "units": units });
+        let portals: Vec<_> = self.portals.iter().map(|portal| portal.address.to_string()).collect();
+        let groups: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let here = self.portals.iter().filter(|portal| portal.group == group.number);
+                serde_json::json!({
+                    "group": group.number,
+                    "state": self.state(group.number),
+                    "preferred": group.preferred,
+                    "portals": here.map(|portal| portal.address.to_string()).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        let whole = serde_json::json!({ "target": self.target, "portals": portals, "groups": groups, "units": units });
         format!("{whole}\n")
     }
 }

@@ -1,8 +1,10 @@
 //! `lunette serve`: stores in, a target on the network out.
 
+mod access_states;
 mod arguments;
 mod banner;
 mod flush;
+mod portals;
 mod refresh;
 mod secrets;
 mod units;
@@ -11,16 +13,18 @@ pub use arguments::Arguments;
 
 use crate::failure::Failure;
 use crate::logging;
+use access_states::AccessStates;
 use banner::Banner;
 use io::engine::Engines;
 use iscsi::session::SessionLimits;
-use lun::{LogicalUnit, StateStore};
+use lun::{GroupSettings, LogicalUnit, StateStore, TargetPortGroups};
+use portals::Listen;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use target::{Access, Chap, Door, Limits, StateFiles, Target, WorkerHandle};
+use target::{Access, Chap, Door, Limits, Portal, StateFiles, Target, WorkerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Connections that the kernel holds for us.
@@ -32,36 +36,49 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let name = arguments.target_name()?;
     let access = access(arguments)?;
     // The portals before the stores: where a port is in use, no file has been made.
-    let listeners = bind(arguments)?;
-    let portals: Vec<SocketAddr> =
-        listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(Failure::runtime)?;
+    let (listens, mut groups) = portals::parse(&arguments.listen)?;
+    let states = match &arguments.access_states {
+        Some(path) => Some(access_states(path, &mut groups)?),
+        None => None,
+    };
+    let groups = TargetPortGroups::new(&groups, arguments.access_management);
+    let listeners = bind(&listens)?;
+    let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| *portal).collect();
     warn_of_strangers(&access, &portals);
     let state = state(arguments)?;
     let units = units::open(&arguments.stores, state.as_ref())?;
     let banner = Banner {
         target: name.as_str(),
         portals: &portals,
+        groups: &groups.report(),
         units: &units,
         chap: arguments.chap.as_deref(),
         mutual: arguments.chap_mutual.as_deref(),
     };
     let ready = banner.text(arguments.log_format);
-    let target =
-        Target { name: name.as_str().to_owned(), alias: None, units: Arc::new(units::map(&units)), access, portals };
+    let target = Target {
+        name: name.as_str().to_owned(),
+        alias: None,
+        units: Arc::new(units::map(&units)),
+        access,
+        portals,
+        groups,
+    };
     let units: Vec<_> = units.into_iter().map(|unit| unit.unit).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
-    runtime.block_on(serve(arguments, target, listeners, &units, &ready))?;
+    runtime.block_on(serve(arguments, target, listeners, &units, states, &ready))?;
     flush::all(&units)
 }
 
 async fn serve(
     arguments: &Arguments,
     target: Target,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Portal)>,
     units: &[Arc<LogicalUnit>],
+    states: Option<AccessStates>,
     ready: &str,
 ) -> Result<(), Failure> {
     let ping = Duration::from_secs(arguments.nop_interval.into());
@@ -75,14 +92,16 @@ async fn serve(
         .map(|number| WorkerHandle::start(number, engines.clone(), limits.worker_memory))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
+    let groups = Arc::clone(&target.groups);
     let door = Door::new(target, limits, workers.clone());
     let mut doors = Vec::new();
-    for listener in listeners {
+    for (listener, portal) in listeners {
         listener.set_nonblocking(true).map_err(Failure::runtime)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::runtime)?;
-        doors.push(tokio::spawn(Arc::clone(&door).listen(listener)));
+        doors.push(tokio::spawn(Arc::clone(&door).listen(listener, portal.group)));
     }
     let refreshing = tokio::spawn(refresh::now_and_then(units.to_vec(), signals.look()?));
+    let watching = states.map(|states| tokio::spawn(access_states::watch(states, groups, units.to_vec())));
     // Whoever reads this may have gone; that is no reason to stop serving.
     let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
     let died = tokio::select! {
@@ -96,6 +115,7 @@ async fn serve(
         }
     };
     refreshing.abort();
+    watching.inspect(tokio::task::JoinHandle::abort);
     for listening in &doors {
         listening.abort();
     }
@@ -150,13 +170,22 @@ fn access(arguments: &Arguments) -> Result<Access, Failure> {
     Ok(Access { initiators, chap: Some(Chap { algorithms, accounts: vec![user], own }) })
 }
 
-fn bind(arguments: &Arguments) -> Result<Vec<TcpListener>, Failure> {
+/// Opens the file of access states; the groups begin as it says.
+fn access_states(path: &Path, groups: &mut [GroupSettings]) -> Result<AccessStates, Failure> {
+    let numbers = groups.iter().map(|group| group.number).collect();
+    let (file, states) = AccessStates::open(path.to_owned(), numbers)?;
+    for (number, state) in states {
+        groups.iter_mut().filter(|group| group.number == number).for_each(|group| group.state = state);
+    }
+    Ok(file)
+}
+
+fn bind(listens: &[Listen<'_>]) -> Result<Vec<(TcpListener, Portal)>, Failure> {
     let mut listeners = Vec::new();
-    let portals = arguments.portals()?;
-    for (address, text) in &portals {
+    for Listen { address, group, text } in listens {
         // [::] takes IPv4 too, unless somebody else is to.
-        let shared = portals.iter().any(|(other, _)| other.is_ipv4() && other.port() == address.port());
-        listeners.push(listen(*address, shared).map_err(|error| {
+        let shared = listens.iter().any(|other| other.address.is_ipv4() && other.address.port() == address.port());
+        let listener = listen(*address, shared).map_err(|error| {
             let remedy = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "another process has the port; stop it, or choose another port",
                 std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; see: ip address",
@@ -164,7 +193,9 @@ fn bind(arguments: &Arguments) -> Result<Vec<TcpListener>, Failure> {
                 _ => "choose another address or port",
             };
             Failure::input(format!("--listen {text}: {error}; {remedy}"))
-        })?);
+        })?;
+        let address = listener.local_addr().map_err(Failure::runtime)?;
+        listeners.push((listener, Portal { address, group: *group }));
     }
     Ok(listeners)
 }
@@ -181,12 +212,12 @@ fn listen(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn warn_of_strangers(access: &Access, portals: &[SocketAddr]) {
+fn warn_of_strangers(access: &Access, portals: &[Portal]) {
     if access.chap.is_some() || !access.initiators.is_empty() {
         return;
     }
-    for portal in portals.iter().filter(|portal| !portal.ip().is_loopback()) {
-        tracing::warn!("whoever reaches {portal} can read and write these disks; ask for a login with --chap USER");
+    for address in portals.iter().map(|portal| portal.address).filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!("whoever reaches {address} can read and write these disks; ask for a login with --chap USER");
     }
 }
 

@@ -76,9 +76,13 @@ struct Open<'a> {
 }
 
 impl Policy for Open<'_> {
+    fn portal_group_tag(&self) -> u16 {
+        1
+    }
+
     fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
         match asked.target_name.as_deref() {
-            None | Some(crate::daemon::TARGET) => Ok(Found { portal_group_tag: 1, alias: None }),
+            None | Some(crate::daemon::TARGET) => Ok(Found { alias: None }),
             Some(_) => Err(Status::NOT_FOUND),
         }
     }

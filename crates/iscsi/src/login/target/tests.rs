@@ -5,9 +5,12 @@ use crate::auth::{Account, Algorithm, Challenge, Initiator, Secret};
 
 struct Open;
 impl Policy for Open {
+    fn portal_group_tag(&self) -> u16 {
+        1
+    }
     fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
         match asked.target_name.as_deref() {
-            None | Some("iqn.2026-01.org.example:disk") => Ok(Found { portal_group_tag: 1, alias: None }),
+            None | Some("iqn.2026-01.org.example:disk") => Ok(Found { alias: None }),
             Some(_) => Err(Status::NOT_FOUND),
         }
     }
@@ -182,6 +185,9 @@ fn txt_19_a_login_without_end_is_ended() {
 struct Closed;
 
 impl Policy for Closed {
+    fn portal_group_tag(&self) -> u16 {
+        7
+    }
     fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Status> {
         let account = |user: &str, secret: &str| Account { user: user.into(), secret: Secret::new(secret).unwrap() };
         Ok(Some(Rules {
@@ -192,7 +198,7 @@ impl Policy for Closed {
         }))
     }
     fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
-        Open.find(asked).map(|found| Found { alias: Some("a secret alias".into()), ..found })
+        Open.find(asked).map(|_| Found { alias: Some("a secret alias".into()) })
     }
     fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Status> {
         Ok(7)
