@@ -6,7 +6,7 @@ use iscsi::session::{ConnectionId, Event, Opening, Response, Session, SessionKin
 use iscsi::wire::{BHS_BYTES, DataOut, FINAL, Header, Pdu, ReadyToTransfer, ScsiCommand};
 use std::hint::black_box;
 use std::time::Instant;
-use zerocopy::{FromBytes, IntoBytes as _};
+use zerocopy::FromBytes;
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "session: 4 KiB read", prepare: read },
