@@ -25,11 +25,11 @@ fn try_run(root: &Path, outcome: &mut Outcome) -> Result<(), String> {
             outcome.count(name, Err("has no row; add it with cargo xtask counts --write".into()));
             continue;
         };
-        match counts::compare(name, *expected, *count) {
+        match counts::compare(*expected, *count) {
             Verdict::Worse(line) => outcome.count(name, Err(line)),
             Verdict::Better(line) => {
                 outcome.count(name, Ok(()));
-                outcome.notes.push(line);
+                outcome.notes.push(format!("{name}: {line}"));
             }
             Verdict::Same => outcome.count(name, Ok(())),
         }
