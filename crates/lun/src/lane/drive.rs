@@ -16,8 +16,10 @@ impl Lane {
     /// Gives memory to those who wait for it.
     pub(super) fn feed(&mut self) {
         // Those that are refused again keep their order; a greedy nexus's reads do not stop the others'.
-        for tag in std::mem::take(&mut self.hungry) {
-            self.start_read(tag);
+        if !self.hungry.is_empty() {
+            for tag in std::mem::take(&mut self.hungry) {
+                self.start_read(tag);
+            }
         }
         while self.scratches < SCRATCHES
             && let Some(tag) = self.scratch_queue.pop_front()

@@ -252,8 +252,10 @@ impl Lane {
 
     /// Starts what waits, hands batches to the stores and takes what they have finished.
     pub fn run(&mut self) {
-        for tag in std::mem::take(&mut self.unhurried) {
-            self.drive(tag);
+        if !self.unhurried.is_empty() {
+            for tag in std::mem::take(&mut self.unhurried) {
+                self.drive(tag);
+            }
         }
         for _ in 0..ROUNDS {
             while self.mailbox.is_waiting() {
