@@ -193,7 +193,8 @@ impl Lane {
         }
         let Some(nexus) = self.nexuses.get_mut(&command.nexus).filter(|nexus| !nexus.closing) else { return };
         nexus.tasks += 1;
-        if let Where::Unit(at) = nexus.locate(command.lun) {
+        let at = nexus.locate(command.lun);
+        if let Where::Unit(at) = at {
             let View { channel, order, .. } = &mut nexus.views[at];
             let channel = *channel;
             if order.must_wait(command.attribute) {
@@ -203,7 +204,7 @@ impl Lane {
                 return;
             }
         }
-        self.execute(command);
+        self.execute(command, at);
     }
 
     /// *Data-Out Received*: the first `length` bytes of `buffer` are the task's data. The buffer is on the
@@ -289,10 +290,9 @@ impl Lane {
     }
 
     /// Runs a command whose turn it is.
-    fn execute(&mut self, command: Command) {
+    fn execute(&mut self, command: Command, at: Where) {
         let place = self.place(command.nexus);
         let Some(nexus) = self.nexuses.get_mut(&command.nexus) else { return };
-        let at = nexus.locate(command.lun);
         let place_of = match at {
             Where::Unit(at) => {
                 let channel = nexus.views[at].channel;
@@ -389,7 +389,7 @@ impl Lane {
         while let Some((nexus, view)) = self.stirred.pop() {
             while let Some(tag) = self.order(nexus, view).and_then(Order::next) {
                 if let Some(Task { kind: Kind::Dormant(command), .. }) = self.tasks.remove(&tag) {
-                    self.execute(*command);
+                    self.execute(*command, Where::Unit(view));
                 }
             }
         }
