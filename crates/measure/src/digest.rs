@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn bytes(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..length).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 fn over<const LENGTH: usize>() -> Box<dyn FnMut()> {
