@@ -1,13 +1,14 @@
-//! The project's own chores: `cargo xtask tidy`, `cargo xtask test` and `cargo xtask bench`.
+//! The project's own chores: `cargo xtask tidy`, `test`, `bench` and `counts`.
 
 mod bench;
+mod counts;
 mod suites;
 mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...]\n\nSuites, all of them where none is named:";
+const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...] | cargo xtask counts [--write]\n\nSuites, all of them where none is named:";
 
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
             if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         ["bench", ..] => bench::run(&root, &words[1..]),
+        ["counts", ..] => counts::run(&root, &words[1..]),
         ["test", ..] => suites::run(&root, &words[1..]),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}\n{}", suites::list());

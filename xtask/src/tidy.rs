@@ -15,6 +15,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("stores", &["block"]),
     ("target", &["iscsi", "scsi", "lun", "block", "io"]),
     ("sim", &["scsi", "iscsi", "block", "lun", "io", "stores", "target"]),
+    ("measure", &["scsi", "iscsi", "block", "lun", "io"]),
     ("lunette", &["scsi", "iscsi", "block", "lun", "io", "stores", "target"]),
 ];
 

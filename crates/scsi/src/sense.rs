@@ -111,7 +111,9 @@ impl Sense {
 
     /// Descriptor format (72h).
     pub fn descriptor(condition: &Condition) -> Sense {
-        let mut bytes = vec![0x72, condition.key as u8, condition.code.0, condition.code.1, 0, 0, 0, 0];
+        // Room for all that can follow, so that it is put together in one piece of memory.
+        let mut bytes = Vec::with_capacity(8 + 12 + 12 + 8);
+        bytes.extend_from_slice(&[0x72, condition.key as u8, condition.code.0, condition.code.1, 0, 0, 0, 0]);
         if let Some(information) = condition.information {
             bytes.extend_from_slice(&[0x00, 0x0a, 0x80, 0x00]);
             bytes.extend_from_slice(&information.to_be_bytes());

@@ -78,6 +78,7 @@ const ROWS: &[Row] = &[
     ours("4K read, 4 x depth 32, O_DIRECT", Store::Direct, &["--connections", "4"]),
     ours("4K read, 4 x depth 32, cold file", Store::Cold, &["--connections", "4"]),
     row("4K read, 16 sessions x 64", Store::File, &["--connections", "16", "--depth", "64"]),
+    row("4K read, 64 sessions x 2", Store::File, &["--connections", "64", "--depth", "2"]),
     row("4K read, 1000 sessions x 1", Store::File, &["--connections", "1000", "--depth", "1"]),
     ours("logins", Store::Null, &["--logins"]),
 ];

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every suite in turn, a table of what ran, and what did not run by name.
 
+mod counts;
 mod image;
 mod libiscsi;
 mod licences;
@@ -26,6 +27,12 @@ const SUITES: &[Suite] = &[
     Suite { name: "tidy", about: "the invariants of ARCHITECTURE.md", needs: &[], run: tidy },
     Suite { name: "licences", about: "what we depend on, by licence and source", needs: &[], run: licences::run },
     Suite { name: "unit", about: "the workspace's own tests", needs: &[], run: unit::run },
+    Suite {
+        name: "counts",
+        about: "instructions of the inner parts against docs/instruction-counts.md",
+        needs: &["valgrind"],
+        run: counts::run,
+    },
     Suite {
         name: "libiscsi",
         about: "libiscsi's tools and its 230 tests",

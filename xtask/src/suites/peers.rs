@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("zstd", "zstd"),
     ("mkfs.ext4", "e2fsprogs"),
     ("ss", "iproute2"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Where the block driver of qemu-img for iscsi:// lies, which is a module of its own package.

@@ -18,6 +18,9 @@ impl Lane {
 
     /// Gives memory to copies that wait for it, one step each in turn.
     pub(super) fn feed_copies(&mut self) {
+        if self.copy_queue.is_empty() {
+            return;
+        }
         let mut waiting = std::mem::take(&mut self.copy_queue);
         while let Some(tag) = waiting.pop_front() {
             let Some(Kind::Long(long)) = self.tasks.get_mut(&tag).map(|task| &mut task.kind) else { continue };

@@ -16,8 +16,10 @@ impl Lane {
     /// Gives memory to those who wait for it.
     pub(super) fn feed(&mut self) {
         // Those that are refused again keep their order; a greedy nexus's reads do not stop the others'.
-        for tag in std::mem::take(&mut self.hungry) {
-            self.start_read(tag);
+        if !self.hungry.is_empty() {
+            for tag in std::mem::take(&mut self.hungry) {
+                self.start_read(tag);
+            }
         }
         while self.scratches < SCRATCHES
             && let Some(tag) = self.scratch_queue.pop_front()
@@ -76,7 +78,7 @@ impl Lane {
 
     pub(super) fn start_read(&mut self, tag: TaskTag) {
         let lane = self.mailbox.address();
-        let Some(task) = self.tasks.get(&tag) else { return };
+        let Some(task) = self.tasks.get_mut(&tag) else { return };
         let channel = &self.channels[task.channel];
         // A fence that came while the task flushed waits for its end.
         if !task.started && !channel.fences.is_empty() && channel.is_fenced(lane, tag, task.extent) {
@@ -86,7 +88,9 @@ impl Lane {
         match nexus.account.take(task.extent.length as usize) {
             Some(buffer) => {
                 let data = 0..task.extent.length as usize;
-                self.submit(tag, Operation::Read, Some((buffer, data)));
+                let request = Self::request_of(tag, task, Operation::Read, Some((buffer, data)));
+                let channel = task.channel;
+                self.push(channel, request);
             }
             // Nobody has any who could give it back: the system itself has no memory.
             None if self.context.pool.taken_bytes() == 0 => {
@@ -109,23 +113,30 @@ impl Lane {
         if let Kind::Write { durable, parked } = &mut task.kind
             && let Some((buffer, length)) = parked.take()
         {
-            let durable = *durable;
-            self.submit(tag, Operation::Write { durable }, Some((buffer, 0..length)));
+            let operation = Operation::Write { durable: *durable };
+            let request = Self::request_of(tag, task, operation, Some((buffer, 0..length)));
+            let channel = task.channel;
+            self.push(channel, request);
         }
     }
 
     /// Puts the one request of a task into its channel's batch.
     pub(super) fn submit(&mut self, tag: TaskTag, operation: Operation, memory: Option<(Buf, Range<usize>)>) {
         let Some(task) = self.tasks.get_mut(&tag) else { return };
+        let request = Self::request_of(tag, task, operation, memory);
+        let channel = task.channel;
+        self.push(channel, request);
+    }
+
+    /// The one request of a task, which a store is about to have.
+    fn request_of(tag: TaskTag, task: &mut Task, operation: Operation, memory: Option<(Buf, Range<usize>)>) -> Request {
         task.in_store = true;
         task.started = true;
         let id = RequestId(tag.0);
-        let request = match memory {
+        match memory {
             Some((buffer, data)) => Request::with_data(id, operation, task.extent.offset, buffer, data),
             None => Request::over(id, operation, 0, 0),
-        };
-        let channel = task.channel;
-        self.push(channel, request);
+        }
     }
 
     fn push(&mut self, at: usize, request: Request) {

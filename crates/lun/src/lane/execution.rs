@@ -151,7 +151,6 @@ impl Execution<'_> {
     fn is_conflicting(&mut self) -> bool {
         let (Where::Unit(at), Some(channel)) = (self.at, self.channel) else { return false };
         let reservations = &channel.unit.commons.reservations;
-        let class = Class::of(self.cdb);
         let epoch = reservations.epoch();
         let Some(view) = self.nexus.views.get_mut(at) else { return false };
         let permits = match view.permits {
@@ -164,8 +163,12 @@ impl Execution<'_> {
                 permits
             }
         };
+        // Without a reservation, which is nearly always, the command's class makes no difference.
+        if permits == [true; 3] {
+            return false;
+        }
         let [management, read, write] = permits;
-        match class {
+        match Class::of(self.cdb) {
             Class::Always => false,
             Class::Management => !management,
             Class::Read => !read,

@@ -202,7 +202,8 @@ impl Lane {
         }
         let Some(nexus) = self.nexuses.get_mut(&command.nexus).filter(|nexus| !nexus.closing) else { return };
         nexus.tasks += 1;
-        if let Where::Unit(at) = nexus.locate(command.lun) {
+        let at = nexus.locate(command.lun);
+        if let Where::Unit(at) = at {
             let View { channel, order, .. } = &mut nexus.views[at];
             let channel = *channel;
             if order.must_wait(command.attribute) {
@@ -212,7 +213,7 @@ impl Lane {
                 return;
             }
         }
-        self.execute(command);
+        self.execute(command, at);
     }
 
     /// *Data-Out Received*: the first `length` bytes of `buffer` are the task's data. The buffer is on the
@@ -261,8 +262,10 @@ impl Lane {
 
     /// Starts what waits, hands batches to the stores and takes what they have finished.
     pub fn run(&mut self) {
-        for tag in std::mem::take(&mut self.unhurried) {
-            self.drive(tag);
+        if !self.unhurried.is_empty() {
+            for tag in std::mem::take(&mut self.unhurried) {
+                self.drive(tag);
+            }
         }
         for _ in 0..ROUNDS {
             while self.mailbox.is_waiting() {
@@ -296,10 +299,9 @@ impl Lane {
     }
 
     /// Runs a command whose turn it is.
-    fn execute(&mut self, command: Command) {
+    fn execute(&mut self, command: Command, at: Where) {
         let place = self.place(command.nexus);
         let Some(nexus) = self.nexuses.get_mut(&command.nexus) else { return };
-        let at = nexus.locate(command.lun);
         let place_of = match at {
             Where::Unit(at) => {
                 let channel = nexus.views[at].channel;
@@ -396,7 +398,7 @@ impl Lane {
         while let Some((nexus, view)) = self.stirred.pop() {
             while let Some(tag) = self.order(nexus, view).and_then(Order::next) {
                 if let Some(Task { kind: Kind::Dormant(command), .. }) = self.tasks.remove(&tag) {
-                    self.execute(*command);
+                    self.execute(*command, Where::Unit(view));
                 }
             }
         }
