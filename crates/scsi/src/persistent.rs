@@ -398,7 +398,10 @@ mod tests {
 
         let mut out = Vec::new();
         encode_capabilities(true, false, &mut out);
-        assert_eq!(out, [0, 8, 0x1D, 0x80, 0xEA, 0x01, 0, 0]);
+        assert_eq!(out, [0, 8, 0x9D, 0x80, 0xEA, 0x01, 0, 0]);
+        out.clear();
+        encode_capabilities(false, false, &mut out);
+        assert_eq!(out[2], 0x1C, "what is never kept is never lost");
 
         let id = initiator().encode();
         let status =

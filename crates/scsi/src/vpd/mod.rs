@@ -36,7 +36,7 @@ pub const PAGES: &[Page] = &[
     Page { code: 0x86, applies: always, encode: extended_inquiry::encode },
     Page { code: 0x87, applies: always, encode: mode_page_policy::encode },
     Page { code: 0x88, applies: always, encode: ports::encode },
-    Page { code: 0x8A, applies: always, encode: power_condition::encode },
+    Page { code: 0x8A, applies: disk, encode: power_condition::encode },
     Page { code: 0x8F, applies: |facts| facts.third_party_copy.is_some(), encode: third_party_copy::encode },
     Page { code: 0xB0, applies: disk, encode: block_limits::encode },
     Page { code: 0xB1, applies: disk, encode: characteristics::encode },
