@@ -55,6 +55,8 @@ pub struct Request {
     pub buffer: Option<Buf>,
     /// Where in `buffer` the extent's bytes stand. Empty without a buffer.
     pub data: Range<usize>,
+    /// Nobody wants the content of the memory of a Write back: a store may have changed it.
+    pub expendable: bool,
     /// From where a Copy copies ([`crate::Backend::file`]), where not from the store itself. The end of
     /// this file is an error, like that of a store.
     pub origin: Option<OpenFile>,
@@ -105,12 +107,21 @@ pub enum ExtentState {
 impl Request {
     /// A request without data over an extent.
     pub fn over(id: RequestId, operation: Operation, offset: u64, length: u64) -> Self {
-        Request { id, operation, offset, length, buffer: None, data: 0..0, origin: None }
+        Request { id, operation, offset, length, buffer: None, data: 0..0, expendable: false, origin: None }
     }
 
     /// A Read or Write of `data` within `buffer`.
     pub fn with_data(id: RequestId, operation: Operation, offset: u64, buffer: Buf, data: Range<usize>) -> Self {
-        Request { id, operation, offset, length: data.len() as u64, buffer: Some(buffer), data, origin: None }
+        Request {
+            id,
+            operation,
+            offset,
+            length: data.len() as u64,
+            buffer: Some(buffer),
+            data,
+            expendable: false,
+            origin: None,
+        }
     }
 
     /// The bytes to be written. Empty without a buffer.

@@ -93,11 +93,17 @@ impl World {
         };
         let unit = LogicalUnit::new(identity, Options::default(), backend);
         let pool = Pool::new(64 << 20, 8 << 20);
-        let context = LaneContext { pool, engine: Rc::new(NoEngine), wake: Arc::new(|| {}) };
+        let context = LaneContext {
+            pool,
+            engine: Rc::new(NoEngine),
+            wake: Arc::new(|| {}),
+            clock: Arc::new(|| std::time::Duration::ZERO),
+            random: Arc::new(|_| false),
+        };
         let mut lane = Lane::new(context);
         let nexus = lane.open_nexus(NexusDescription {
             initiator_port: Arc::from(&b"client"[..]),
-            target_port: Arc::new(TargetPort { target_name: "t".into(), portal_group_tag: 1, relative_identifier: 1 }),
+            target_port: Arc::new(TargetPort::alone("t")),
             units: Arc::new(LunMap { entries: vec![LunEntry { number: 0, unit, read_only: false }] }),
         });
         let mut world = World { lane, nexus, next: 0 };

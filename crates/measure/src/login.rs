@@ -30,8 +30,12 @@ const TEXT: &[u8] = b"InitiatorName=iqn.2026-01.org.example:client\0\
 struct Open;
 
 impl Policy for Open {
+    fn portal_group_tag(&self) -> u16 {
+        1
+    }
+
     fn find(&mut self, _: &Asked) -> Result<Found, Status> {
-        Ok(Found { portal_group_tag: 1, alias: None })
+        Ok(Found { alias: None })
     }
 
     fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Status> {

@@ -134,7 +134,11 @@ impl Lane {
         task.started = true;
         let id = RequestId(tag.0);
         match memory {
-            Some((buffer, data)) => Request::with_data(id, operation, task.extent.offset, buffer, data),
+            Some((buffer, data)) => Request {
+                // What an initiator sent is written once.
+                expendable: true,
+                ..Request::with_data(id, operation, task.extent.offset, buffer, data)
+            },
             None => Request::over(id, operation, 0, 0),
         }
     }

@@ -64,7 +64,8 @@ impl Rig {
     }
 
     fn serving(units: Vec<Arc<LogicalUnit>>, lanes: usize) -> Rig {
-        Rig::through(units, &vec![Arc::new(TargetPort::alone("t")); lanes])
+        let port = Arc::new(TargetPort::alone("t"));
+        Rig::through(units, &vec![port; lanes])
     }
 
     fn through(units: Vec<Arc<LogicalUnit>>, ports: &[Arc<TargetPort>]) -> Rig {

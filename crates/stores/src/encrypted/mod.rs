@@ -12,13 +12,15 @@ use block::{
     Backend, Completion, Description, Engine, Error, ErrorKind, Limits, Operation, Request, RequestId, Space, Store,
 };
 use key::{Key, Renewed};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Bytes under one tweak.
 const SECTOR: usize = 512;
+/// Bytes that are encrypted or decrypted before others have their turn on the worker.
+const BYTES_AT_ONCE: usize = 256 << 10;
 
 /// The disk.
 pub(crate) struct Encrypted {
@@ -48,8 +50,16 @@ impl Backend for Encrypted {
 
     fn open(&self, engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, Error> {
         let inner = self.inner.open(engine)?;
-        let (through, under_way) = (Vec::new(), HashMap::new());
-        Ok(Box::new(Channel { inner, limits: self.limits(), key: Arc::clone(&self.key), through, under_way }))
+        Ok(Box::new(Channel {
+            inner,
+            limits: self.limits(),
+            key: Arc::clone(&self.key),
+            waiting: VecDeque::new(),
+            under_way: HashMap::new(),
+            back: VecDeque::new(),
+            through: Vec::new(),
+            from: Vec::new(),
+        }))
     }
 
     fn refresh(&self) -> Result<bool, Error> {
@@ -80,6 +90,7 @@ struct UnderWay {
     offset: u64,
     data: Range<usize>,
     write: bool,
+    expendable: bool,
 }
 
 struct Channel {
@@ -87,30 +98,23 @@ struct Channel {
     /// Of the time of opening, for block boundaries and memory; the inner store knows the size.
     limits: Arc<Limits>,
     key: Arc<RwLock<Arc<Key>>>,
-    through: Vec<Request>,
+    /// Requests that are to be encrypted.
+    waiting: VecDeque<Request>,
     under_way: HashMap<RequestId, UnderWay>,
+    /// Completions that are to be decrypted.
+    back: VecDeque<Completion>,
+    through: Vec<Request>,
+    from: Vec<Completion>,
 }
 
 impl Channel {
-    /// Decrypts what was read, and what was written too: the memory is the submitter's again, as it was.
-    fn finish(&mut self, done: &mut [Completion]) {
-        for completion in done {
-            let Some(transfer) = self.under_way.remove(&completion.id) else { continue };
-            if let Some(buffer) = &mut completion.buffer
-                && (transfer.write || completion.result.is_ok())
-                && let Some(bytes) = buffer.as_mut_slice().get_mut(transfer.data)
-            {
-                transfer.key.decrypt(bytes, transfer.offset);
-            }
-        }
-    }
-}
-
-impl Store for Channel {
-    fn submit(&mut self, batch: &mut Vec<Request>, done: &mut Vec<Completion>) {
-        let before = done.len();
+    /// Hands on what is encrypted, as much as may be in one turn.
+    fn hand_on(&mut self, done: &mut Vec<Completion>) {
+        let mut budget = BYTES_AT_ONCE;
         let mut through = std::mem::take(&mut self.through);
-        for mut request in batch.drain(..) {
+        while budget > 0
+            && let Some(mut request) = self.waiting.pop_front()
+        {
             match request.operation {
                 Operation::Copy { .. } => {
                     done.push(request.complete(Err(Error::new(ErrorKind::Unsupported))));
@@ -119,30 +123,59 @@ impl Store for Channel {
                 Operation::Read | Operation::Write { .. } if is_whole(&request, &self.limits) => {
                     let key = Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner));
                     let write = matches!(request.operation, Operation::Write { .. });
-                    let (offset, data) = (request.offset, request.data.clone());
+                    let (offset, data, expendable) = (request.offset, request.data.clone(), request.expendable);
                     if write {
+                        budget = budget.saturating_sub(data.len());
                         key.encrypt(request.bytes_mut(), offset);
                     }
-                    self.under_way.insert(request.id, UnderWay { key, offset, data, write });
+                    self.under_way.insert(request.id, UnderWay { key, offset, data, write, expendable });
                 }
                 // The inner store refuses what is not whole.
                 _ => {}
             }
             through.push(request);
         }
-        self.inner.submit(&mut through, done);
+        if !through.is_empty() {
+            self.inner.submit(&mut through, &mut self.from);
+        }
         self.through = through;
-        self.finish(done.get_mut(before..).unwrap_or_default());
+        self.hand_back(done);
+    }
+
+    /// Decrypts what was read, as much as may be in one turn, and what was written too where its memory
+    /// goes back as it came.
+    fn hand_back(&mut self, done: &mut Vec<Completion>) {
+        self.back.extend(self.from.drain(..));
+        let mut budget = BYTES_AT_ONCE;
+        while budget > 0
+            && let Some(mut completion) = self.back.pop_front()
+        {
+            if let Some(transfer) = self.under_way.remove(&completion.id)
+                && let Some(buffer) = &mut completion.buffer
+                && (if transfer.write { !transfer.expendable } else { completion.result.is_ok() })
+                && let Some(bytes) = buffer.as_mut_slice().get_mut(transfer.data)
+            {
+                budget = budget.saturating_sub(bytes.len());
+                transfer.key.decrypt(bytes, transfer.offset);
+            }
+            done.push(completion);
+        }
+    }
+}
+
+impl Store for Channel {
+    fn submit(&mut self, batch: &mut Vec<Request>, done: &mut Vec<Completion>) {
+        self.waiting.extend(batch.drain(..));
+        self.hand_on(done);
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) {
-        let before = done.len();
-        self.inner.poll(done);
-        self.finish(done.get_mut(before..).unwrap_or_default());
+        self.inner.poll(&mut self.from);
+        self.hand_on(done);
     }
 
     fn in_flight(&self) -> usize {
-        self.inner.in_flight()
+        self.waiting.len() + self.inner.in_flight() + self.back.len()
     }
 }
 
