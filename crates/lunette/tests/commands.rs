@@ -141,6 +141,26 @@ fn prs_09_a_disk_whose_reservations_are_lost_serves_nobody_until_somebody_replac
 }
 
 #[test]
+fn spc_05_a_disk_that_has_grown_is_told_to_every_nexus_once() {
+    let folder = Folder::new();
+    let path = folder.file("disk.img");
+    let daemon = Daemon::start(LUNETTE, &[&format!("{path},size=1M")]);
+    let mut clients = [session(&daemon, 1), session(&daemon, 2)];
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
+    daemon.signal("USR1");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !daemon.log().contains("the size has changed") {
+        assert!(std::time::Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    for client in &mut clients {
+        assert_eq!(client.execute(&Command::write(4000, &[5; 512])).condition(), Some(Condition(6, 0x2a, 9)));
+        client.good(&Command::write(4000, &[5; 512]));
+        assert_eq!(number(&client.good(&Command::read_capacity())[..8]), 4095);
+    }
+}
+
+#[test]
 fn sbc_09_compare_and_write_changes_all_or_nothing() {
     let daemon = Daemon::start(LUNETTE, &["ram:16M"]);
     let mut client = session(&daemon, 1);

@@ -4,7 +4,7 @@ use scsi::copy::list::{CopyList, Cscd, Form, Segment};
 use scsi::copy::token::{self, Populate, Range, WriteUsing};
 use sim::Daemon;
 use sim::daemon::{Folder, TARGET};
-use sim::raw::{Client, Command, Login};
+use sim::raw::{Client, Command, Condition, Login};
 
 const LUNETTE: &str = env!("CARGO_BIN_EXE_lunette");
 
@@ -81,6 +81,33 @@ fn files_of_different_blocks_are_copied_by_the_target_alone() {
     let copied = std::fs::read(&b).unwrap();
     assert!(copied[4096..][..data.len()] == data);
     assert!(copied[8193 * 4096..][..data.len()] == data);
+}
+
+#[test]
+fn spc_13_a_copy_that_names_a_disk_of_somebody_else_is_refused_and_logged() {
+    let daemon = Daemon::start(LUNETTE, &["ram:1M"]);
+    let mut client = session(&daemon, &[1]);
+    let mut stranger = cscd(&mut client, 1, 512);
+    stranger.designator[15] ^= 1;
+    let segment = Segment {
+        source: 0,
+        destination: 0xFFFF,
+        counts_destination: false,
+        blocks: 8,
+        source_block: 0,
+        destination_block: 0,
+        at: 0,
+    };
+    let list = CopyList { identifier: None, immediate: false, cscds: vec![stranger], segments: vec![segment] };
+    let bytes = list.encode(Form::Lid1);
+    let mut cdb = [0; 16];
+    cdb[0] = 0x83;
+    cdb[10..14].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
+    for _ in 0..3 {
+        let answer = client.execute(&Command::writing(&cdb, &bytes));
+        assert_eq!(answer.condition(), Some(Condition(0xA, 0x08, 0x04)));
+    }
+    assert_eq!(daemon.log().matches("a disk that this initiator does not have").count(), 1);
 }
 
 #[test]

@@ -134,6 +134,15 @@ impl Sense {
         if descriptor_format { Sense::descriptor(condition) } else { Sense::fixed(condition) }
     }
 
+    /// SENSE KEY, ADDITIONAL SENSE CODE and its qualifier.
+    pub fn condition_code(&self) -> Option<(u8, u8, u8)> {
+        match *self.0 {
+            [0x72, key, code, qualifier, ..] => Some((key & 0x0f, code, qualifier)),
+            [0x70, _, key, _, _, _, _, _, _, _, _, _, code, qualifier, ..] => Some((key & 0x0f, code, qualifier)),
+            _ => None,
+        }
+    }
+
     /// Its bytes as they go on the wire.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -163,6 +172,8 @@ mod tests {
         let condition = Condition::new(SenseKey::CopyAborted, 0x0d, 0x01).with_command_specific(7);
         assert_eq!(Sense::fixed(&condition).as_bytes()[2..12], [10, 0, 0, 0, 0, 10, 0, 0, 0, 7]);
         let descriptor = Sense::descriptor(&condition);
+        assert_eq!(Sense::fixed(&condition).condition_code(), Some((10, 0x0d, 1)));
+        assert_eq!(descriptor.condition_code(), Some((10, 0x0d, 1)));
         assert_eq!(descriptor.as_bytes()[7..], [12, 1, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
     }
 

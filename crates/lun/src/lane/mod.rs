@@ -588,6 +588,8 @@ mod copy_tests;
 #[cfg(test)]
 mod crowd_tests;
 #[cfg(test)]
+mod durability_tests;
+#[cfg(test)]
 mod inform_tests;
 #[cfg(test)]
 mod optical_tests;

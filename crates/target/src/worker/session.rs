@@ -40,6 +40,9 @@ pub(crate) struct Driver {
     /// The initiator was told that the connections are dropped.
     dropped: bool,
     gone: bool,
+    initiator: String,
+    /// It named a disk that it does not have.
+    strayed: bool,
     /// For the test of what a defect does: its next TEST UNIT READY panics.
     #[cfg(debug_assertions)]
     doomed: bool,
@@ -125,6 +128,16 @@ impl Driver {
         self.memory.task_at((wanted.0 & 0xffff) as usize).filter(|task| tag(self.nexus, *task) == wanted)
     }
 
+    /// A copy that names a disk which this initiator has not is worth a line, once a session (SPC-13).
+    fn note(&mut self, sense: &Sense) {
+        let told = sense.condition_code();
+        if !self.strayed && told == Some((SenseKey::CopyAborted as u8, 0x08, 0x04)) {
+            self.strayed = true;
+            let initiator = &*self.initiator;
+            tracing::warn!(%initiator, "refused: a copy names a disk that this initiator does not have");
+        }
+    }
+
     /// Something that the lane has to say.
     pub fn lane_event(&mut self, shared: &Shared, event: lun::Event) {
         match event {
@@ -142,6 +155,9 @@ impl Driver {
                 }
                 Some(task) => {
                     self.memory.slot(task).in_lane = false;
+                    if let Some(sense) = &completed.sense {
+                        self.note(sense);
+                    }
                     if let Some(buffer) = completed.data_in {
                         self.memory.put(task, buffer);
                     }
@@ -377,6 +393,8 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
         awaited: Vec::new(),
         cold_reset: None,
         dropped: false,
+        initiator: initiator.clone(),
+        strayed: false,
         gone: false,
         #[cfg(debug_assertions)]
         doomed: std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|name| name == initiator),
