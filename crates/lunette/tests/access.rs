@@ -174,7 +174,7 @@ fn spc_11_where_only_the_target_changes_states_the_file_still_does() {
     let mut client = session(second);
     let list = [0, 0, 0, 0, 0, 0, 0, 20];
     let refused = client.execute(&Command::writing(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], &list));
-    assert_eq!(refused.condition(), Some(Condition(0x05, 0x20, 0x00)));
+    assert_eq!(refused.condition(), Some(Condition(0x05, 0x24, 0x00)));
     let inquiry = scsi::inquiry::parse(&client.good(&Command::inquiry(None))).unwrap();
     assert_eq!(inquiry.target_port_groups, 1);
     std::fs::write(&file, "20 standby\n").unwrap();
