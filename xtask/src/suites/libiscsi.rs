@@ -17,6 +17,7 @@ const DISKS: &[&str] = &[
     "ram:64M,removable",
     "ram:16M",
     "secret.img,size=64M,key=secret.key",
+    "null:64M,lun=8",
 ];
 /// The number of a disk so large that overwriting it takes seconds, at a target of its own that does not
 /// ping: the test that wants it sleeps for a minute and answers nothing meanwhile.
