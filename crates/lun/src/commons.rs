@@ -70,7 +70,6 @@ pub(crate) struct Commons {
     pub ledger: Ledger,
     /// The threshold of thin provisioning was reached when last looked at.
     threshold_reached: AtomicBool,
-    unit: [u8; 16],
     state: Option<Arc<dyn StateStore>>,
 }
 
@@ -117,7 +116,6 @@ impl Commons {
             clock: DeviceClock::default(),
             ledger: Ledger::default(),
             threshold_reached: AtomicBool::new(false),
-            unit,
             state,
         })
     }
@@ -134,11 +132,10 @@ impl Commons {
             reservations: Guarded::volatile(unit),
             occupation: Occupation::volatile(unit),
             tokens: Tokens::default(),
-            naming: Naming::volatile(unit),
+            naming: Naming::volatile(),
             clock: DeviceClock::default(),
             ledger: Ledger::default(),
             threshold_reached: AtomicBool::new(false),
-            unit,
             state: None,
         }
     }
@@ -174,25 +171,18 @@ impl Commons {
         if self.state.is_some() { mode::Saving::Supported } else { mode::Saving::Unsupported }
     }
 
-    /// MODE SELECT: changes the pages, saved first where they are to be. Tells whether anything that
-    /// others see has changed. Blocks while it saves.
-    pub fn select(
-        &self,
-        save: bool,
-        change: impl FnOnce(&mode::Values) -> Result<mode::Values, mode::Refusal>,
-    ) -> Result<Result<bool, mode::Refusal>, StateError> {
+    /// Where mode pages are saved.
+    pub fn store(&self) -> Option<Arc<dyn StateStore>> {
+        self.state.clone()
+    }
+
+    /// MODE SELECT: these are the pages now. Tells whether anything that others see has changed.
+    pub fn apply(&self, next: mode::Values) -> bool {
         let mut values = self.lock_values();
-        let next = match change(&values) {
-            Ok(next) => next,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        if save && let Some(state) = &self.state {
-            state.save(self.unit, StateKind::ModePages, &next.to_saved())?;
-        }
         let changed = *values != next;
         *values = next;
         self.set_flags(flags_of(&values), flag::OF_MODE_PAGES & !flags_of(&values));
-        Ok(Ok(changed))
+        changed
     }
 
     /// A number that changes with whatever ends all tasks of the unit. A copy that had begun before, and has
@@ -261,6 +251,9 @@ impl Commons {
         roster.preventing.retain(|other| *other != place);
         if prevent {
             roster.preventing.push(place);
+        } else if roster.preventing.is_empty() {
+            // Whoever prevents it next is asked anew.
+            self.set_flags(0, flag::AWAITED);
         }
     }
 

@@ -73,7 +73,9 @@ impl Ledger {
 
     /// Counts since the process began or since they were reset.
     pub fn statistics(&self, block_length: u32) -> Statistics {
-        let (now, before) = (self.sums(), *locked(&self.before));
+        // Held over the sums: a reset between would leave more before than now.
+        let before = locked(&self.before);
+        let now = self.sums();
         let [reads, writes, read, written] = std::array::from_fn(|at| now[at].wrapping_sub(before[at]));
         let blocks = |bytes: u64| bytes / u64::from(block_length.max(1));
         Statistics {
@@ -86,7 +88,8 @@ impl Ledger {
 
     /// The counters begin again at zero.
     pub fn reset_statistics(&self) {
-        *locked(&self.before) = self.sums();
+        let mut before = locked(&self.before);
+        *before = self.sums();
     }
 
     /// What applications noted.

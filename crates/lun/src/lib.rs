@@ -31,5 +31,5 @@ pub use scsi::inquiry::DeviceType;
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };
-pub use state::{StateError, StateKind, StateStore};
+pub use state::{Saved, StateError, StateKind, StateStore};
 pub use unit::{Change, Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options};

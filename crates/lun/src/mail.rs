@@ -29,6 +29,8 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    /// No byte of it, but the turn to change what is kept of the unit.
+    pub const STATE: Extent = Extent { offset: u64::MAX - 1, length: 1 };
     /// No byte of it.
     pub const NOTHING: Extent = Extent { offset: 0, length: 0 };
     /// All of a unit.

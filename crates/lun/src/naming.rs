@@ -56,7 +56,7 @@ impl Kind {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Names {
+pub(crate) struct Names {
     bytes: Vec<u8>,
     text: Vec<u8>,
 }
@@ -69,7 +69,7 @@ impl Names {
         }
     }
 
-    fn to_stored(&self) -> Vec<u8> {
+    pub fn to_stored(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         for one in [&self.bytes, &self.text] {
             out.extend_from_slice(&u16::try_from(one.len()).unwrap_or(u16::MAX).to_be_bytes());
@@ -100,7 +100,6 @@ const VERSION: u8 = 1;
 /// The identifying information of one unit, shared by all lanes.
 pub(crate) struct Naming {
     names: Mutex<Names>,
-    unit: [u8; 16],
     kept: Option<Arc<dyn StateStore>>,
 }
 
@@ -116,12 +115,12 @@ impl Naming {
                 .ok_or(StateError::Failed("stored identifying information is damaged".to_owned()))?,
             None => Names::default(),
         };
-        Ok(Naming { names: Mutex::new(names), unit, kept })
+        Ok(Naming { names: Mutex::new(names), kept })
     }
 
     /// As [`Naming::open`] without a state store.
-    pub fn volatile(unit: [u8; 16]) -> Naming {
-        Naming { names: Mutex::default(), unit, kept: None }
+    pub fn volatile() -> Naming {
+        Naming { names: Mutex::default(), kept: None }
     }
 
     /// Whether there is such a thing at all: what is not kept over a power cycle is none (SPC-5 5.6).
@@ -134,16 +133,21 @@ impl Naming {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).of(kind).clone()
     }
 
-    /// Keeps other information, and then holds it. Blocks while it saves.
-    pub fn set(&self, kind: Kind, bytes: Vec<u8>) -> Result<(), StateError> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = names.clone();
+    /// Where it is kept.
+    pub fn store(&self) -> Option<Arc<dyn StateStore>> {
+        self.kept.clone()
+    }
+
+    /// What is to be kept with this information in it. Changes are one after the other.
+    pub fn with(&self, kind: Kind, bytes: Vec<u8>) -> Names {
+        let mut next = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
         *next.of(kind) = bytes;
-        if let Some(kept) = &self.kept {
-            kept.save(self.unit, StateKind::Identification, &next.to_stored())?;
-        }
-        *names = next;
-        Ok(())
+        next
+    }
+
+    /// This is kept now.
+    pub fn commit(&self, names: Names) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
     }
 }
 

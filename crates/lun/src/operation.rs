@@ -8,9 +8,9 @@
 use crate::clock::Clock;
 use crate::copy::{CopyRecords, Random};
 use crate::fault::condition_of;
-use crate::mail::{Extent, Place};
+use crate::mail::{Extent, Place, Ticket};
 use crate::reservation::Nexus;
-use crate::{Cdb, LogicalUnit, LunMap, TargetPort};
+use crate::{Cdb, LogicalUnit, LunMap, StateError, StateKind, StateStore, TargetPort};
 use block::{Buf, Completion, Error, ErrorKind, Limits, OpenFile, Operation, Outcome, Pool};
 use scsi::{Condition, SenseKey, Status};
 use std::cell::{Cell, RefCell};
@@ -18,7 +18,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 /// Bytes of scratch memory that one command may have.
@@ -112,6 +112,8 @@ pub(crate) enum Want {
     CopyMemory(usize),
     /// One step of a copy.
     Part(Part),
+    /// Something that another thread does; the ticket falls when it is done.
+    Elsewhere(Box<dyn FnOnce(Ticket)>),
     /// PREEMPT AND ABORT: the end of all tasks of these nexuses but its own.
     EndOf(Arc<[Nexus]>),
 }
@@ -332,6 +334,27 @@ impl Work {
             }
             _ => (None, Err(Error::new(ErrorKind::Busy))),
         }
+    }
+
+    /// The turn to change what is kept of the unit, until it is dropped.
+    pub async fn turn(&self) -> Raised {
+        self.fence(Extent::STATE).await
+    }
+
+    /// Saves, while others use the worker. The task does not end before.
+    pub async fn save(&self, store: Arc<dyn StateStore>, kind: StateKind, bytes: Vec<u8>) -> Result<(), StateError> {
+        let outcome = Arc::new(Mutex::new(None));
+        let (told, unit) = (Arc::clone(&outcome), self.unit.identity().uuid);
+        let begin = move |ticket: Ticket| {
+            let done = move |result| {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                drop(ticket);
+            };
+            store.save_later(unit, kind, bytes, Box::new(done));
+        };
+        self.ask(Want::Elsewhere(Box::new(begin))).await;
+        let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        outcome.unwrap_or_else(|| Err(StateError::Failed("nobody saves any more".to_owned())))
     }
 
     /// Ends all tasks of these nexuses but this one, and waits until nothing of them can touch the medium.

@@ -24,6 +24,9 @@ pub enum StateError {
     Damaged(String),
 }
 
+/// Told how a [`StateStore::save_later`] has ended.
+pub type Saved = Box<dyn FnOnce(Result<(), StateError>) + Send>;
+
 /// Keeps a few hundred kilobytes for each unit.
 pub trait StateStore: Send + Sync {
     /// What was saved last, `None` where nothing ever was.
@@ -35,9 +38,16 @@ pub trait StateStore: Send + Sync {
         Ok(())
     }
 
-    /// Keeps what is damaged where a person may look at it, and out of the way of what is saved next.
+    /// Keeps a copy of what is damaged where a person may look at it; the original stays until it is
+    /// replaced.
     fn set_aside(&self, _unit: [u8; 16], _kind: StateKind) -> Result<(), StateError> {
         Ok(())
+    }
+
+    /// [`StateStore::save`] in its own time: returns at once, and tells how it ended from whatever thread.
+    /// Of one unit and kind only one is under way.
+    fn save_later(&self, unit: [u8; 16], kind: StateKind, bytes: Vec<u8>, done: Saved) {
+        done(self.save(unit, kind, &bytes));
     }
 
     /// Replaces what was saved. After `Ok` the new bytes survive loss of power; until then, and after

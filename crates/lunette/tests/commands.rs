@@ -124,8 +124,13 @@ fn prs_09_a_disk_whose_reservations_are_lost_serves_nobody_until_somebody_replac
     daemon.restart();
     let mut client = daemon.connect();
     client.login(&Login::normal(TARGET));
-    let lost = Some(Condition(4, 0x44, 1));
-    while client.execute(&Command::test_unit_ready()).condition() != lost {}
+    let lost = Some(Condition(7, 0x44, 1));
+    // Power on first.
+    assert_eq!(client.execute(&Command::test_unit_ready()).condition(), Some(Condition(6, 0x29, 0)));
+    assert_eq!(client.execute(&Command::test_unit_ready()).condition(), lost);
+    assert_eq!(client.execute(&Command::reading(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0], 64)).condition(), lost);
+    let sense = client.good(&Command::reading(&[0x03, 0, 0, 0, 18, 0], 18));
+    assert_eq!((sense[2], sense[12], sense[13]), (7, 0x44, 1), "REQUEST SENSE says why");
     assert_eq!(client.execute(&Command::read(0, 1)).condition(), lost);
     assert_eq!(client.execute(&Command::writing(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &list(7))).condition(), lost);
     client.good(&Command::inquiry(None));

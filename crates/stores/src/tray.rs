@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Options of a store that an image has no use for.
-const NOT_OF_IMAGES: &[&str] = &["size", "block"];
+const NOT_OF_IMAGES: &[&str] = &["size", "block", "key"];
 
 /// Whether an address looks like that of an image: a file or device whose name ends in `.iso`.
 pub fn is_image(address: &str) -> bool {
@@ -29,7 +29,8 @@ pub fn open_drive(address: &str) -> Result<Opened, OpenError> {
         return Err(error.remedy("name a file or a device; with type=disk it is a disk"));
     }
     if let Some(name) = NOT_OF_IMAGES.iter().find(|name| address.has(name)) {
-        let error = address.error(format!("{name} is no option of a CD-ROM, which is as it is, in 2048-byte blocks"));
+        let error =
+            address.error(format!("{name} is no option of a CD-ROM, which is served as it is, in 2048-byte blocks"));
         return Err(error.remedy(format!("leave out {name}, or add type=disk to serve a disk")));
     }
     let (image, stamp) = open_image(&address)?;

@@ -9,12 +9,13 @@
 //! "LunettST"  FNV-1a of the content u64  the content            (big-endian)
 //! ```
 
-use lun::{StateError, StateKind, StateStore};
+use lun::{Saved, StateError, StateKind, StateStore};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::mpsc::{SendError, Sender},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// The largest file that is read; more cannot come from [`StateStore::save`].
@@ -23,7 +24,9 @@ const MAXIMUM_BYTES: u64 = 1 << 20;
 /// A directory with a file for each unit and kind of state. Only this process may write there.
 #[derive(Debug)]
 pub struct StateFiles {
-    directory: PathBuf,
+    place: Arc<Place>,
+    /// To the thread that saves, which ends with this.
+    saver: Sender<Job>,
     /// Locked as long as they are open.
     held: Mutex<Vec<File>>,
 }
@@ -32,7 +35,37 @@ impl StateFiles {
     /// State in this directory, which is made where it is not there.
     pub fn open(directory: &Path) -> Result<StateFiles, StateError> {
         fs::create_dir_all(directory).map_err(|error| failed("cannot make", directory, &error))?;
-        Ok(StateFiles { directory: directory.to_owned(), held: Mutex::default() })
+        let place = Arc::new(Place { directory: directory.to_owned() });
+        let (saver, jobs) = std::sync::mpsc::channel::<Job>();
+        let own = Arc::clone(&place);
+        let thread = std::thread::Builder::new().name("saver".into()).spawn(move || {
+            for Job { unit, kind, bytes, done } in jobs {
+                done(own.save(unit, kind, &bytes));
+            }
+        });
+        thread.map_err(|error| failed("no thread that saves into", directory, &error))?;
+        Ok(StateFiles { place, saver, held: Mutex::default() })
+    }
+}
+
+/// What is to be saved.
+struct Job {
+    unit: [u8; 16],
+    kind: StateKind,
+    bytes: Vec<u8>,
+    done: Saved,
+}
+
+/// The directory itself.
+#[derive(Debug)]
+struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    fn save(&self, unit: [u8; 16], kind: StateKind, bytes: &[u8]) -> Result<(), StateError> {
+        let path = self.path(unit, kind);
+        self.replace(&path, bytes).map_err(|error| failed("cannot save", &path, &error))
     }
 
     fn path(&self, unit: [u8; 16], kind: StateKind) -> PathBuf {
@@ -60,7 +93,7 @@ impl StateFiles {
 
 impl StateStore for StateFiles {
     fn load(&self, unit: [u8; 16], kind: StateKind) -> Result<Option<Vec<u8>>, StateError> {
-        let path = self.path(unit, kind);
+        let path = self.place.path(unit, kind);
         match fs::metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("cannot read", &path, &error)),
@@ -77,7 +110,7 @@ impl StateStore for StateFiles {
     }
 
     fn hold(&self, unit: [u8; 16]) -> Result<(), StateError> {
-        let path = self.directory.join(format!("{:032x}.lock", u128::from_be_bytes(unit)));
+        let path = self.place.directory.join(format!("{:032x}.lock", u128::from_be_bytes(unit)));
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -99,18 +132,24 @@ impl StateStore for StateFiles {
     }
 
     fn set_aside(&self, unit: [u8; 16], kind: StateKind) -> Result<(), StateError> {
-        let path = self.path(unit, kind);
+        let path = self.place.path(unit, kind);
         let aside =
             (1..).map(|number| path.with_added_extension(format!("damaged-{number}"))).find(|path| !path.exists());
-        match aside.map(|aside| fs::rename(&path, aside)) {
+        // A second name, not another one: until the next save is whole, what is damaged stays in its place.
+        match aside.map(|aside| fs::hard_link(&path, aside)) {
             Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(failed("cannot set aside", &path, &error)),
             _ => Ok(()),
         }
     }
 
+    fn save_later(&self, unit: [u8; 16], kind: StateKind, bytes: Vec<u8>, done: Saved) {
+        if let Err(SendError(job)) = self.saver.send(Job { unit, kind, bytes, done }) {
+            (job.done)(Err(StateError::Failed("the thread that saves has ended".into())));
+        }
+    }
+
     fn save(&self, unit: [u8; 16], kind: StateKind, bytes: &[u8]) -> Result<(), StateError> {
-        let path = self.path(unit, kind);
-        self.replace(&path, bytes).map_err(|error| failed("cannot save", &path, &error))
+        self.place.save(unit, kind, bytes)
     }
 }
 
@@ -177,7 +216,7 @@ mod tests {
         let scratch = Scratch::new("crash");
         let files = StateFiles::open(&scratch.0).unwrap();
         files.save(UNIT, StateKind::Reservations, b"old").unwrap();
-        let beside = files.path(UNIT, StateKind::Reservations).with_added_extension("new");
+        let beside = files.place.path(UNIT, StateKind::Reservations).with_added_extension("new");
         fs::write(&beside, b"half of a n").unwrap();
         assert_eq!(files.load(UNIT, StateKind::Reservations), Ok(Some(b"old".to_vec())));
         files.save(UNIT, StateKind::Reservations, b"new").unwrap();
@@ -200,7 +239,7 @@ mod tests {
         let scratch = Scratch::new("damage");
         let files = StateFiles::open(&scratch.0).unwrap();
         files.save(UNIT, StateKind::Reservations, b"fences").unwrap();
-        let path = files.path(UNIT, StateKind::Reservations);
+        let path = files.place.path(UNIT, StateKind::Reservations);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut rotten = whole.clone();
@@ -214,15 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_stays_and_makes_room() {
+    fn what_is_set_aside_stays_and_is_in_its_place_until_it_is_replaced() {
         let scratch = Scratch::new("aside");
         let files = StateFiles::open(&scratch.0).unwrap();
         files.set_aside(UNIT, StateKind::Reservations).unwrap();
         for round in 1..=2 {
-            fs::write(files.path(UNIT, StateKind::Reservations), [round]).unwrap();
+            fs::write(files.place.path(UNIT, StateKind::Reservations), [round]).unwrap();
             files.set_aside(UNIT, StateKind::Reservations).unwrap();
-            assert_eq!(files.load(UNIT, StateKind::Reservations), Ok(None));
-            let aside = files.path(UNIT, StateKind::Reservations).with_added_extension(format!("damaged-{round}"));
+            assert!(files.load(UNIT, StateKind::Reservations).is_err(), "it is there until it is replaced");
+            let aside =
+                files.place.path(UNIT, StateKind::Reservations).with_added_extension(format!("damaged-{round}"));
             assert_eq!(fs::read(aside).unwrap(), [round]);
         }
     }
@@ -241,7 +281,8 @@ mod tests {
         let guarded = open();
         register(&guarded, 0, 5).unwrap();
         let before = guarded.snapshot();
-        assert_eq!(open().snapshot(), before);
+        let keys = |state: &lun::reservation::Reservations| state.keys().collect::<Vec<_>>();
+        assert_eq!((keys(&open().snapshot()), open().snapshot().generation()), (keys(&before), 0));
 
         fs::remove_dir_all(&scratch.0).unwrap();
         assert!(register(&guarded, 5, 6).is_err());

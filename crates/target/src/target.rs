@@ -37,10 +37,18 @@ impl Target {
     /// address is named by the one that was reached (DSC-03).
     pub fn addresses(&self, local: SocketAddr) -> Vec<Portal> {
         let mut addresses: Vec<Portal> = Vec::new();
+        let reached = local.ip().to_canonical();
         for portal in &self.portals {
-            let address = match portal.address.ip().is_unspecified() {
-                true => SocketAddr::new(local.ip().to_canonical(), portal.address.port()),
-                false => portal.address,
+            let (all, own) = (portal.address.ip().is_unspecified(), portal.address);
+            // 0.0.0.0 takes no IPv6; [::] takes IPv4 unless somebody else does at that port.
+            let taken =
+                || self.portals.iter().any(|other| other.address.is_ipv4() && other.address.port() == own.port());
+            if all && own.is_ipv4() != reached.is_ipv4() && (own.is_ipv4() || taken()) {
+                continue;
+            }
+            let address = match all {
+                true => SocketAddr::new(reached, own.port()),
+                false => own,
             };
             if !addresses.iter().any(|other| other.address == address) {
                 addresses.push(Portal { address, group: portal.group });

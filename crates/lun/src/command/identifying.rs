@@ -1,6 +1,7 @@
 //! REPORT and SET IDENTIFYING INFORMATION (SPC-5 6.32, 6.45).
 
 use super::{Outcome, field};
+use crate::StateKind;
 use crate::lane::Execution;
 use crate::mail::Whom;
 use crate::naming::Kind;
@@ -53,8 +54,15 @@ async fn keep(work: Work, kind: Kind, length: usize) -> Verdict {
         return Err(Condition::invalid_parameter(0, None));
     }
     // INTERNAL TARGET FAILURE: what was to be kept was not; nothing has changed.
-    let kept = work.unit.commons.naming.set(kind, list);
-    kept.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
+    let naming = &work.unit.commons.naming;
+    let turn = work.turn().await;
+    let names = naming.with(kind, list);
+    if let Some(store) = naming.store() {
+        let kept = work.save(store, StateKind::Identification, names.to_stored()).await;
+        kept.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
+    }
+    naming.commit(names);
+    drop(turn);
     // DEVICE IDENTIFIER CHANGED.
     work.unit.attention(Whom::AllBut(work.place), Condition::new(SenseKey::UnitAttention, 0x3f, 0x05));
     Ending::good(length as u64)

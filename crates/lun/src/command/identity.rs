@@ -15,11 +15,12 @@ pub(super) fn test_unit_ready(_: &mut Execution<'_>) -> Outcome {
     Outcome::Good
 }
 
-/// REQUEST SENSE (SPC-5 6.39): a pending unit attention, what the unit is busy with, or no sense; never a CHECK CONDITION of its own.
+/// REQUEST SENSE (SPC-5 6.39): a pending unit attention, why the unit is not ready, or no sense; never a
+/// CHECK CONDITION of its own.
 pub(super) fn request_sense(execution: &mut Execution<'_>) -> Outcome {
     let condition = execution.take_attention().unwrap_or(match execution.is_absent() {
         true => Condition::new(SenseKey::IllegalRequest, 0x25, 0x00),
-        false => execution.occupation().unwrap_or(power_condition(execution.flags())),
+        false => execution.not_ready().unwrap_or(power_condition(execution.flags())),
     });
     let sense = Sense::encode(&condition, field(execution.cdb, 1, 1) & 1 != 0);
     execution.data.extend_from_slice(sense.as_bytes());

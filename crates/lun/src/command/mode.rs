@@ -1,6 +1,7 @@
 //! MODE SENSE and MODE SELECT (SPC-5 6.13 to 6.16).
 
 use super::{Outcome, field};
+use crate::StateKind;
 use crate::lane::Execution;
 use crate::mail::{Extent, Whom};
 use crate::operation::{Ending, Verdict, Work};
@@ -91,17 +92,20 @@ async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verd
     let commons = &work.unit.commons;
     let saving = commons.saving();
     let locked = commons.is_prevented();
-    let selected = commons.select(save, |values| {
-        // An initiator may send back what he was shown.
-        let mut shown = values.clone();
-        shown.show_locked(locked);
-        let mut next = shown.select(form, save, blocks, &list, saving)?;
-        next.show_locked(false);
-        Ok(next)
-    });
-    // INTERNAL TARGET FAILURE: what was to be saved was not; nothing has changed.
-    let selected = selected.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
-    if selected.map_err(refused)? {
+    let turn = work.turn().await;
+    // An initiator may send back what he was shown.
+    let mut shown = commons.values();
+    shown.show_locked(locked);
+    let mut next = shown.select(form, save, blocks, &list, saving).map_err(refused)?;
+    next.show_locked(false);
+    if save && let Some(store) = commons.store() {
+        let saved = work.save(store, StateKind::ModePages, next.to_saved()).await;
+        // INTERNAL TARGET FAILURE: what was to be saved was not; nothing has changed.
+        saved.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
+    }
+    let changed = commons.apply(next);
+    drop(turn);
+    if changed {
         let changed = Condition::new(SenseKey::UnitAttention, 0x2a, 0x01);
         work.unit.attention(Whom::AllBut(work.place), changed);
         work.unit.watch_space();

@@ -55,14 +55,11 @@ pub(super) fn get_event_status(execution: &mut Execution<'_>) -> Outcome {
         return Outcome::Check(Condition::invalid_cdb_field(1, Some(0)));
     }
     let allocation = field(cdb, 7, 2) as usize;
-    let (drive, pending) = (drive(execution), execution.media_event().and_then(|event| *event));
+    let (drive, pending) = (drive(execution), execution.media_event());
     let told = event::encode(field(cdb, 4, 1) as u8, pending, drive, execution.data);
     // Of who takes the header alone the event is not told (MMC-6 6.7.2).
-    if told
-        && allocation > 4
-        && let Some(event) = execution.media_event()
-    {
-        *event = None;
+    if told && allocation > 4 {
+        execution.media_event_told();
     }
     Outcome::Data(allocation)
 }

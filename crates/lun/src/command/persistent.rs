@@ -1,6 +1,7 @@
 //! PERSISTENT RESERVE IN and OUT (SPC-5 6.16, 6.17), RESERVE and RELEASE (SPC-2 7.16, 7.21).
 
 use super::{Outcome, field};
+use crate::StateKind;
 use crate::commons::flag;
 use crate::lane::Execution;
 use crate::mail::Whom;
@@ -51,17 +52,25 @@ pub(super) fn reserve_out(execution: &mut Execution<'_>) -> Outcome {
 
 async fn change(work: Work, length: usize) -> Verdict {
     let list = work.parameter_list(length).await?;
+    let turn = work.turn().await;
     let cdb = work.cdb.bytes();
     let request =
         OutRequest { service_action: field(cdb, 1, 1) as u8, scope_type: field(cdb, 2, 1) as u8, list: &list };
     let initiators = work.unit.commons.initiators();
     let ports = work.port.groups().numbers();
     let surroundings = Surroundings { ports: &ports, initiators: &initiators };
-    let effects = match work.unit.commons.reservations.write(&work.nexus, request, surroundings) {
-        Ok(effects) => effects,
+    let reservations = &work.unit.commons.reservations;
+    let mut prepared = match reservations.prepare(&work.nexus, request, surroundings) {
+        Ok(prepared) => prepared,
         Err(Refusal::Conflict) => return Ending::status(Status::ReservationConflict, length as u64),
         Err(refusal) => return Err(condition(refusal)),
     };
+    if let (Some(bytes), Some(store)) = (prepared.bytes.take(), reservations.store()) {
+        let saved = work.save(store, StateKind::Reservations, bytes).await;
+        saved.map_err(|_| condition(Refusal::NotSaved))?;
+    }
+    let effects = reservations.commit(prepared);
+    drop(turn);
     if !work.unit.commons.reservations.is_lost() {
         work.unit.commons.set_flags(0, flag::RESERVATIONS_LOST);
     }
@@ -71,6 +80,8 @@ async fn change(work: Work, length: usize) -> Verdict {
         work.unit.attention(Whom::Port(nexus), condition);
     }
     if !effects.abort.is_empty() {
+        // A copy that has just no task here may be one of theirs; those of others begin again.
+        work.unit.commons.disturb();
         work.end_tasks_of(Arc::from(effects.abort)).await;
     }
     Ending::good(length as u64)

@@ -62,19 +62,21 @@ pub(super) fn start_stop_unit(execution: &mut Execution<'_>) -> Outcome {
     execution.long(move |work| change(work, step, !no_flush))
 }
 
+/// MEDIUM REMOVAL PREVENTED.
+const PREVENTED: Condition = Condition::new(SenseKey::IllegalRequest, 0x53, 0x02);
+
 async fn change(work: Work, step: Step, flush: bool) -> Verdict {
     let commons = &work.unit.commons;
     let optical = work.unit.is_optical();
-    // Whoever prevents removal wants the medium to stay what it is: in or out.
-    if matches!(step, Step::Eject | Step::Load) && commons.is_prevented() {
-        return Err(Condition::new(SenseKey::IllegalRequest, 0x53, 0x02));
+    // Loading is never prevented: the medium is there, or comes back.
+    if step == Step::Eject && commons.is_prevented() {
+        return Err(PREVENTED);
     }
     if step == Step::Start && commons.flags() & flag::EJECTED != 0 {
         return Err(Condition::new(SenseKey::NotReady, 0x3a, if optical { 0x02 } else { 0x00 }));
     }
     if optical {
-        tray(&work, step);
-        return Ending::good(0);
+        return if tray(&work, step) { Ending::good(0) } else { Err(PREVENTED) };
     }
     if matches!(step, Step::Stop | Step::Standby | Step::Eject)
         && (flush || step == Step::Eject)
@@ -87,7 +89,12 @@ async fn change(work: Work, step: Step, flush: bool) -> Verdict {
         Step::Stop => commons.set_flags(flag::STOPPED, flag::LOW_POWER),
         Step::Idle => commons.set_flags(flag::IDLE, flag::STOPPED | flag::STANDBY),
         Step::Standby => commons.set_flags(flag::STANDBY, flag::STOPPED | flag::IDLE),
-        Step::Eject => commons.set_flags(flag::EJECTED, 0),
+        Step::Eject => {
+            // Somebody may have begun to prevent it while this flushed.
+            if !commons.unless_prevented(|| commons.set_flags(flag::EJECTED, 0)) {
+                return Err(PREVENTED);
+            }
+        }
         Step::Load => {
             let was_out = commons.flags() & flag::EJECTED != 0;
             commons.set_flags(0, flag::EJECTED | flag::STOPPED | flag::LOW_POWER);
@@ -103,22 +110,29 @@ async fn change(work: Work, step: Step, flush: bool) -> Verdict {
 
 /// What a drive does (MMC-6 6.42): a tray that opens and closes. A disc that was stopped turns again when
 /// it is read, so that nothing is to be remembered of that.
-fn tray(work: &Work, step: Step) {
+/// False where somebody prevents it.
+fn tray(work: &Work, step: Step) -> bool {
     let (unit, commons) = (&work.unit, &work.unit.commons);
     let out = commons.flags() & flag::EJECTED != 0;
     let event = match step {
         Step::Eject if !out => {
-            commons.set_flags(flag::EJECTED, 0);
+            if !commons.unless_prevented(|| commons.set_flags(flag::EJECTED, 0)) {
+                return false;
+            }
             MediaEvent::Removed
         }
         Step::Load if out && commons.flags() & flag::EMPTY == 0 => MediaEvent::New,
-        Step::Load => return commons.set_flags(0, flag::EJECTED),
-        _ => return,
+        Step::Load => {
+            commons.set_flags(0, flag::EJECTED);
+            return true;
+        }
+        _ => return true,
     };
     commons.broadcast(|| Letter::Medium { unit: Arc::clone(unit), event, exchanged: false });
     if event == MediaEvent::New {
         commons.set_flags(0, flag::EJECTED);
     }
+    true
 }
 
 /// PREVENT ALLOW MEDIUM REMOVAL.

@@ -190,6 +190,8 @@ async fn renew(work: &Work, occupied: &Occupied, content: Content) -> Result<(),
             work.flush().await
         }
         Content::Noise => {
+            // What is dirty is written first, beside the worker: what is left to the new key is short.
+            work.flush().await?;
             let erased = work.unit.backend().erase_key();
             erased.map_err(|error| condition_of(&error, true, work.limits.block_length))
         }

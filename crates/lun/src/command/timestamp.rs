@@ -43,6 +43,10 @@ async fn change(work: Work, clock: Clock) -> Verdict {
     if let Some(at) = reserved {
         return Err(Condition::invalid_parameter(at as u16, None));
     }
+    // The last that can be set; what is beyond would soon wrap (SPC-4 6.46).
+    if field(&list, 4, 1) > 0xf0 {
+        return Err(Condition::invalid_parameter(4, None));
+    }
     work.unit.commons.clock.set(field(&list, 4, 6), clock());
     // TIMESTAMP CHANGED.
     work.unit.attention(Whom::AllBut(work.place), Condition::new(SenseKey::UnitAttention, 0x2a, 0x10));

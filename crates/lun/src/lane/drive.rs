@@ -362,7 +362,7 @@ impl Lane {
                 self.grant_scratch(tag);
                 continue;
             }
-            if matches!(want, Want::Fence { .. })
+            if matches!(want, Want::Fence { extent, .. } if extent != Extent::STATE)
                 && id != NOBODY
                 && let Some(condition) = self.channels[at].unit.commons.occupation.condition()
             {
@@ -384,6 +384,12 @@ impl Lane {
                     return self.feed_copies();
                 }
                 Want::Part(part) => return self.begin_part(tag, part),
+                Want::Elsewhere(begin) => {
+                    // Given up meanwhile it ends when that is done: what is kept and what is in force are one.
+                    task.in_store = true;
+                    let ticket = self.ticket(Purpose::Saved(tag));
+                    return begin(ticket);
+                }
                 Want::Store(wanted) => return self.submit_wanted(tag, wanted),
                 Want::Fence { number, extent } => {
                     let fence = Fence { number, extent, lane: self.mailbox.address(), owner: tag };
@@ -426,6 +432,9 @@ impl Lane {
     }
 
     fn end_long(&mut self, tag: TaskTag, verdict: Verdict) {
+        if self.tasks.get(&tag).is_some_and(|task| task.given_up.is_some()) {
+            return self.end_given_up(tag);
+        }
         let Some(task) = self.remove(tag) else { return };
         let (nexus, at, expected) = (task.nexus, task.channel, task.expected_in);
         // Fences and memory of the operation go back before its end is told.

@@ -225,16 +225,38 @@ impl Execution<'_> {
     }
 
     /// What happened to the medium and was not yet told to this nexus.
-    pub fn media_event(&mut self) -> Option<&mut Option<MediaEvent>> {
+    pub fn media_event(&self) -> Option<MediaEvent> {
         match self.at {
-            Where::Unit(at) => self.nexus.views.get_mut(at).map(|view| &mut view.media_event),
+            Where::Unit(at) => self.nexus.views.get(at).and_then(|view| view.media_event),
             _ => None,
         }
     }
 
-    /// What the unit is busy with, for REQUEST SENSE.
-    pub fn occupation(&self) -> Option<Condition> {
-        self.unit().and_then(|unit| unit.commons.occupation.condition())
+    /// It is told now; what stood behind it is next.
+    pub fn media_event_told(&mut self) {
+        if let Where::Unit(at) = self.at
+            && let Some(view) = self.nexus.views.get_mut(at)
+        {
+            view.media_event = std::mem::take(&mut view.eject_requested).then_some(MediaEvent::EjectRequested);
+        }
+    }
+
+    /// Why the unit is not ready, for REQUEST SENSE: what TEST UNIT READY would be told (SPC-5 6.39).
+    pub fn not_ready(&self) -> Option<Condition> {
+        let unit = self.unit()?;
+        let qualifier = match self.target_port().state() {
+            AccessState::ActiveOptimized | AccessState::ActiveNonOptimized => None,
+            AccessState::Standby => Some(0x0b),
+            AccessState::Unavailable => Some(0x0c),
+        };
+        let of_port = qualifier.map(|qualifier| Condition::new(SenseKey::NotReady, 0x04, qualifier));
+        let lost = unit.reservations_lost().then_some(RESERVATIONS_LOST);
+        let stopped = self.flags() & flag::STOPPED != 0;
+        of_port
+            .or_else(|| unit.commons.occupation.condition())
+            .or(lost)
+            .or_else(|| self.missing_medium())
+            .or(stopped.then_some(Condition::new(SenseKey::NotReady, 0x04, 0x02)))
     }
 
     /// Whether nothing answers at this LUN.

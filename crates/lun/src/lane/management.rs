@@ -131,7 +131,7 @@ impl Lane {
                     let hit = self
                         .tasks
                         .iter()
-                        .filter(|(tag, task)| task.channel == channel && Some(**tag) != spare && affected(&task.nexus));
+                        .filter(|(tag, task)| task.is_at(channel) && Some(**tag) != spare && affected(&task.nexus));
                     let (tags, others): (Vec<TaskTag>, Vec<NexusId>) =
                         hit.map(|(tag, task)| (*tag, task.nexus)).unzip();
                     let asked = |nexus: NexusId| mine && nexus == by.nexus;
@@ -183,6 +183,12 @@ impl Lane {
                         self.events.push_back(Event::TaskManagementDone { nexus, id, response });
                     }
                     Some(Purpose::Resume(tag)) => self.resume(tag),
+                    Some(Purpose::Saved(tag)) => {
+                        if let Some(task) = self.tasks.get_mut(&tag) {
+                            task.in_store = false;
+                        }
+                        self.resume(tag);
+                    }
                     Some(Purpose::Turn { tag, number, extent }) => self.raise(tag, number, extent),
                     None => {}
                 },
@@ -231,8 +237,11 @@ impl Lane {
         }
         let views = self.nexuses.values_mut().flat_map(|nexus| &mut nexus.views);
         for view in views.filter(|view| view.channel == channel) {
-            if event != MediaEvent::EjectRequested || view.media_event.is_none() {
-                view.media_event = Some(event);
+            match event {
+                // Behind what was not asked for yet.
+                MediaEvent::EjectRequested if view.media_event.is_some() => view.eject_requested = true,
+                MediaEvent::EjectRequested => view.media_event = Some(event),
+                _ => (view.media_event, view.eject_requested) = (Some(event), false),
             }
             if event == MediaEvent::New {
                 view.owe(condition);

@@ -67,6 +67,8 @@ struct View {
     permits: Option<(u64, [bool; 3])>,
     /// What happened to the medium of a drive, where the nexus has not yet asked for it.
     media_event: Option<MediaEvent>,
+    /// And behind that, that it is to let go of the medium.
+    eject_requested: bool,
 }
 
 struct Nexus {
@@ -169,6 +171,7 @@ impl Lane {
                 copies: Rc::default(),
                 permits: None,
                 media_event: None,
+                eject_requested: false,
             }
         });
         let views = views.collect();
@@ -305,10 +308,8 @@ impl Lane {
         let place_of = match at {
             Where::Unit(at) => {
                 let channel = nexus.views[at].channel;
-                if let Err(error) = self.channels[channel].open(&self.context.engine) {
-                    let condition = crate::fault::condition_of(&error, false, 512);
-                    return self.check(command.nexus, command.tag, Some(channel), condition);
-                }
+                // Who cannot open it learns that from its first request; what needs none is answered.
+                let _ = self.channels[channel].open(&self.context.engine);
                 Some((at, channel))
             }
             _ => None,

@@ -86,6 +86,12 @@ impl Task {
         }
     }
 
+    /// Whether it is a task of this channel's unit, or reads there.
+    pub fn is_at(&self, channel: usize) -> bool {
+        let reads = |part: &PartTask| part.reads.is_some_and(|(at, _)| at == channel);
+        self.channel == channel || matches!(&self.kind, Kind::Part(part) if reads(part))
+    }
+
     /// Whether it touches this extent of this channel's unit.
     pub fn touches(&self, channel: usize, extent: Extent) -> bool {
         let reads = match &self.kind {
@@ -111,6 +117,8 @@ pub(super) enum Purpose {
     Function { nexus: NexusId, id: u64 },
     /// Go on with a task.
     Resume(TaskTag),
+    /// Go on with a task that another thread worked for.
+    Saved(TaskTag),
     /// It is the turn of this task's fence.
     Turn { tag: TaskTag, number: u64, extent: Extent },
 }

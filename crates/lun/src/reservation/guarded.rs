@@ -1,7 +1,7 @@
 //! Reservations as the lanes share them: behind a lock, with a number that tells when permissions
 //! may have changed, written down before anybody hears of a change.
 
-use super::{Class, Effects, Nexus, Refusal, Reservations, Surroundings};
+use super::{Class, Effects, Nexus, Refusal, Reservations, StoredError, Surroundings};
 use crate::state::{StateError, StateKind, StateStore};
 use scsi::persistent::{
     InAction, ListError, MoveList, OutAction, OutList, encode_capabilities, encode_full_status, encode_keys,
@@ -23,6 +23,15 @@ pub struct OutRequest<'a> {
     pub list: &'a [u8],
 }
 
+/// A change that is not in force yet.
+pub struct Prepared {
+    next: Reservations,
+    effects: Effects,
+    /// What is to be saved first.
+    pub(crate) bytes: Option<Vec<u8>>,
+    replaces: bool,
+}
+
 /// The reservations of one unit, shared by all lanes.
 pub struct Guarded {
     state: Mutex<Reservations>,
@@ -42,7 +51,12 @@ impl Guarded {
             None => Ok(None),
         };
         let restored = match stored {
-            Ok(Some(bytes)) => Reservations::from_stored(&bytes).ok(),
+            Ok(Some(bytes)) => match Reservations::from_stored(&bytes) {
+                Ok(state) => Some(state.powered_on()),
+                // A later program's state is whole; it is not ours to replace.
+                Err(error @ StoredError::Version(_)) => return Err(StateError::Failed(error.to_string())),
+                Err(_) => None,
+            },
             Ok(None) => Some(Reservations::default()),
             Err(StateError::Damaged(_)) => None,
             Err(error) => return Err(error),
@@ -91,20 +105,19 @@ impl Guarded {
         Ok(())
     }
 
-    /// PERSISTENT RESERVE OUT. On return the new state is in force and, where APTPL asks for it, saved;
-    /// GOOD may be answered once the tasks of [`Effects::abort`] have ended. Blocks while it saves.
-    pub fn write(
+    /// PERSISTENT RESERVE OUT, begun: what it comes to, and what is to be saved before it is in force. Changes
+    /// are one after the other: nothing else is prepared before this was committed or dropped.
+    pub fn prepare(
         &self,
         nexus: &Nexus,
         request: OutRequest<'_>,
         surroundings: Surroundings<'_>,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Prepared, Refusal> {
         let action = OutAction::from_code(request.service_action & 0x1F).ok_or(Refusal::InvalidCdbField(1))?;
-        let mut state = self.lock();
         if action == OutAction::ReplaceLostReservation {
-            return self.replace(&mut state, nexus, request, surroundings);
+            return self.prepare_replacement(nexus, request, surroundings);
         }
-        let mut next = state.clone();
+        let mut next = self.lock().clone();
         let (effects, persist) = if action == OutAction::RegisterAndMove {
             let list = MoveList::parse(request.list).map_err(refusal)?;
             (next.register_and_move(nexus, &list, surroundings)?, list.persist)
@@ -117,39 +130,63 @@ impl Guarded {
             // PTPL_C is 0: what cannot be kept is not promised (SPC-5 6.17.3).
             return Err(Refusal::InvalidListField(if action == OutAction::RegisterAndMove { 17 } else { 20 }));
         }
-        if let (true, Some(store)) = (effects.persist, &self.store) {
-            let saved = store.save(self.unit, StateKind::Reservations, &next.to_stored());
-            saved.map_err(|_| Refusal::NotSaved)?;
-        }
-        *state = next;
-        self.epoch.fetch_add(1, Ordering::Release);
-        Ok(effects)
+        let bytes = (effects.persist && self.store.is_some()).then(|| next.to_stored());
+        Ok(Prepared { next, effects, bytes, replaces: false })
     }
 
     /// REPLACE LOST RESERVATION (SPC-5 5.14.12): in place of what nobody knows any more comes this nexus with
-    /// this key and this reservation. What was damaged is kept aside.
-    fn replace(
+    /// this key and this reservation. A copy of what was damaged is kept.
+    fn prepare_replacement(
         &self,
-        state: &mut Reservations,
         nexus: &Nexus,
         request: OutRequest<'_>,
         surroundings: Surroundings<'_>,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Prepared, Refusal> {
         if !self.is_lost() {
-            return Err(Refusal::InvalidCdbField(1));
+            return Err(Refusal::InvalidRelease);
         }
         let list = OutList::parse(request.list).map_err(refusal)?;
         let mut next = Reservations::default();
         let effects = next.replace_lost(nexus, request.scope_type, &list, surroundings)?;
         if let Some(store) = &self.store {
-            let kept = store.set_aside(self.unit, StateKind::Reservations);
-            let saved = kept.and_then(|()| store.save(self.unit, StateKind::Reservations, &next.to_stored()));
-            saved.map_err(|_| Refusal::NotSaved)?;
+            store.set_aside(self.unit, StateKind::Reservations).map_err(|_| Refusal::NotSaved)?;
         }
+        let bytes = self.store.is_some().then(|| next.to_stored());
+        Ok(Prepared { next, effects, bytes, replaces: true })
+    }
+
+    /// What is prepared, and saved where it had to be, is in force. GOOD may be answered once the tasks of
+    /// [`Effects::abort`] have ended.
+    pub fn commit(&self, prepared: Prepared) -> Effects {
+        let Prepared { mut next, effects, replaces, .. } = prepared;
+        let mut state = self.lock();
+        // RESERVE (6, 10) and lost nexuses may have come between.
+        next.exclusive = state.exclusive.take();
         *state = next;
-        self.lost.store(false, Ordering::Release);
+        if replaces {
+            self.lost.store(false, Ordering::Release);
+        }
         self.epoch.fetch_add(1, Ordering::Release);
-        Ok(effects)
+        effects
+    }
+
+    /// Where changes are saved.
+    pub(crate) fn store(&self) -> Option<Arc<dyn StateStore>> {
+        self.store.clone()
+    }
+
+    /// PERSISTENT RESERVE OUT from its beginning to its end. Blocks while it saves.
+    pub fn write(
+        &self,
+        nexus: &Nexus,
+        request: OutRequest<'_>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Effects, Refusal> {
+        let prepared = self.prepare(nexus, request, surroundings)?;
+        if let (Some(bytes), Some(store)) = (&prepared.bytes, &self.store) {
+            store.save(self.unit, StateKind::Reservations, bytes).map_err(|_| Refusal::NotSaved)?;
+        }
+        Ok(self.commit(prepared))
     }
 
     /// RESERVE (6) and (10).
@@ -164,12 +201,19 @@ impl Guarded {
 
     /// The nexus is lost (SPC-5 5.14.1): what only lived with it ends.
     pub fn nexus_lost(&self, nexus: &Nexus) {
-        self.change(|state| state.nexus_lost(nexus));
+        self.change_if(|state| state.nexus_lost(nexus));
     }
 
     /// LOGICAL UNIT RESET or power on.
     pub fn reset(&self) {
-        self.change(Reservations::reset);
+        self.change_if(Reservations::reset);
+    }
+
+    /// Lanes ask anew only where something has changed.
+    fn change_if(&self, change: impl FnOnce(&mut Reservations) -> bool) {
+        if change(&mut self.lock()) {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Reservations) -> T) -> T {

@@ -14,7 +14,7 @@ mod stored;
 mod tests;
 
 pub use class::Class;
-pub use guarded::{Guarded, OutRequest};
+pub use guarded::{Guarded, OutRequest, Prepared};
 pub use operations::Surroundings;
 pub use stored::StoredError;
 
@@ -26,14 +26,16 @@ use std::sync::Arc;
 pub const MAXIMUM_REGISTRATIONS: usize = 512;
 
 /// PERSISTENT RESERVATION INFORMATION LOST, for every command that the loss does not let through.
-pub(crate) const RESERVATIONS_LOST: Condition = Condition::new(SenseKey::HardwareError, 0x44, 0x01);
+pub(crate) const RESERVATIONS_LOST: Condition = Condition::new(SenseKey::DataProtect, 0x44, 0x01);
 
 /// Whether a command is answered although nobody knows who holds the unit: what tells of the unit and
 /// touches nothing, and REPLACE LOST RESERVATION.
 pub(crate) fn survives_loss(cdb: &[u8]) -> bool {
     match *cdb {
-        // LOG SENSE, PERSISTENT RESERVE IN
-        [0x4D | 0x5E, ..] => true,
+        // LOG SENSE
+        [0x4D, ..] => true,
+        // START STOP UNIT: START 1 with no power condition
+        [0x1B, _, _, _, start, ..] => start & 0xF1 == 0x01,
         [0x5F, action, ..] => action & 0x1F == OutAction::ReplaceLostReservation as u8,
         // REPORT TARGET PORT GROUPS
         [0xA3, action, ..] => action & 0x1F == 0x0A,
@@ -71,7 +73,8 @@ pub enum Refusal {
     /// INSUFFICIENT REGISTRATION RESOURCES, 05h/55h/04h.
     #[error("no room for another registration")]
     InsufficientResources,
-    /// The state could not be written down; nothing changed. 04h/44h/00h, INTERNAL TARGET FAILURE.
+    /// The state could not be written down; nothing changed, though after a restart it may turn out to be the
+    /// new one. 04h/44h/00h, INTERNAL TARGET FAILURE.
     #[error("the reservation state could not be saved")]
     NotSaved,
 }
@@ -150,6 +153,11 @@ pub struct Reservations {
 }
 
 impl Reservations {
+    /// After a power on, whatever survived it, PRGENERATION is 0 (SPC-5 6.16.2).
+    fn powered_on(self) -> Reservations {
+        Reservations { generation: 0, ..self }
+    }
+
     /// PRGENERATION.
     pub fn generation(&self) -> u32 {
         self.generation

@@ -66,8 +66,8 @@ impl Reservations {
         }
     }
 
-    /// REPLACE LOST RESERVATION, on a state in which there is nothing: a registration and a reservation in
-    /// one. RESERVATION KEY is not looked at: nobody has a key any more.
+    /// REPLACE LOST RESERVATION, on a state in which there is nothing: a registration of this nexus alone and a
+    /// reservation in one, with which PRGENERATION begins anew.
     pub(super) fn replace_lost(
         &mut self,
         nexus: &Nexus,
@@ -78,12 +78,18 @@ impl Reservations {
         if list.initiators.is_some() {
             return Err(Refusal::InvalidListField(20));
         }
+        if list.key != 0 {
+            return Err(Refusal::InvalidListField(0));
+        }
         if list.action_key == 0 {
             return Err(Refusal::InvalidListField(8));
         }
         let kind = parse_type(scope_type)?;
-        self.register(nexus, list, surroundings, Existing::Ignored)?;
-        self.reserve(nexus, kind)
+        let alone = OutList { all_target_ports: false, ..list.clone() };
+        self.register(nexus, &alone, surroundings, Existing::Ignored)?;
+        let effects = self.reserve(nexus, kind)?;
+        self.generation = 0;
+        Ok(effects)
     }
 
     /// REGISTER AND MOVE (SPC-5 5.14.8): the reservation goes to another nexus, which is registered for it.

@@ -272,7 +272,8 @@ fn prs_09_with_aptpl_the_state_is_saved_before_good_and_comes_back() {
     write(&guarded, 1, OutAction::Register, 0, &persistent).unwrap();
     write(&guarded, 1, OutAction::Reserve, 1, &list(1, 0)).unwrap();
     let restarted = Guarded::open([1; 16], Some(store.clone())).unwrap();
-    assert_eq!(restarted.snapshot(), guarded.snapshot());
+    let before = guarded.snapshot();
+    assert_eq!(restarted.snapshot(), Reservations { generation: 0, ..before }, "PRS-03: PRGENERATION begins anew");
     assert!(!restarted.permits(&nexus(2), Class::Write));
 
     // The next registration without APTPL takes the promise back, on the disk too.
@@ -316,7 +317,8 @@ fn prs_09_damaged_state_is_refused_at_every_byte() {
     assert_eq!(write(&lost, 1, OutAction::ReplaceLostReservation, 1, &list(0, 0)), Err(Refusal::InvalidListField(8)));
     write(&lost, 1, OutAction::ReplaceLostReservation, 1, &taking).unwrap();
     assert!(!lost.is_lost() && !lost.permits(&nexus(2), Class::Write) && lost.permits(&nexus(1), Class::Write));
-    assert_eq!(write(&lost, 1, OutAction::ReplaceLostReservation, 1, &taking), Err(Refusal::InvalidCdbField(1)));
+    assert_eq!(lost.snapshot().generation(), 0);
+    assert_eq!(write(&lost, 1, OutAction::ReplaceLostReservation, 1, &taking), Err(Refusal::InvalidRelease));
 }
 
 #[test]

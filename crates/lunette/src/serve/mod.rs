@@ -69,7 +69,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
-    runtime.block_on(serve(arguments, target, listeners, &units, states, &ready))?;
+    let served = runtime.block_on(serve(arguments, target, listeners, &units, states, &ready));
+    // A look at a store that hangs must not keep the process.
+    runtime.shutdown_background();
+    served?;
     flush::all(&units)
 }
 

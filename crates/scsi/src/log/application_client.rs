@@ -31,7 +31,7 @@ impl Notes {
 pub(super) const PAGE: Page = Page {
     code: CODE,
     applies: |facts| facts.notes.is_some(),
-    counts: false,
+    counters: &[],
     parameters: |facts| {
         let Some(notes) = facts.notes else { return Vec::new() };
         (0..PARAMETERS).map(|code| Parameter { code, value: notes.get(code).to_vec() }).collect()

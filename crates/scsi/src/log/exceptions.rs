@@ -6,7 +6,7 @@ use super::{Page, Parameter};
 pub(super) const PAGE: Page = Page {
     code: 0x2F,
     applies: |_| true,
-    counts: false,
+    counters: &[],
     parameters: |facts| {
         let (current, reference) = facts.temperature.map_or((UNKNOWN, UNKNOWN), |now| (now.current, now.reference));
         vec![Parameter { code: 0x0000, value: vec![0x00, 0x00, current, reference] }]

@@ -31,8 +31,8 @@ pub struct Page {
     /// Whether a unit of these facts has it.
     pub applies: fn(&Facts<'_>) -> bool,
     /// Whether its parameters count, so that only cumulative values can be asked for (PC 01b).
-    /// Parameters that are lists are the same whatever PC says (SPC-5 6.9).
-    counts: bool,
+    /// Codes of the parameters that count, which are answered as cumulative values alone.
+    counters: &'static [u16],
     /// Its parameters, ascending.
     parameters: fn(&Facts<'_>) -> Vec<Parameter>,
 }
@@ -87,7 +87,7 @@ pub fn sense(request: SenseRequest, facts: &Facts<'_>, out: &mut Vec<u8>) -> Res
         }
         (code, 0x00) => {
             let page = pages(facts).find(|page| page.code == code).ok_or(InvalidCdbField(2))?;
-            if page.counts && request.control != CUMULATIVE {
+            if !page.counters.is_empty() && request.control != CUMULATIVE {
                 return Err(InvalidCdbField(2));
             }
             let mut parameters = (page.parameters)(facts);
@@ -95,7 +95,7 @@ pub fn sense(request: SenseRequest, facts: &Facts<'_>, out: &mut Vec<u8>) -> Res
                 return Err(InvalidCdbField(5));
             }
             parameters.retain(|parameter| parameter.code >= request.pointer);
-            push_page(code, &parameters, out);
+            push_page(code, page.counters, &parameters, out);
             Ok(())
         }
         (code, _) => {
@@ -122,14 +122,15 @@ fn list<const N: usize>(
     Ok(())
 }
 
-fn push_page(code: u8, parameters: &[Parameter], out: &mut Vec<u8>) {
+fn push_page(code: u8, counters: &[u16], parameters: &[Parameter], out: &mut Vec<u8>) {
     let start = out.len();
     // DS: nothing of the page is saved.
     out.extend_from_slice(&[DS | code, 0x00, 0, 0]);
     for parameter in parameters {
         out.extend_from_slice(&parameter.code.to_be_bytes());
         let length = parameter.value.len().min(255);
-        out.extend_from_slice(&[BINARY_LIST, u8::try_from(length).unwrap_or(u8::MAX)]);
+        let format = if counters.contains(&parameter.code) { COUNTER } else { BINARY_LIST };
+        out.extend_from_slice(&[format, u8::try_from(length).unwrap_or(u8::MAX)]);
         out.extend(parameter.value.iter().take(length));
     }
     field::set_length16(out, start + 2);
@@ -162,6 +163,8 @@ const DS: u8 = 0x80;
 const CUMULATIVE: u8 = 1;
 /// FORMAT AND LINKING 11b: a list of binary values that nobody compares with a threshold.
 const BINARY_LIST: u8 = 0x03;
+/// FORMAT AND LINKING 10b, an unbounded data counter.
+const COUNTER: u8 = 0x02;
 
 #[cfg(test)]
 mod tests {

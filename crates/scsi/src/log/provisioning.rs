@@ -14,7 +14,7 @@ pub struct Space {
 pub(super) const PAGE: Page = Page {
     code: 0x0C,
     applies: |facts| facts.space.is_some(),
-    counts: false,
+    counters: &[],
     parameters: |facts| {
         facts.space.map_or_else(Vec::new, |space| {
             // What is available is shared with others on the same file system; what is used is its own.

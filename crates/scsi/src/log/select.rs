@@ -47,7 +47,8 @@ pub struct Reset {
 impl SelectRequest {
     /// Checks the CDB; `None` where a parameter list follows.
     pub fn check(self, facts: &Facts<'_>) -> Result<Option<Reset>, Refusal> {
-        if self.save {
+        // To save defaults is to save nothing; there is nothing that could be saved otherwise.
+        if self.save && (self.length > 0 || self.control & 2 == 0) {
             return Err(Refusal::InvalidCdbField(1, Some(0)));
         }
         if self.length > 0 {
@@ -63,10 +64,11 @@ impl SelectRequest {
         if !known {
             return Err(Refusal::InvalidCdbField(2, Some(5)));
         }
-        if self.subpage != 0 && !(self.page == SUPPORTED && self.subpage == ALL_SUBPAGES) {
+        if !matches!(self.subpage, 0 | ALL_SUBPAGES) {
             return Err(Refusal::InvalidCdbField(3, None));
         }
-        let named = |code| self.page == SUPPORTED || self.page == code;
+        // 00h/00h is all pages; 00h/FFh is what lists them, which has nothing to set.
+        let named = |code| self.page == code || self.page == SUPPORTED && self.subpage == 0;
         // PC 11b sets cumulative values to their defaults; parameters that are lists take no notice of it.
         let counters = self.reset || self.control == DEFAULT_CUMULATIVE;
         Ok(Some(Reset {

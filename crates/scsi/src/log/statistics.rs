@@ -18,7 +18,7 @@ pub struct Statistics {
 pub(super) const PAGE: Page = Page {
     code: CODE,
     applies: |facts| facts.statistics.is_some(),
-    counts: true,
+    counters: &[0x0001, 0x0002],
     parameters: |facts| {
         let Some(counts) = facts.statistics else { return Vec::new() };
         let words = [
@@ -29,8 +29,8 @@ pub(super) const PAGE: Page = Page {
             // Nobody takes the time: so many intervals of no length.
             0,
             0,
-            // The weighted counts weigh every command by one.
-            counts.read_commands.wrapping_add(counts.write_commands),
+            // Weighted by command priority, which is not looked at.
+            0,
             0,
         ];
         let value = words.iter().flat_map(|word| word.to_be_bytes()).collect();

@@ -14,7 +14,7 @@ pub struct Temperature {
 pub(super) const PAGE: Page = Page {
     code: 0x0D,
     applies: |facts| facts.temperature.is_some(),
-    counts: false,
+    counters: &[],
     parameters: |facts| {
         let parameter = |code, degrees| Parameter { code, value: vec![0, degrees] };
         facts

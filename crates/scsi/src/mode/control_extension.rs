@@ -2,8 +2,9 @@
 
 use super::{Page, always};
 
-/// A timestamp that was set goes before the machine's own time, which serves until then (SCSIP, TCMOS); no
-/// implicit asymmetric access by priority, the initial priority is 0, and the longest sense data is 252 bytes.
+/// A timestamp that was set goes before the machine's own time, which serves until then (SCSIP, TCMOS);
+/// access states may change implicitly (IALUAE), the initial priority is 0, and the longest sense data is 252
+/// bytes.
 pub(super) const PAGE: Page = Page {
     code: 0x0A,
     subpage: 0x01,
@@ -11,7 +12,7 @@ pub(super) const PAGE: Page = Page {
     defaults: |_| {
         let mut page = vec![0; 28];
         if let Some(timestamp) = page.first_mut() {
-            *timestamp = TCMOS | SCSIP;
+            *timestamp = TCMOS | SCSIP | IALUAE;
         }
         if let Some(maximum_sense) = page.get_mut(2) {
             *maximum_sense = 252;
@@ -23,3 +24,4 @@ pub(super) const PAGE: Page = Page {
 
 const TCMOS: u8 = 0x04;
 const SCSIP: u8 = 0x02;
+const IALUAE: u8 = 0x01;

@@ -87,6 +87,8 @@ impl KeyFile {
         let problem = |what: String, remedy| Problem { path: path.display().to_string(), what, remedy };
         let failed =
             |error: std::io::Error| problem(error.to_string(), "name a place where it can be read and written");
+        // A link stays a link: what is renewed is the file behind it.
+        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let opened = OpenOptions::new().read(true).write(!read_only).open(path);
         let (file, bytes) = match opened {
             Ok(file) => {

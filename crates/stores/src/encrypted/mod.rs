@@ -19,8 +19,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// Bytes under one tweak.
 const SECTOR: usize = 512;
-/// Bytes that are encrypted or decrypted before others have their turn on the worker.
-const BYTES_AT_ONCE: usize = 256 << 10;
+/// Bytes that are encrypted, or decrypted, at one call. A lane makes a few dozen before the sockets of its
+/// worker have their turn.
+const BYTES_AT_ONCE: usize = 64 << 10;
 
 /// The disk.
 pub(crate) struct Encrypted {
