@@ -204,6 +204,7 @@ impl Commons {
         drop(values);
         self.reservations.reset();
         self.lock().preventing.clear();
+        self.set_flags(0, flag::AWAITED);
     }
 
     /// A lane is going to serve the unit. Returns the fences that stand.
@@ -234,6 +235,9 @@ impl Commons {
         }
         let lost = !roster.nexuses.contains(nexus);
         roster.preventing.retain(|other| *other != place);
+        if roster.preventing.is_empty() {
+            self.set_flags(0, flag::AWAITED);
+        }
         drop(roster);
         if lost {
             self.reservations.nexus_lost(nexus);

@@ -35,6 +35,13 @@ fn reserve_list(key: u8, action_key: u8) -> [u8; 24] {
 
 #[test]
 fn prs_08_nothing_of_a_copy_lands_after_preempt_and_abort() {
+    // Whatever the one who fenced does then: nothing, RELEASE, CLEAR.
+    for then in [None, Some(2), Some(3)] {
+        preempt_while_it_reads(then);
+    }
+}
+
+fn preempt_while_it_reads(then: Option<u8>) {
     let (mut rig, valve) = slow_source(2);
     rig.lun = lun(2);
     rig.good(0, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &reserve_list(0, 5));
@@ -44,6 +51,9 @@ fn prs_08_nothing_of_a_copy_lands_after_preempt_and_abort() {
     let tag = copy_that_reads(&mut rig, &valve);
     rig.lun = lun(2);
     rig.good(1, &[0x5f, 5, 5, 0, 0, 0, 0, 0, 24, 0], &reserve_list(9, 5));
+    if let Some(action) = then {
+        rig.good(1, &[0x5f, action, 5, 0, 0, 0, 0, 0, 24, 0], &reserve_list(9, 0));
+    }
     valve.release_all();
     rig.settle();
     let (status, sense) = rig.take(tag).unwrap();
@@ -67,6 +77,51 @@ fn tmf_04_nothing_of_a_copy_lands_after_a_reset_of_its_destination() {
         rig.lun = lun(2);
         let _ = rig.command(1, &[0; 6], &[]);
         assert!(rig.read(1, 0, 64).iter().all(|byte| *byte == 0), "{function:?}");
+    }
+}
+
+/// Memory that says that the system can copy from it and to it.
+struct Copying(Arc<dyn Backend>);
+
+impl Backend for Copying {
+    fn limits(&self) -> Arc<block::Limits> {
+        self.0.limits()
+    }
+
+    fn description(&self) -> block::Description {
+        self.0.description()
+    }
+
+    fn open(&self, engine: &Rc<dyn Engine>) -> Result<Box<dyn block::Store>, block::Error> {
+        self.0.open(engine)
+    }
+
+    fn file(&self) -> Option<block::OpenFile> {
+        // A descriptor of anything: nothing copies with it here.
+        Some(Arc::new(std::os::fd::OwnedFd::from(std::io::pipe().unwrap().0).into()))
+    }
+}
+
+#[test]
+fn tmf_04_a_reset_of_the_source_waits_for_the_step_that_reads_it() {
+    for reset in [1, 2] {
+        let valve = Valve::closed();
+        let slow: Arc<dyn Backend> = Arc::new(Copying(Delay::new(ram(BLOCKS), valve.clone())));
+        let mut rig = Rig::with_units(vec![Arc::new(Copying(ram(BLOCKS))), slow], 2);
+        rig.lun = lun(1);
+        rig.good(0, &cdb_16(0x8a, 0, 0, 64), &pattern(64, 1));
+        rig.lun = lun(2);
+        let bytes = list(vec![segment(0, 1, 0, 0, 64)]).encode(Form::Lid1);
+        let copy = rig.send(0, &cdb_83(0, 0, bytes.len()), &bytes);
+        rig.settle();
+        assert!(rig.take(copy).is_none());
+        let (nexus, function) = (rig.nexuses[1], crate::TaskManagementFunction::LogicalUnitReset);
+        rig.lanes[1].task_management(nexus, 9, lun(reset), function);
+        rig.settle();
+        assert!(!rig.functions.contains(&9), "LUN {reset}");
+        valve.release_all();
+        rig.settle();
+        assert!(rig.functions.contains(&9));
     }
 }
 

@@ -605,4 +605,6 @@ mod sanitize_tests;
 #[cfg(test)]
 mod shadow_tests;
 #[cfg(test)]
+mod state_tests;
+#[cfg(test)]
 mod tests;

@@ -381,3 +381,52 @@ impl Rig {
         self.good(lane, &cdb_10(0x28, 0, 0, 1), &[])
     }
 }
+
+/// A medium that nobody can open.
+struct Shut(Arc<dyn Backend>);
+
+impl Backend for Shut {
+    fn limits(&self) -> Arc<Limits> {
+        self.0.limits()
+    }
+
+    fn description(&self) -> Description {
+        self.0.description()
+    }
+
+    fn open(&self, _: &Rc<dyn Engine>) -> Result<Box<dyn Store>, Error> {
+        Err(Error::new(block::ErrorKind::Medium))
+    }
+}
+
+#[test]
+fn spc_01_a_drive_whose_medium_cannot_be_opened_says_who_it_is_and_lets_go_of_it() {
+    let (mut rig, drive) = drive(image(64, 1), 1);
+    drive.put(Some(Arc::new(Shut(image(32, 2)))));
+    assert_eq!(rig.unit.refresh().unwrap(), Change::Medium);
+    rig.good(0, &[0x12, 0, 0, 0, 96, 0], &[]);
+    assert_eq!(rig.sense(0, &READY, &[]), CHANGED);
+    assert_eq!(rig.sense(0, &cdb_10(0x28, 0, 0, 1), &[]).0, 3, "MEDIUM ERROR");
+    rig.good(0, &[0x1b, 0, 0, 0, 2, 0], &[]);
+}
+
+#[test]
+fn a_request_to_let_go_of_the_disc_waits_behind_another_event_and_comes_again_to_who_locks_again() {
+    let (mut rig, drive) = drive(image(64, 1), 1);
+    drive.put(Some(image(32, 2)));
+    assert_eq!(rig.unit.refresh().unwrap(), Change::Medium);
+    assert_eq!(rig.sense(0, &READY, &[]), CHANGED);
+    rig.good(0, &prevent(1), &[]);
+    drive.put(Some(image(16, 3)));
+    assert_eq!(rig.unit.refresh().unwrap(), Change::Held);
+    assert_eq!((event(&mut rig, 0), event(&mut rig, 0)), ((2, 2), (1, 2)), "new medium, then eject request");
+    // The locker is gone without having let go, and is back and locks again before the next look.
+    let old = rig.nexuses[0];
+    rig.nexuses[0] = rig.open(0, "client 0");
+    rig.lanes[0].close_nexus(old);
+    rig.settle();
+    let _ = rig.sense(0, &READY, &[]);
+    rig.good(0, &prevent(1), &[]);
+    assert_eq!(rig.unit.refresh().unwrap(), Change::Held);
+    assert_eq!(event(&mut rig, 0), (1, 2));
+}

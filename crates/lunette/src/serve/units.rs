@@ -113,7 +113,7 @@ fn unit(
         tracing::error!(
             %place,
             "its stored reservations are damaged; until an initiator sends REPLACE LOST RESERVATION (sg_persist --out \
-             --replace-lost) the disk serves nobody"
+             --replace-lost --param-sark=KEY --prout-type=5) the disk serves nobody"
         );
     }
     Ok(Unit { number, place, created, unit })

@@ -274,6 +274,57 @@ mod tests {
     }
 
     #[test]
+    fn a_key_by_a_link_is_renewed_behind_the_link() {
+        let folder = folder("link");
+        std::fs::create_dir_all(folder.join("safe")).unwrap();
+        drop(KeyFile::open(&folder.join("safe/key"), true, None, false).unwrap());
+        std::os::unix::fs::symlink("safe/key", folder.join("key")).unwrap();
+        let before = std::fs::read(folder.join("safe/key")).unwrap();
+        let key = KeyFile::open(&folder.join("key"), false, None, false).unwrap();
+        key.renew().unwrap().gone.unwrap();
+        assert!(std::fs::symlink_metadata(folder.join("key")).unwrap().is_symlink());
+        let after = std::fs::read(folder.join("safe/key")).unwrap();
+        assert!(after.len() == 64 && after != before);
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    #[test]
+    fn a_deep_batch_is_taken_in_turns_and_in_order() {
+        const LENGTH: usize = 128 << 10;
+        let folder = folder("deep");
+        let disk = encrypted(&folder, Ram::new(512, 1 << 16), true);
+        let engine: Rc<dyn Engine> = Rc::new(block::NoEngine);
+        let mut store = disk.open(&engine).unwrap();
+        let account = block::Pool::new(64 << 20, 0).account();
+        let write = |number: u64| {
+            let mut buffer = account.take(LENGTH).unwrap();
+            buffer.as_mut_slice()[..LENGTH].fill(number as u8 + 1);
+            let operation = Operation::Write { durable: false };
+            let request = Request::with_data(RequestId(number), operation, number * LENGTH as u64, buffer, 0..LENGTH);
+            Request { expendable: number.is_multiple_of(2), ..request }
+        };
+        let mut batch: Vec<Request> = (0..40).map(write).collect();
+        batch.push(Request::over(RequestId(100), Operation::Flush, 0, 0));
+        let (mut done, mut turns) = (Vec::new(), 1);
+        store.submit(&mut batch, &mut done);
+        while store.in_flight() > 0 {
+            let before = done.len();
+            store.poll(&mut done);
+            turns += 1;
+            assert!(done.len() > before, "every turn brings something");
+        }
+        assert!(turns > 10 && done.len() == 41 && done.last().unwrap().id == RequestId(100));
+        for one in done.iter().filter(|one| one.id.0 < 40 && one.id.0 % 2 == 1) {
+            let bytes = &one.buffer.as_ref().unwrap().as_slice()[..LENGTH];
+            assert!(bytes.iter().all(|byte| u64::from(*byte) == one.id.0 + 1), "memory comes back as it went");
+        }
+        drop((store, account));
+        let mut bench = Bench::new(disk);
+        assert_eq!(bench.read(17 * LENGTH as u64, 512).unwrap(), [18; 512]);
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    #[test]
     fn the_store_keeps_every_promise_of_stores() {
         let folder = folder("promise");
         let mut bench = Bench::new(encrypted(&folder, Ram::new(512, 2048), true));
