@@ -68,8 +68,10 @@ const PREVENTED: Condition = Condition::new(SenseKey::IllegalRequest, 0x53, 0x02
 async fn change(work: Work, step: Step, flush: bool) -> Verdict {
     let commons = &work.unit.commons;
     let optical = work.unit.is_optical();
-    // Loading is never prevented: the medium is there, or comes back.
-    if step == Step::Eject && commons.is_prevented() {
+    // Whoever prevents removal of a disk's medium wants it to stay what it is: in or out. A drive's tray may
+    // be closed at any time (MMC-6 6.42).
+    let moves = step == Step::Eject || step == Step::Load && !optical;
+    if moves && commons.is_prevented() {
         return Err(PREVENTED);
     }
     if step == Step::Start && commons.flags() & flag::EJECTED != 0 {

@@ -430,3 +430,24 @@ fn a_request_to_let_go_of_the_disc_waits_behind_another_event_and_comes_again_to
     assert_eq!(rig.unit.refresh().unwrap(), Change::Held);
     assert_eq!(event(&mut rig, 0), (1, 2));
 }
+
+#[test]
+fn a_tray_closes_while_it_is_locked_and_the_medium_of_a_disk_stays_where_it_is() {
+    let (mut rig, _) = drive(image(64, 1), 1);
+    let disk = Options { removable: true, ..Options::default() };
+    for (optical, rig) in [(true, &mut rig), (false, &mut Rig::with(disk, super::rig::ram(64), 1))] {
+        let _ = rig.command(0, &READY, &[]);
+        rig.good(0, &EJECT, &[]);
+        rig.good(0, &prevent(1), &[]);
+        match optical {
+            true => {
+                rig.good(0, &LOAD, &[]);
+                assert_eq!(rig.sense(0, &READY, &[]), CHANGED);
+            }
+            false => assert_eq!(rig.sense(0, &LOAD, &[]), (5, 0x53, 2)),
+        }
+        assert_eq!(rig.sense(0, &EJECT, &[]), (5, 0x53, 2));
+        rig.good(0, &prevent(0), &[]);
+        rig.good(0, &LOAD, &[]);
+    }
+}
