@@ -5,6 +5,7 @@
 
 use crate::clock::DeviceClock;
 use crate::copy::Tokens;
+use crate::disturbance::Disturbances;
 use crate::ledger::Ledger;
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
 use crate::naming::Naming;
@@ -60,8 +61,7 @@ pub(crate) struct Commons {
     values: Mutex<mode::Values>,
     flags: AtomicU32,
     next_fence: AtomicU64,
-    /// Counts what ends all tasks: resets, CLEAR TASK SET, and operations of the unit's own.
-    generation: AtomicU64,
+    disturbances: Disturbances,
     pub reservations: Guarded,
     pub occupation: Occupation,
     pub tokens: Tokens,
@@ -108,7 +108,7 @@ impl Commons {
             ),
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
-            generation: AtomicU64::new(0),
+            disturbances: Disturbances::default(),
             reservations,
             occupation,
             tokens: Tokens::default(),
@@ -128,7 +128,7 @@ impl Commons {
             flags: AtomicU32::new(flags_of(&values)),
             values: Mutex::new(values),
             next_fence: AtomicU64::new(1),
-            generation: AtomicU64::new(0),
+            disturbances: Disturbances::default(),
             reservations: Guarded::volatile(unit),
             occupation: Occupation::volatile(unit),
             tokens: Tokens::default(),
@@ -185,15 +185,20 @@ impl Commons {
         changed
     }
 
-    /// A number that changes with whatever ends all tasks of the unit. A copy that had begun before, and has
-    /// just no task here, ends when it sees that.
+    /// The number of the newest disturbance.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.disturbances.newest()
     }
 
-    /// All tasks are going to end.
-    pub fn disturb(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+    /// Tasks are going to end: those of these nexuses, or all.
+    pub fn disturb(&self, whose: Option<Arc<[Nexus]>>) {
+        self.disturbances.add(whose);
+    }
+
+    /// Whether tasks of this nexus were ended since that generation. A copy that had begun before, and has just
+    /// no task here, ends when it sees that.
+    pub fn was_disturbed(&self, since: u64, nexus: &Nexus) -> bool {
+        self.disturbances.concern(since, nexus)
     }
 
     /// LOGICAL UNIT RESET: saved or default mode pages, no exclusive reservation, no prevention.

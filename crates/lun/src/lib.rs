@@ -9,6 +9,7 @@ mod clock;
 mod command;
 mod commons;
 mod copy;
+mod disturbance;
 mod fault;
 mod lane;
 mod ledger;

@@ -33,8 +33,8 @@ impl Extent {
     pub const STATE: Extent = Extent { offset: u64::MAX - 1, length: 1 };
     /// No byte of it.
     pub const NOTHING: Extent = Extent { offset: 0, length: 0 };
-    /// All of a unit.
-    pub const WHOLE: Extent = Extent { offset: 0, length: u64::MAX };
+    /// All bytes of a unit. What is kept of it is changed beside what happens on the medium.
+    pub const WHOLE: Extent = Extent { offset: 0, length: u64::MAX - 1 };
 
     pub fn overlaps(self, other: Extent) -> bool {
         self.offset < other.offset.saturating_add(other.length)
@@ -158,7 +158,8 @@ mod tests {
         assert!(extent(0, 10).overlaps(extent(9, 1)) && extent(9, 1).overlaps(extent(0, 10)));
         assert!(!extent(0, 10).overlaps(extent(10, 1)) && !extent(10, 1).overlaps(extent(0, 10)));
         assert!(!extent(5, 0).overlaps(extent(5, 0)), "nothing overlaps nothing");
-        assert!(Extent::WHOLE.overlaps(extent(u64::MAX - 1, 1)));
+        assert!(Extent::WHOLE.overlaps(extent(u64::MAX - 2, 1)));
+        assert!(!Extent::WHOLE.overlaps(Extent::STATE) && !Extent::STATE.overlaps(Extent::WHOLE));
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Occupied {
         *state = working;
         occupation.progress.store(0, Ordering::Relaxed);
         unit.commons.set_flags(flag::OCCUPIED, 0);
-        unit.commons.disturb();
+        unit.commons.disturb(None);
         drop(state);
         Ok(Occupied { unit: Arc::clone(unit), ends_as })
     }

@@ -92,6 +92,18 @@ impl Drop for Held {
     }
 }
 
+/// A parameter list in the pool's memory.
+pub(crate) struct HeldList {
+    held: Option<Held>,
+    length: usize,
+}
+
+impl HeldList {
+    pub fn bytes(&self) -> &[u8] {
+        self.held.as_ref().and_then(|held| held.bytes().get(..self.length)).unwrap_or_default()
+    }
+}
+
 /// What a command waits for.
 pub(crate) enum Want {
     DataOut(u32),
@@ -263,11 +275,16 @@ impl Work {
     /// A parameter list of this length, copied out of the pool's memory. A list that came shorter is
     /// refused: PARAMETER LIST LENGTH ERROR.
     pub async fn parameter_list(&self, length: usize) -> Result<Vec<u8>, Condition> {
+        Ok(self.held_list(length).await?.bytes().to_vec())
+    }
+
+    /// The same in the pool's memory, whose bounds hold for lists that wait for something too.
+    pub async fn held_list(&self, length: usize) -> Result<HeldList, Condition> {
         let (held, received) = self.data_out(length as u64).await;
-        if received < length {
-            return Err(Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00));
+        match received < length {
+            true => Err(Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00)),
+            false => Ok(HeldList { held, length }),
         }
-        Ok(held.and_then(|held| held.bytes().get(..length).map(<[u8]>::to_vec)).unwrap_or_default())
     }
 
     /// Scratch memory of at most [`SCRATCH_BYTES`]; the content is arbitrary. Once for each command.

@@ -13,6 +13,7 @@ use lun::{Saved, StateError, StateKind, StateStore};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, ErrorKind, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::mpsc::{SendError, Sender},
     sync::{Arc, Mutex, PoisonError},
@@ -27,15 +28,14 @@ pub struct StateFiles {
     place: Arc<Place>,
     /// To the thread that saves, which ends with this.
     saver: Sender<Job>,
-    /// Locked as long as they are open.
-    held: Mutex<Vec<File>>,
 }
 
 impl StateFiles {
     /// State in this directory, which is made where it is not there.
     pub fn open(directory: &Path) -> Result<StateFiles, StateError> {
         fs::create_dir_all(directory).map_err(|error| failed("cannot make", directory, &error))?;
-        let place = Arc::new(Place { directory: directory.to_owned() });
+        let descriptor = File::open(directory).map_err(|error| failed("cannot open", directory, &error))?;
+        let place = Arc::new(Place { directory: directory.to_owned(), descriptor, held: Mutex::default() });
         let (saver, jobs) = std::sync::mpsc::channel::<Job>();
         let own = Arc::clone(&place);
         let thread = std::thread::Builder::new().name("saver".into()).spawn(move || {
@@ -44,7 +44,7 @@ impl StateFiles {
             }
         });
         thread.map_err(|error| failed("no thread that saves into", directory, &error))?;
-        Ok(StateFiles { place, saver, held: Mutex::default() })
+        Ok(StateFiles { place, saver })
     }
 }
 
@@ -60,6 +60,9 @@ struct Job {
 #[derive(Debug)]
 struct Place {
     directory: PathBuf,
+    descriptor: File,
+    /// Locked as long as they are open: until the last save has ended.
+    held: Mutex<Vec<File>>,
 }
 
 impl Place {
@@ -87,7 +90,7 @@ impl Place {
         file.sync_all()?;
         fs::rename(&beside, path)?;
         // Without this the rename itself may be lost with the power.
-        File::open(&self.directory)?.sync_all()
+        self.descriptor.sync_all()
     }
 }
 
@@ -119,7 +122,7 @@ impl StateStore for StateFiles {
             .map_err(|error| failed("cannot open", &path, &error))?;
         match file.try_lock() {
             Ok(()) => {
-                self.held.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+                self.place.held.lock().unwrap_or_else(PoisonError::into_inner).push(file);
                 Ok(())
             }
             Err(TryLockError::WouldBlock) => Err(StateError::Failed(
@@ -133,10 +136,15 @@ impl StateStore for StateFiles {
 
     fn set_aside(&self, unit: [u8; 16], kind: StateKind) -> Result<(), StateError> {
         let path = self.place.path(unit, kind);
-        let aside =
-            (1..).map(|number| path.with_added_extension(format!("damaged-{number}"))).find(|path| !path.exists());
+        let is_same = |other: &Path| {
+            let number = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+            number(other).is_some_and(|other| number(&path) == Some(other))
+        };
+        let names = (1..).map(|number| path.with_added_extension(format!("damaged-{number}")));
+        // Where the save after this failed, it has its second name already.
+        let aside = names.into_iter().find(|name| !name.exists() || is_same(name));
         // A second name, not another one: until the next save is whole, what is damaged stays in its place.
-        match aside.map(|aside| fs::hard_link(&path, aside)) {
+        match aside.filter(|name| !name.exists()).map(|aside| fs::hard_link(&path, aside)) {
             Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(failed("cannot set aside", &path, &error)),
             _ => Ok(()),
         }
@@ -230,8 +238,11 @@ mod tests {
         one.hold(UNIT).unwrap();
         assert!(other.hold(UNIT).unwrap_err().to_string().contains("same identity"));
         other.hold([8; 16]).unwrap();
+        // The thread that saves has it to its end.
         drop(one);
-        other.hold(UNIT).unwrap();
+        while other.hold(UNIT).is_err() {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
@@ -258,13 +269,18 @@ mod tests {
         let files = StateFiles::open(&scratch.0).unwrap();
         files.set_aside(UNIT, StateKind::Reservations).unwrap();
         for round in 1..=2 {
-            fs::write(files.place.path(UNIT, StateKind::Reservations), [round]).unwrap();
-            files.set_aside(UNIT, StateKind::Reservations).unwrap();
+            let path = files.place.path(UNIT, StateKind::Reservations);
+            let _ = fs::remove_file(&path);
+            fs::write(&path, [round]).unwrap();
+            for _ in 0..3 {
+                files.set_aside(UNIT, StateKind::Reservations).unwrap();
+            }
             assert!(files.load(UNIT, StateKind::Reservations).is_err(), "it is there until it is replaced");
             let aside =
                 files.place.path(UNIT, StateKind::Reservations).with_added_extension(format!("damaged-{round}"));
             assert_eq!(fs::read(aside).unwrap(), [round]);
         }
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 3, "one name for each that was damaged");
     }
 
     #[test]

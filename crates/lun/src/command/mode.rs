@@ -87,7 +87,7 @@ fn mode_select(execution: &mut Execution<'_>, form: ListLength, length: usize) -
 }
 
 async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verdict {
-    let list = work.parameter_list(length).await?;
+    let list = work.held_list(length).await?;
     let blocks = BlockDescriptor { blocks: work.limits.blocks, block_length: work.limits.block_length };
     let commons = &work.unit.commons;
     let saving = commons.saving();
@@ -96,7 +96,7 @@ async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verd
     // An initiator may send back what he was shown.
     let mut shown = commons.values();
     shown.show_locked(locked);
-    let mut next = shown.select(form, save, blocks, &list, saving).map_err(refused)?;
+    let mut next = shown.select(form, save, blocks, list.bytes(), saving).map_err(refused)?;
     next.show_locked(false);
     if save && let Some(store) = commons.store() {
         let saved = work.save(store, StateKind::ModePages, next.to_saved()).await;

@@ -15,9 +15,16 @@ const MAXIMUM_LIST: u64 = 256 << 10;
 
 /// RESERVE (6) and (10), of the whole unit.
 pub(super) fn reserve(execution: &mut Execution<'_>) -> Outcome {
-    match execution.unit().map(|unit| unit.commons.reservations.reserve_exclusive(execution.identity())) {
-        Some(Err(refusal)) => refused(refusal),
-        _ => Outcome::Good,
+    execution.long(reserve_in_turn)
+}
+
+/// In turn: registrations that are being saved are as good as there.
+async fn reserve_in_turn(work: Work) -> Verdict {
+    let _turn = work.turn().await;
+    match work.unit.commons.reservations.reserve_exclusive(&work.nexus) {
+        Ok(()) => Ending::good(0),
+        Err(Refusal::Conflict) => Ending::status(Status::ReservationConflict, 0),
+        Err(refusal) => Err(condition(refusal)),
     }
 }
 
@@ -51,11 +58,11 @@ pub(super) fn reserve_out(execution: &mut Execution<'_>) -> Outcome {
 }
 
 async fn change(work: Work, length: usize) -> Verdict {
-    let list = work.parameter_list(length).await?;
+    let list = work.held_list(length).await?;
     let turn = work.turn().await;
     let cdb = work.cdb.bytes();
     let request =
-        OutRequest { service_action: field(cdb, 1, 1) as u8, scope_type: field(cdb, 2, 1) as u8, list: &list };
+        OutRequest { service_action: field(cdb, 1, 1) as u8, scope_type: field(cdb, 2, 1) as u8, list: list.bytes() };
     let initiators = work.unit.commons.initiators();
     let ports = work.port.groups().numbers();
     let surroundings = Surroundings { ports: &ports, initiators: &initiators };
@@ -67,6 +74,7 @@ async fn change(work: Work, length: usize) -> Verdict {
     };
     if let (Some(bytes), Some(store)) = (prepared.bytes.take(), reservations.store()) {
         let saved = work.save(store, StateKind::Reservations, bytes).await;
+        reservations.saved(saved.is_ok());
         saved.map_err(|_| condition(Refusal::NotSaved))?;
     }
     let effects = reservations.commit(prepared);
@@ -80,9 +88,10 @@ async fn change(work: Work, length: usize) -> Verdict {
         work.unit.attention(Whom::Port(nexus), condition);
     }
     if !effects.abort.is_empty() {
-        // A copy that has just no task here may be one of theirs; those of others begin again.
-        work.unit.commons.disturb();
-        work.end_tasks_of(Arc::from(effects.abort)).await;
+        let victims: Arc<[_]> = Arc::from(effects.abort);
+        // A copy that has just no task here may be one of theirs.
+        work.unit.commons.disturb(Some(Arc::clone(&victims)));
+        work.end_tasks_of(victims).await;
     }
     Ending::good(length as u64)
 }

@@ -65,7 +65,7 @@ impl Reach {
     /// What keeps the nexus from reading or writing there now.
     pub fn check(&self, work: &Work, class: Class) -> Result<(), Condition> {
         let commons = &self.unit.commons;
-        if commons.generation() != self.generation {
+        if commons.was_disturbed(self.generation, &work.nexus) {
             // Its tasks were ended; that of this copy was just not among them.
             return Err(Condition::new(SenseKey::AbortedCommand, 0x00, 0x00));
         }

@@ -62,6 +62,23 @@ fn preempt_while_it_reads(then: Option<u8>) {
 }
 
 #[test]
+fn prs_08_preempt_and_abort_leaves_the_copies_of_others_alone() {
+    let (mut rig, valve) = slow_source(3);
+    rig.lun = lun(2);
+    for lane in [1, 2] {
+        rig.good(lane, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &reserve_list(0, lane as u8));
+    }
+    rig.lun = lun(1);
+    let tag = copy_that_reads(&mut rig, &valve);
+    rig.lun = lun(2);
+    rig.good(1, &[0x5f, 5, 5, 0, 0, 0, 0, 0, 24, 0], &reserve_list(1, 2));
+    valve.release_all();
+    rig.settle();
+    assert_eq!(rig.take(tag).unwrap().0, Status::Good);
+    assert_eq!(rig.read(0, 0, 64), pattern(64, 1));
+}
+
+#[test]
 fn tmf_04_nothing_of_a_copy_lands_after_a_reset_of_its_destination() {
     for function in [crate::TaskManagementFunction::LogicalUnitReset, crate::TaskManagementFunction::ClearTaskSet] {
         let (mut rig, valve) = slow_source(2);

@@ -408,9 +408,10 @@ impl Lane {
                     return self.drive(own);
                 }
                 Want::EndOf(nexuses) => {
+                    let nobody_waits = task.given_up.is_some();
                     let ticket = self.ticket(Purpose::Resume(tag));
                     let (by, unit) = (self.place(id), Arc::clone(&self.channels[at].unit));
-                    return unit.commons.broadcast(|| Letter::Abort {
+                    unit.commons.broadcast(|| Letter::Abort {
                         unit: Arc::clone(&unit),
                         whose: Whose::Ports(Arc::clone(&nexuses)),
                         by,
@@ -418,6 +419,11 @@ impl Lane {
                         cleared: false,
                         ticket: ticket.clone(),
                     });
+                    if nobody_waits {
+                        // Given up while it saved. The others' tasks end; it does not stay for that.
+                        self.end_given_up(tag);
+                    }
+                    return;
                 }
             }
         }

@@ -94,7 +94,7 @@ impl Lane {
 
     /// Ends all tasks of the unit, on every lane.
     fn clear(&mut self, nexus: NexusId, unit: &Arc<LogicalUnit>, cleared: bool, ticket: &Ticket) {
-        unit.commons.disturb();
+        unit.commons.disturb(None);
         let by = self.place(nexus);
         unit.commons.broadcast(|| Letter::Abort {
             unit: Arc::clone(unit),

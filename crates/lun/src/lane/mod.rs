@@ -479,7 +479,7 @@ impl Lane {
         }
     }
 
-    fn end_given_up(&mut self, tag: TaskTag) {
+    pub(super) fn end_given_up(&mut self, tag: TaskTag) {
         if let Some(Task { kind: Kind::Part(_), .. }) = self.tasks.get(&tag) {
             return self.end_part(tag, Answer::Done);
         }

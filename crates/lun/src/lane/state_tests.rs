@@ -95,3 +95,111 @@ fn prs_09_what_is_aborted_while_it_is_saved_ends_with_it_and_is_in_force() {
     assert_eq!(keys(&mut rig, 0), [5], "as it is kept");
     assert_eq!(rig.lanes[0].tasks(), 0);
 }
+
+/// REGISTER of this lane's nexus, which is being saved.
+fn registering(rig: &mut Rig, lane: usize, key: u8) -> u64 {
+    let tag = rig.send(lane, &REGISTER, &register_list(key));
+    rig.settle();
+    assert!(rig.take(tag).is_none());
+    tag
+}
+
+#[test]
+fn prs_03_reserve_waits_for_a_registration_that_is_being_saved_and_then_conflicts() {
+    let (mut rig, slow) = rig(2);
+    let register = registering(&mut rig, 0, 5);
+    let reserve = rig.send(1, &[0x16, 0, 0, 0, 0, 0], &[]);
+    rig.settle();
+    assert!(rig.take(reserve).is_none());
+    slow.finish(Ok(()));
+    rig.settle();
+    assert_eq!(rig.take(register).unwrap().0, Status::Good);
+    assert_eq!(rig.take(reserve).unwrap().0, Status::ReservationConflict);
+}
+
+#[test]
+fn prs_09_after_a_save_that_may_have_come_through_the_next_change_is_saved_whatever_it_is() {
+    let (mut rig, slow) = rig(1);
+    let first = registering(&mut rig, 0, 5);
+    slow.finish(Err(StateError::Failed("renamed, but the directory was not flushed".into())));
+    rig.settle();
+    assert_eq!(rig.take(first).unwrap().0, Status::CheckCondition);
+    let mut list = register_list(5);
+    list[20] = 0;
+    for saves in [1, 0] {
+        let again = rig.send(0, &REGISTER, &list);
+        rig.settle();
+        assert_eq!(slow.under_way(), saves);
+        if saves > 0 {
+            slow.finish(Ok(()));
+            rig.settle();
+        }
+        assert!(rig.take(again).is_some());
+        list[7] = 5;
+    }
+}
+
+#[test]
+fn lists_that_wait_for_their_turn_are_in_the_pools_memory() {
+    let (mut rig, slow) = rig(1);
+    let first = registering(&mut rig, 0, 5);
+    let before = rig.lanes[0].context.pool.taken_bytes();
+    let long = vec![0; 256 << 10];
+    let cdb = [0x5f, 0, 0, 0, 0, 0, 4, 0, 0, 0];
+    let waiting: Vec<_> = (0..8).map(|_| rig.send(0, &cdb, &long)).collect();
+    rig.settle();
+    assert!(rig.lanes[0].context.pool.taken_bytes() >= before + 8 * long.len());
+    slow.finish(Ok(()));
+    rig.settle();
+    assert_eq!(rig.take(first).unwrap().0, Status::Good);
+    assert!(waiting.into_iter().all(|tag| rig.take(tag).unwrap().0 == Status::CheckCondition));
+    assert_eq!(rig.lanes[0].context.pool.taken_bytes(), 0);
+}
+
+#[test]
+fn registrations_are_changed_beside_what_happens_on_the_medium() {
+    let (slow, valve) = (Arc::new(Slow::default()), block::layer::Valve::open());
+    let state: Arc<dyn StateStore> = Arc::clone(&slow) as _;
+    let store = block::layer::Delay::new(ram(64), valve.clone());
+    let unit = LogicalUnit::open(super::rig::identity(), Options::default(), store, Some(state)).unwrap();
+    let mut rig = Rig::of(unit, 2);
+    let _ = (rig.command(0, &[0; 6], &[]), rig.command(1, &[0; 6], &[]));
+    valve.hold();
+    // START STOP UNIT that flushes.
+    let stop = rig.send(1, &[0x1b, 0, 0, 0, 0, 0], &[]);
+    rig.settle();
+    registering(&mut rig, 0, 5);
+    assert_eq!((slow.under_way(), rig.take(stop).is_none()), (1, true));
+}
+
+#[test]
+fn prs_08_a_lost_nexus_does_not_stay_for_the_tasks_that_it_preempted() {
+    let (slow, valve) = (Arc::new(Slow::default()), block::layer::Valve::open());
+    let state: Arc<dyn StateStore> = Arc::clone(&slow) as _;
+    let store = block::layer::Delay::new(ram(64), valve.clone());
+    let unit = LogicalUnit::open(super::rig::identity(), Options::default(), store, Some(state)).unwrap();
+    let mut rig = Rig::of(unit, 2);
+    for lane in [0, 1] {
+        registering(&mut rig, lane, lane as u8 + 1);
+        slow.finish(Ok(()));
+        rig.settle();
+    }
+    valve.hold();
+    let read = rig.send(1, &super::rig::cdb_16(0x88, 0, 0, 8), &[]);
+    rig.settle();
+    let mut preempt = register_list(2);
+    preempt[7] = 1;
+    rig.send(0, &[0x5f, 5, 1, 0, 0, 0, 0, 0, 24, 0], &preempt);
+    rig.settle();
+    assert_eq!(slow.under_way(), 1);
+    let nexus = rig.nexuses[0];
+    rig.lanes[0].close_nexus(nexus);
+    rig.settle();
+    assert_eq!(rig.lanes[0].tasks(), 1, "not while it saves");
+    slow.finish(Ok(()));
+    rig.settle();
+    assert_eq!((rig.lanes[0].tasks(), rig.lanes[1].tasks()), (0, 1));
+    valve.release_all();
+    rig.settle();
+    assert!(rig.take(read).is_none() && rig.lanes[1].tasks() == 0);
+}

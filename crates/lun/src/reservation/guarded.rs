@@ -38,6 +38,8 @@ pub struct Guarded {
     epoch: AtomicU64,
     /// What was stored is damaged: nobody knows who may do what.
     lost: AtomicBool,
+    /// A save has failed, perhaps after it had taken its place: what is stored is not what is in force.
+    unsure: AtomicBool,
     unit: [u8; 16],
     store: Option<Arc<dyn StateStore>>,
 }
@@ -62,7 +64,8 @@ impl Guarded {
             Err(error) => return Err(error),
         };
         let lost = AtomicBool::new(restored.is_none());
-        Ok(Guarded { state: Mutex::new(restored.unwrap_or_default()), epoch: AtomicU64::new(0), lost, unit, store })
+        let state = Mutex::new(restored.unwrap_or_default());
+        Ok(Guarded { state, epoch: AtomicU64::new(0), lost, unsure: AtomicBool::new(false), unit, store })
     }
 
     /// Whether the reservations are lost: until REPLACE LOST RESERVATION the unit answers next to nothing.
@@ -72,7 +75,14 @@ impl Guarded {
 
     /// Reservations of this unit that end with the process.
     pub fn volatile(unit: [u8; 16]) -> Guarded {
-        Guarded { state: Mutex::default(), epoch: AtomicU64::new(0), lost: AtomicBool::new(false), unit, store: None }
+        Guarded {
+            state: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
+            unit,
+            store: None,
+        }
     }
 
     /// Changes whenever an answer of [`Guarded::permits`] may have changed. A lane that remembers answers
@@ -130,7 +140,8 @@ impl Guarded {
             // PTPL_C is 0: what cannot be kept is not promised (SPC-5 6.17.3).
             return Err(Refusal::InvalidListField(if action == OutAction::RegisterAndMove { 17 } else { 20 }));
         }
-        let bytes = (effects.persist && self.store.is_some()).then(|| next.to_stored());
+        let save = effects.persist || self.unsure.load(Ordering::Acquire);
+        let bytes = (save && self.store.is_some()).then(|| next.to_stored());
         Ok(Prepared { next, effects, bytes, replaces: false })
     }
 
@@ -170,6 +181,11 @@ impl Guarded {
         effects
     }
 
+    /// What was prepared is saved, or perhaps not.
+    pub(crate) fn saved(&self, whole: bool) {
+        self.unsure.store(!whole, Ordering::Release);
+    }
+
     /// Where changes are saved.
     pub(crate) fn store(&self) -> Option<Arc<dyn StateStore>> {
         self.store.clone()
@@ -184,7 +200,9 @@ impl Guarded {
     ) -> Result<Effects, Refusal> {
         let prepared = self.prepare(nexus, request, surroundings)?;
         if let (Some(bytes), Some(store)) = (&prepared.bytes, &self.store) {
-            store.save(self.unit, StateKind::Reservations, bytes).map_err(|_| Refusal::NotSaved)?;
+            let saved = store.save(self.unit, StateKind::Reservations, bytes);
+            self.saved(saved.is_ok());
+            saved.map_err(|_| Refusal::NotSaved)?;
         }
         Ok(self.commit(prepared))
     }

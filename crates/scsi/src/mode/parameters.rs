@@ -153,12 +153,11 @@ impl Values {
             return Err(Refusal::InvalidCdbField(1));
         }
         let mut next = self.clone();
-        if list.is_empty() {
-            return Ok(next);
-        }
-        let mut at = check_header(length, blocks, list)?;
-        while at < list.len() {
-            at = next.select_page(list, at)?;
+        if !list.is_empty() {
+            let mut at = check_header(length, blocks, list)?;
+            while at < list.len() {
+                at = next.select_page(list, at)?;
+            }
         }
         if save {
             next.saved = Some(next.current.clone());

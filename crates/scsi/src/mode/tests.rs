@@ -195,6 +195,12 @@ fn saved_values_come_back_after_a_restart_and_current_ones_end_with_a_reset() {
     unsaved.reset();
     assert_eq!(unsaved, values);
 
+    // SP with an empty list saves what is current; a reset and a restart come to the same.
+    let current = select(&values, ListLength::Six, &list).unwrap();
+    let mut kept = current.select(ListLength::Six, true, BLOCKS, &[], Saving::Supported).unwrap();
+    kept.reset();
+    assert_eq!((kept.descriptor_sense(), &Values::restore(FACTS, &kept.to_saved())), (true, &kept));
+
     let saved = values.select(ListLength::Six, true, BLOCKS, &list, Saving::Supported).unwrap();
     let mut restored = Values::restore(FACTS, &saved.to_saved());
     assert_eq!(restored, saved);
