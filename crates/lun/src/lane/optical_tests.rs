@@ -286,7 +286,9 @@ fn a_disc_that_is_gone_leaves_an_empty_drive_until_one_comes() {
     let (mut rig, drive) = drive(image(64, 1), 1);
     drive.put(None);
     assert_eq!(rig.unit.refresh().unwrap(), Change::Gone("gone".into()));
-    assert_eq!(rig.sense(0, &READY, &[]), TRAY_CLOSED);
+    for start in [&READY, &[0x1b, 0, 0, 0, 1, 0]] {
+        assert_eq!(rig.sense(0, start, &[]), TRAY_CLOSED);
+    }
     assert_eq!(rig.sense(0, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), TRAY_CLOSED);
     assert_eq!((event(&mut rig, 0), profile(&mut rig)), ((3, 0), 0));
     rig.good(0, &EJECT, &[]);
