@@ -128,7 +128,7 @@ impl Occupied {
             return Err(occupation.condition().unwrap_or(Condition::new(SenseKey::NotReady, 0x04, 0x00)));
         }
         // INTERNAL TARGET FAILURE: a process that ended now would not know of it at its next beginning.
-        occupation.keep(ends_as).map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
+        occupation.keep(ends_as).map_err(|_| Condition::INTERNAL_TARGET_FAILURE)?;
         *state = working;
         occupation.progress.store(0, Ordering::Relaxed);
         unit.commons.set_flags(flag::OCCUPIED, 0);

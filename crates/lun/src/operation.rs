@@ -282,7 +282,7 @@ impl Work {
     pub async fn held_list(&self, length: usize) -> Result<HeldList, Condition> {
         let (held, received) = self.data_out(length as u64).await;
         match received < length {
-            true => Err(Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00)),
+            true => Err(Condition::PARAMETER_LIST_LENGTH_ERROR),
             false => Ok(HeldList { held, length }),
         }
     }

@@ -131,6 +131,27 @@ impl LogicalUnit {
         self.options.device_type == DeviceType::Optical
     }
 
+    /// MEDIUM NOT PRESENT, where it is not. A drive tells whether its tray is open.
+    pub(crate) fn missing_medium(&self) -> Option<Condition> {
+        let flags = self.commons.flags();
+        if flags & (flag::EJECTED | flag::EMPTY) == 0 {
+            return None;
+        }
+        let qualifier = match self.options.device_type {
+            DeviceType::Disk => 0x00,
+            DeviceType::Optical if flags & flag::EJECTED != 0 => 0x02,
+            DeviceType::Optical => 0x01,
+        };
+        Some(Condition::new(SenseKey::NotReady, 0x3a, qualifier))
+    }
+
+    /// What keeps everybody from the medium: it is not there, or the unit was stopped (INITIALIZING COMMAND
+    /// REQUIRED).
+    pub(crate) fn medium_refusal(&self) -> Option<Condition> {
+        let stopped = || self.commons.flags() & flag::STOPPED != 0;
+        self.missing_medium().or_else(|| stopped().then_some(Condition::new(SenseKey::NotReady, 0x04, 0x02)))
+    }
+
     /// Compares the space that is used with the threshold that an initiator has set, and tells all nexuses
     /// once when it is reached (SBC-4 4.7.3.7); again only after it was left.
     pub(crate) fn watch_space(self: &Arc<LogicalUnit>) {

@@ -53,6 +53,11 @@ impl Condition {
         condition.with_specific(field_pointer(0x40, byte, bit))
     }
 
+    /// PARAMETER LIST LENGTH ERROR.
+    pub const PARAMETER_LIST_LENGTH_ERROR: Condition = Condition::new(SenseKey::IllegalRequest, 0x1A, 0x00);
+    /// INTERNAL TARGET FAILURE.
+    pub const INTERNAL_TARGET_FAILURE: Condition = Condition::new(SenseKey::HardwareError, 0x44, 0x00);
+
     /// INVALID FIELD IN PARAMETER LIST with its field pointer.
     pub const fn invalid_parameter(byte: u16, bit: Option<u8>) -> Condition {
         let condition = Condition::new(SenseKey::IllegalRequest, 0x26, 0x00);

@@ -2,10 +2,10 @@
 
 use super::{Outcome, field, token};
 use crate::commons::flag;
-use crate::copy::{CopyRecord, IMPOSSIBLE, Reach, UNREACHABLE, aborted, finish, move_bytes};
+use crate::copy::{CopyRecord, IMPOSSIBLE, Reach, Running, UNREACHABLE, aborted, finish, move_bytes};
 use crate::lane::Execution;
 use crate::mail::Extent;
-use crate::operation::{Ending, Owner, Verdict, Work};
+use crate::operation::{Ending, Owner, Work};
 use block::Limits;
 use scsi::copy::list::{self, CopyList, Form, Segment, THIS_UNIT};
 use scsi::copy::results::{self, Report};
@@ -36,36 +36,54 @@ const COMMANDS: &[(u8, &[u8])] = &[(0x83, &[0x00, 0x01, 0x10, 0x11]), (0x84, &[0
 
 /// EXTENDED COPY, both forms.
 pub(super) fn extended_copy(execution: &mut Execution<'_>) -> Outcome {
-    let length = field(execution.cdb, 10, 4);
     let form = if field(execution.cdb, 1, 1) & 0x1F == 0 { Form::Lid1 } else { Form::Lid4 };
+    with_list(execution, async move |work, bytes| extended(work, form, bytes).await)
+}
+
+/// A copy command with the list that bytes 10 to 13 of the CDB measure.
+pub(super) fn with_list<F>(execution: &mut Execution<'_>, run: F) -> Outcome
+where
+    F: AsyncFnOnce(&Work, &[u8]) -> Result<(), Condition> + 'static,
+{
+    let length = field(execution.cdb, 10, 4);
     match length {
         // Nothing to copy is no error (SPC-4 6.4.1).
         0 => Outcome::Good,
-        1..=MAXIMUM_LIST => execution.long(move |work| extended(work, form, length)),
-        // PARAMETER LIST LENGTH ERROR.
-        _ => Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x1A, 0x00)),
+        1..=MAXIMUM_LIST => execution.long(async move |work: Work| {
+            let bytes = work.parameter_list(length as usize).await?;
+            // Its steps are tasks of their own.
+            work.touches(Extent::NOTHING);
+            run(&work, &bytes).await?;
+            Ending::good(length)
+        }),
+        _ => Outcome::Check(Condition::PARAMETER_LIST_LENGTH_ERROR),
     }
 }
 
-async fn extended(work: Work, form: Form, length: u64) -> Verdict {
-    let bytes = work.parameter_list(length as usize).await?;
-    // Its steps are tasks of their own.
-    work.touches(Extent::NOTHING);
-    let list = list::parse(form, &bytes)?;
-    let reaches = reaches(&work, &list)?;
-    let running = work.copies.begin(list.identifier, form as u8)?;
-    if list.immediate {
-        running.in_background();
-        let operation = move |work: Work| async move {
-            let result = copy_segments(&work, &running, &reaches, &list.segments).await;
-            running.end(result)
-        };
-        work.in_background(Owner::Nexus, true, operation).await?;
-    } else {
-        let result = copy_segments(&work, &running, &reaches, &list.segments).await;
-        running.end(result)?;
+/// Does what a copy that has begun is for, and tells its end; behind the command's back where that is IMMED.
+pub(super) async fn perform<F>(work: &Work, running: Running, immediate: bool, copy: F) -> Result<(), Condition>
+where
+    F: AsyncFnOnce(&Work, &CopyRecord) -> Result<(), Condition> + 'static,
+{
+    if !immediate {
+        let result = copy(work, &running).await;
+        return running.end(result);
     }
-    Ending::good(length)
+    running.in_background();
+    let operation = async move |work: Work| {
+        let result = copy(&work, &running).await;
+        running.end(result)
+    };
+    work.in_background(Owner::Nexus, true, operation).await
+}
+
+async fn extended(work: &Work, form: Form, bytes: &[u8]) -> Result<(), Condition> {
+    let list = list::parse(form, bytes)?;
+    let reaches = reaches(work, &list)?;
+    let running = work.copies.begin(list.identifier, form as u8)?;
+    let copy =
+        async move |work: &Work, record: &CopyRecord| copy_segments(work, record, &reaches, &list.segments).await;
+    perform(work, running, list.immediate, copy).await
 }
 
 /// The units that the descriptors name; None for those that this initiator has not. Whether there are

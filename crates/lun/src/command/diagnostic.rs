@@ -2,7 +2,6 @@
 //! diagnostic pages that has none but itself.
 
 use super::{Outcome, field};
-use crate::commons::flag;
 use crate::lane::Execution;
 use crate::operation::{Ending, Verdict, Work};
 use scsi::{Condition, SenseKey};
@@ -32,7 +31,7 @@ pub(super) fn send(execution: &mut Execution<'_>) -> Outcome {
 /// Reads the first, the middle and the last block, where there is a medium: whatever serves commands is
 /// gone through once. LOGICAL UNIT FAILED SELF-TEST otherwise.
 async fn self_test_of(work: Work) -> Verdict {
-    let away = work.unit.commons.flags() & (flag::EJECTED | flag::STOPPED) != 0;
+    let away = work.unit.medium_refusal().is_some();
     let (blocks, length) = (work.limits.blocks, work.block());
     if !away && blocks > 0 {
         let mut scratch = work.scratch(length).await?;

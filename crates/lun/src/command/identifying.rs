@@ -59,7 +59,7 @@ async fn keep(work: Work, kind: Kind, length: usize) -> Verdict {
     let names = naming.with(kind, list);
     if let Some(store) = naming.store() {
         let kept = work.save(store, StateKind::Identification, names.to_stored()).await;
-        kept.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
+        kept.map_err(|_| Condition::INTERNAL_TARGET_FAILURE)?;
     }
     naming.commit(names);
     drop(turn);

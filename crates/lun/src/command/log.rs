@@ -86,7 +86,7 @@ fn refused(refusal: log::Refusal) -> Condition {
     match refusal {
         log::Refusal::InvalidCdbField(byte, bit) => Condition::invalid_cdb_field(u16::from(byte), bit),
         log::Refusal::InvalidListField(byte) => Condition::invalid_parameter(byte, None),
-        log::Refusal::ListLength => Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00),
+        log::Refusal::ListLength => Condition::PARAMETER_LIST_LENGTH_ERROR,
     }
 }
 

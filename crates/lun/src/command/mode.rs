@@ -60,7 +60,7 @@ fn refused(refusal: Refusal) -> Condition {
     match refusal {
         Refusal::InvalidCdbField(byte) => Condition::invalid_cdb_field(u16::from(byte), None),
         Refusal::InvalidListField { byte, bit } => Condition::invalid_parameter(byte, bit),
-        Refusal::ListLength => Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00),
+        Refusal::ListLength => Condition::PARAMETER_LIST_LENGTH_ERROR,
     }
 }
 
@@ -101,7 +101,7 @@ async fn select(work: Work, form: ListLength, save: bool, length: usize) -> Verd
     if save && let Some(store) = commons.store() {
         let saved = work.save(store, StateKind::ModePages, next.to_saved()).await;
         // INTERNAL TARGET FAILURE: what was to be saved was not; nothing has changed.
-        saved.map_err(|_| Condition::new(SenseKey::HardwareError, 0x44, 0x00))?;
+        saved.map_err(|_| Condition::INTERNAL_TARGET_FAILURE)?;
     }
     let changed = commons.apply(next);
     drop(turn);

@@ -52,7 +52,7 @@ pub(super) fn reserve_in(execution: &mut Execution<'_>) -> Outcome {
 pub(super) fn reserve_out(execution: &mut Execution<'_>) -> Outcome {
     let length = field(execution.cdb, 5, 4);
     if length > MAXIMUM_LIST {
-        return Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00));
+        return Outcome::Check(Condition::PARAMETER_LIST_LENGTH_ERROR);
     }
     execution.long(move |work| change(work, length as usize))
 }
@@ -110,9 +110,9 @@ fn condition(refusal: Refusal) -> Condition {
         Refusal::Conflict => illegal(0x24, 0x00),
         Refusal::InvalidCdbField(byte) => Condition::invalid_cdb_field(u16::from(byte), None),
         Refusal::InvalidListField(byte) => Condition::invalid_parameter(byte, None),
-        Refusal::ListLength => illegal(0x1a, 0x00),
+        Refusal::ListLength => Condition::PARAMETER_LIST_LENGTH_ERROR,
         Refusal::InvalidRelease => illegal(0x26, 0x04),
         Refusal::InsufficientResources => illegal(0x55, 0x04),
-        Refusal::NotSaved => Condition::new(SenseKey::HardwareError, 0x44, 0x00),
+        Refusal::NotSaved => Condition::INTERNAL_TARGET_FAILURE,
     }
 }

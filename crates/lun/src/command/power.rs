@@ -74,10 +74,10 @@ async fn change(work: Work, step: Step, flush: bool) -> Verdict {
     if moves && commons.is_prevented() {
         return Err(PREVENTED);
     }
-    let flags = commons.flags();
-    if step == Step::Start && flags & (flag::EJECTED | flag::EMPTY) != 0 {
-        let of_drive = if flags & flag::EJECTED != 0 { 0x02 } else { 0x01 };
-        return Err(Condition::new(SenseKey::NotReady, 0x3a, if optical { of_drive } else { 0x00 }));
+    if step == Step::Start
+        && let Some(condition) = work.unit.missing_medium()
+    {
+        return Err(condition);
     }
     if optical {
         return if tray(&work, step) { Ending::good(0) } else { Err(PREVENTED) };

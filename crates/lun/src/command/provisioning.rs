@@ -66,9 +66,8 @@ async fn unmap_list(work: Work, length: usize) -> Verdict {
 
 /// The extents of a parameter list (SBC-4 5.41.2): all of them are looked at before any is unmapped.
 fn unmap_extents(work: &Work, list: &[u8]) -> Result<Vec<Extent>, Condition> {
-    let length_error = Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00);
     let descriptors = field(list, 2, 2) as usize;
-    let body = list.get(8..).and_then(|body| body.get(..descriptors)).ok_or(length_error)?;
+    let body = list.get(8..).and_then(|body| body.get(..descriptors)).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)?;
     // A last descriptor that is not whole is ignored (SBC-4 5.41.2).
     let (descriptors, _) = body.as_chunks::<16>();
     if descriptors.len() > MAXIMUM_UNMAP_DESCRIPTORS as usize {

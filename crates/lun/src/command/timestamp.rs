@@ -33,7 +33,7 @@ pub(super) fn set(execution: &mut Execution<'_>) -> Outcome {
             let clock = Clock::clone(execution.clock());
             execution.long(move |work| change(work, clock))
         }
-        _ => Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x1a, 0x00)),
+        _ => Outcome::Check(Condition::PARAMETER_LIST_LENGTH_ERROR),
     }
 }
 

@@ -1,12 +1,11 @@
 //! POPULATE TOKEN and WRITE USING TOKEN (SBC-3 5.7, 5.46): a copy in two commands, between which whoever
 //! has the token decides where to.
 
-use super::copy::MAXIMUM_LIST;
+use super::copy::{perform, with_list};
 use super::{Outcome, extent_of, field};
 use crate::copy::{CopyRecord, Reach, Represented, aborted, finish, move_bytes, write_zeros};
 use crate::lane::Execution;
-use crate::mail::Extent;
-use crate::operation::{Ending, Owner, Verdict, Work};
+use crate::operation::Work;
 use block::Limits;
 use scsi::copy::token::{self, ACCESS_UPON_REFERENCE, BLOCK_ZERO, MAXIMUM_RANGES, Range, WriteUsing};
 use scsi::vpd::designation::naa;
@@ -37,37 +36,29 @@ pub(super) fn limits(limits: &Limits) -> inquiry::TokenLimits {
 
 /// POPULATE TOKEN.
 pub(super) fn populate_token(execution: &mut Execution<'_>) -> Outcome {
-    with_list(execution, populate)
+    let identifier = list_identifier(execution);
+    with_list(execution, async move |work, bytes| populate(work, identifier, bytes))
 }
 
 /// WRITE USING TOKEN.
 pub(super) fn write_using_token(execution: &mut Execution<'_>) -> Outcome {
-    with_list(execution, write_using)
+    let identifier = list_identifier(execution);
+    with_list(execution, async move |work, bytes| write_using(work, identifier, bytes).await)
 }
 
-fn with_list<F>(execution: &mut Execution<'_>, run: fn(Work, u32, u64) -> F) -> Outcome
-where
-    F: Future<Output = Verdict> + 'static,
-{
-    let (identifier, length) = (field(execution.cdb, 6, 4) as u32, field(execution.cdb, 10, 4));
-    match length {
-        0 => Outcome::Good,
-        1..=MAXIMUM_LIST => execution.long(move |work| run(work, identifier, length)),
-        _ => Outcome::Check(Condition::new(SenseKey::IllegalRequest, 0x1A, 0x00)),
-    }
+fn list_identifier(execution: &Execution<'_>) -> u32 {
+    field(execution.cdb, 6, 4) as u32
 }
 
-async fn populate(work: Work, identifier: u32, length: u64) -> Verdict {
-    let bytes = work.parameter_list(length as usize).await?;
-    work.touches(Extent::NOTHING);
-    let list = token::parse_populate(&bytes)?;
+fn populate(work: &Work, identifier: u32, bytes: &[u8]) -> Result<(), Condition> {
+    let list = token::parse_populate(bytes)?;
     if list.rod_type.is_some_and(|wanted| wanted != ACCESS_UPON_REFERENCE) {
         return Err(Condition::invalid_parameter(8, None));
     }
     if list.inactivity_timeout > MAXIMUM_INACTIVITY {
         return Err(Condition::invalid_parameter(4, None));
     }
-    let total = total(&work, &list.ranges, 14)?;
+    let total = total(work, &list.ranges, 14)?;
     let running = work.copies.begin(Some(identifier), 0x10)?;
     let timeout = if list.inactivity_timeout == 0 { DEFAULT_INACTIVITY } else { list.inactivity_timeout };
     let represented = Represented { ranges: list.ranges.into(), block_length: work.limits.block_length };
@@ -88,10 +79,9 @@ async fn populate(work: Work, identifier: u32, length: u64) -> Verdict {
             running.segment_done();
             Ok(())
         }
-        None => Err(Condition::new(SenseKey::HardwareError, 0x44, 0x00)),
+        None => Err(Condition::INTERNAL_TARGET_FAILURE),
     };
-    running.end(result)?;
-    Ending::good(length)
+    running.end(result)
 }
 
 /// The bytes of ranges, which must be the unit's and not too many. `at` is where the list counts them.
@@ -117,25 +107,14 @@ enum Content {
     },
 }
 
-async fn write_using(work: Work, identifier: u32, length: u64) -> Verdict {
-    let bytes = work.parameter_list(length as usize).await?;
-    work.touches(Extent::NOTHING);
-    let list = token::parse_write_using(&bytes)?;
-    let total = total(&work, &list.ranges, 534)?;
-    let content = content(&work, &list, total)?;
+async fn write_using(work: &Work, identifier: u32, bytes: &[u8]) -> Result<(), Condition> {
+    let list = token::parse_write_using(bytes)?;
+    let total = total(work, &list.ranges, 534)?;
+    let content = content(work, &list, total)?;
     let running = work.copies.begin(Some(identifier), 0x11)?;
-    if list.immediate {
-        running.in_background();
-        let operation = move |work: Work| async move {
-            let result = write(&work, &running, &content, &list).await;
-            running.end(result)
-        };
-        work.in_background(Owner::Nexus, true, operation).await?;
-    } else {
-        let result = write(&work, &running, &content, &list).await;
-        running.end(result)?;
-    }
-    Ending::good(length)
+    let immediate = list.immediate;
+    let copy = async move |work: &Work, record: &CopyRecord| write(work, record, &content, &list).await;
+    perform(work, running, immediate, copy).await
 }
 
 /// What the token of a list stands for. A token of a unit that this initiator has not is unknown to it.

@@ -12,7 +12,7 @@ mod tokens;
 
 pub(crate) use mover::{finish, move_bytes, write_zeros};
 pub(crate) use reach::Reach;
-pub(crate) use records::{CopyRecord, CopyRecords};
+pub(crate) use records::{CopyRecord, CopyRecords, Running};
 pub use tokens::Random;
 pub(crate) use tokens::{Represented, Tokens};
 

@@ -78,11 +78,8 @@ impl Reach {
         if flags & flag::RESERVATIONS_LOST != 0 {
             return Err(RESERVATIONS_LOST);
         }
-        if flags & flag::EJECTED != 0 {
-            return Err(Condition::new(SenseKey::NotReady, 0x3A, 0x00));
-        }
-        if flags & flag::STOPPED != 0 {
-            return Err(Condition::new(SenseKey::NotReady, 0x04, 0x02));
+        if let Some(condition) = self.unit.medium_refusal() {
+            return Err(condition);
         }
         if class == Class::Write && (self.read_only || flags & flag::WRITE_PROTECT != 0) {
             return Err(Condition::new(SenseKey::DataProtect, 0x27, 0x00));

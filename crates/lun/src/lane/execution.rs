@@ -114,11 +114,8 @@ impl Execution<'_> {
             return Outcome::Check(RESERVATIONS_LOST);
         }
         if row.needs_medium {
-            if let Some(condition) = self.missing_medium() {
+            if let Some(condition) = self.unit().and_then(|unit| unit.medium_refusal()) {
                 return Outcome::Check(condition);
-            }
-            if flags & flag::STOPPED != 0 {
-                return Outcome::Check(Condition::new(SenseKey::NotReady, 0x04, 0x02));
             }
             if flags & flag::LOW_POWER != 0
                 && row.opcode != TEST_UNIT_READY
@@ -138,14 +135,11 @@ impl Execution<'_> {
 
     /// What the state of the port refuses at a unit (SPC-5 5.16.2).
     fn access_refusal(&self, row: &command::Row) -> Option<Condition> {
-        let qualifier = match self.target_port().state() {
-            AccessState::ActiveOptimized | AccessState::ActiveNonOptimized => return None,
-            AccessState::Standby if row.in_standby => return None,
-            AccessState::Unavailable if row.in_unavailable => return None,
-            AccessState::Standby => 0x0b,
-            AccessState::Unavailable => 0x0c,
-        };
-        self.unit().map(|_| Condition::new(SenseKey::NotReady, 0x04, qualifier))
+        match self.target_port().state() {
+            AccessState::Standby if row.in_standby => None,
+            AccessState::Unavailable if row.in_unavailable => None,
+            state => self.unit().and(not_accessible(state)),
+        }
     }
 
     fn is_conflicting(&mut self) -> bool {
@@ -215,13 +209,7 @@ impl Execution<'_> {
 
     /// MEDIUM NOT PRESENT, where it is not. A drive tells whether its tray is open.
     pub fn missing_medium(&self) -> Option<Condition> {
-        let flags = self.flags();
-        let qualifier = match self.device_type() {
-            DeviceType::Disk => 0x00,
-            DeviceType::Optical if flags & flag::EJECTED != 0 => 0x02,
-            DeviceType::Optical => 0x01,
-        };
-        (flags & (flag::EJECTED | flag::EMPTY) != 0).then_some(Condition::new(SenseKey::NotReady, 0x3a, qualifier))
+        self.unit()?.missing_medium()
     }
 
     /// What happened to the medium and was not yet told to this nexus.
@@ -244,19 +232,10 @@ impl Execution<'_> {
     /// Why the unit is not ready, for REQUEST SENSE: what TEST UNIT READY would be told (SPC-5 6.39).
     pub fn not_ready(&self) -> Option<Condition> {
         let unit = self.unit()?;
-        let qualifier = match self.target_port().state() {
-            AccessState::ActiveOptimized | AccessState::ActiveNonOptimized => None,
-            AccessState::Standby => Some(0x0b),
-            AccessState::Unavailable => Some(0x0c),
-        };
-        let of_port = qualifier.map(|qualifier| Condition::new(SenseKey::NotReady, 0x04, qualifier));
-        let lost = unit.reservations_lost().then_some(RESERVATIONS_LOST);
-        let stopped = self.flags() & flag::STOPPED != 0;
-        of_port
+        not_accessible(self.target_port().state())
             .or_else(|| unit.commons.occupation.condition())
-            .or(lost)
-            .or_else(|| self.missing_medium())
-            .or(stopped.then_some(Condition::new(SenseKey::NotReady, 0x04, 0x02)))
+            .or_else(|| unit.reservations_lost().then_some(RESERVATIONS_LOST))
+            .or_else(|| unit.medium_refusal())
     }
 
     /// Whether nothing answers at this LUN.
@@ -470,4 +449,14 @@ impl Execution<'_> {
     pub fn is_write_protected(&self) -> bool {
         self.write_protection().is_some()
     }
+}
+
+/// LOGICAL UNIT NOT ACCESSIBLE, where the port is in such a state.
+fn not_accessible(state: AccessState) -> Option<Condition> {
+    let qualifier = match state {
+        AccessState::ActiveOptimized | AccessState::ActiveNonOptimized => return None,
+        AccessState::Standby => 0x0b,
+        AccessState::Unavailable => 0x0c,
+    };
+    Some(Condition::new(SenseKey::NotReady, 0x04, qualifier))
 }

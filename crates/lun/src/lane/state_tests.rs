@@ -36,10 +36,13 @@ impl StateStore for Slow {
 }
 
 fn rig(lanes: usize) -> (Rig, Arc<Slow>) {
+    rig_over(ram(64), lanes)
+}
+
+fn rig_over(backend: Arc<dyn block::Backend>, lanes: usize) -> (Rig, Arc<Slow>) {
     let slow = Arc::new(Slow::default());
     let state: Arc<dyn StateStore> = Arc::clone(&slow) as _;
-    let identity = super::rig::identity();
-    let unit = LogicalUnit::open(identity, Options::default(), ram(64), Some(state)).unwrap();
+    let unit = LogicalUnit::open(super::rig::identity(), Options::default(), backend, Some(state)).unwrap();
     (Rig::of(unit, lanes), slow)
 }
 
@@ -158,11 +161,8 @@ fn lists_that_wait_for_their_turn_are_in_the_pools_memory() {
 
 #[test]
 fn registrations_are_changed_beside_what_happens_on_the_medium() {
-    let (slow, valve) = (Arc::new(Slow::default()), block::layer::Valve::open());
-    let state: Arc<dyn StateStore> = Arc::clone(&slow) as _;
-    let store = block::layer::Delay::new(ram(64), valve.clone());
-    let unit = LogicalUnit::open(super::rig::identity(), Options::default(), store, Some(state)).unwrap();
-    let mut rig = Rig::of(unit, 2);
+    let valve = block::layer::Valve::open();
+    let (mut rig, slow) = rig_over(block::layer::Delay::new(ram(64), valve.clone()), 2);
     let _ = (rig.command(0, &[0; 6], &[]), rig.command(1, &[0; 6], &[]));
     valve.hold();
     // START STOP UNIT that flushes.
@@ -174,11 +174,8 @@ fn registrations_are_changed_beside_what_happens_on_the_medium() {
 
 #[test]
 fn prs_08_a_lost_nexus_does_not_stay_for_the_tasks_that_it_preempted() {
-    let (slow, valve) = (Arc::new(Slow::default()), block::layer::Valve::open());
-    let state: Arc<dyn StateStore> = Arc::clone(&slow) as _;
-    let store = block::layer::Delay::new(ram(64), valve.clone());
-    let unit = LogicalUnit::open(super::rig::identity(), Options::default(), store, Some(state)).unwrap();
-    let mut rig = Rig::of(unit, 2);
+    let valve = block::layer::Valve::open();
+    let (mut rig, slow) = rig_over(block::layer::Delay::new(ram(64), valve.clone()), 2);
     for lane in [0, 1] {
         registering(&mut rig, lane, lane as u8 + 1);
         slow.finish(Ok(()));

@@ -1,7 +1,7 @@
 //! The parameter list of EXTENDED COPY, in its forms with list identifiers of one byte (LID1) and of four
 //! (LID4): copy sources and destinations (CSCDs), and the segments to copy between them (SPC-4 6.4).
 
-use super::{CSCD_BYTES, IDENTIFICATION, LENGTH_ERROR, byte_at, invalid, u16_at, u32_at, u64_at};
+use super::{CSCD_BYTES, IDENTIFICATION, byte_at, invalid, u16_at, u32_at, u64_at};
 use crate::{Condition, SenseKey};
 
 /// SEGMENT DESCRIPTOR TYPE CODE, block device to block device (SPC-4 6.4.6.5).
@@ -160,7 +160,7 @@ fn descriptors(bytes: &[u8], parts: &Parts) -> Result<(Vec<Cscd>, Vec<Segment>),
         return Err(invalid(parts.cscd_length_at, Some(7)));
     }
     if parts.cscds + parts.segments > MAXIMUM_DESCRIPTOR_BYTES as usize {
-        return Err(LENGTH_ERROR);
+        return Err(Condition::PARAMETER_LIST_LENGTH_ERROR);
     }
     if parts.cscds > usize::from(MAXIMUM_CSCDS) * CSCD_BYTES {
         // TOO MANY TARGET DESCRIPTORS.
@@ -173,7 +173,7 @@ fn descriptors(bytes: &[u8], parts: &Parts) -> Result<(Vec<Cscd>, Vec<Segment>),
     let segments_at = parts.start + parts.cscds;
     let end = segments_at + parts.segments;
     // What was sent ends in the midst of a descriptor.
-    let bytes = bytes.get(..end).ok_or(LENGTH_ERROR)?;
+    let bytes = bytes.get(..end).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)?;
     let cscds = (parts.start..segments_at).step_by(CSCD_BYTES).map(|at| cscd(bytes, at)).collect::<Result<_, _>>()?;
     let mut segments = Vec::new();
     let mut at = segments_at;
@@ -210,7 +210,7 @@ fn cscd(bytes: &[u8], at: usize) -> Result<Cscd, Condition> {
     if length > 20 {
         return Err(invalid(at + 7, Some(7)));
     }
-    let designator = bytes.get(at + 8..at + 8 + length).ok_or(LENGTH_ERROR)?.to_vec();
+    let designator = bytes.get(at + 8..at + 8 + length).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)?.to_vec();
     Ok(Cscd {
         code_set: byte_at(bytes, at + 4)? & 0x0F,
         designator_type: byte_at(bytes, at + 5)? & 0x0F,

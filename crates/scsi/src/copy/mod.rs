@@ -5,10 +5,7 @@ pub mod list;
 pub mod results;
 pub mod token;
 
-use crate::{Condition, SenseKey, field};
-
-/// PARAMETER LIST LENGTH ERROR.
-const LENGTH_ERROR: Condition = Condition::new(SenseKey::IllegalRequest, 0x1A, 0x00);
+use crate::{Condition, field};
 
 /// CSCD descriptor type code of the identification descriptor (SPC-4 6.4.5.4).
 const IDENTIFICATION: u8 = 0xE4;
@@ -17,19 +14,19 @@ const CSCD_BYTES: usize = 32;
 
 /// Two bytes, or what is said of a list that ends before them.
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16, Condition> {
-    field::be16(bytes, at).ok_or(LENGTH_ERROR)
+    field::be16(bytes, at).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Condition> {
-    field::be32(bytes, at).ok_or(LENGTH_ERROR)
+    field::be32(bytes, at).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Result<u64, Condition> {
-    field::be64(bytes, at).ok_or(LENGTH_ERROR)
+    field::be64(bytes, at).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)
 }
 
 fn byte_at(bytes: &[u8], at: usize) -> Result<u8, Condition> {
-    field::byte(bytes, at).ok_or(LENGTH_ERROR)
+    field::byte(bytes, at).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)
 }
 
 /// INVALID FIELD IN PARAMETER LIST at this byte.

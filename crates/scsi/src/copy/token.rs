@@ -1,7 +1,7 @@
 //! Token copies: the parameter lists of POPULATE TOKEN and WRITE USING TOKEN (SBC-3 5.7, 5.46), and ROD
 //! tokens themselves (SPC-4 5.16.6.5), which stand for blocks of a logical unit.
 
-use super::{LENGTH_ERROR, byte_at, invalid, list::Cscd, u16_at, u32_at, u64_at};
+use super::{byte_at, invalid, list::Cscd, u16_at, u32_at, u64_at};
 use crate::{Condition, SenseKey, field};
 
 /// Bytes of a token.
@@ -69,7 +69,7 @@ pub fn parse_populate(bytes: &[u8]) -> Result<Populate, Condition> {
 /// The parameter list of WRITE USING TOKEN.
 pub fn parse_write_using(bytes: &[u8]) -> Result<WriteUsing, Condition> {
     let flags = flags(bytes, 536)?;
-    let token = bytes.get(16..16 + TOKEN_BYTES).ok_or(LENGTH_ERROR)?.into();
+    let token = bytes.get(16..16 + TOKEN_BYTES).ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)?.into();
     Ok(WriteUsing {
         immediate: flags & 1 != 0,
         forget: flags & 2 != 0,
@@ -84,7 +84,7 @@ pub fn parse_write_using(bytes: &[u8]) -> Result<WriteUsing, Condition> {
 fn flags(bytes: &[u8], header: usize) -> Result<u8, Condition> {
     let said = usize::from(u16_at(bytes, 0)?) + 2;
     if bytes.len() < header {
-        return Err(LENGTH_ERROR);
+        return Err(Condition::PARAMETER_LIST_LENGTH_ERROR);
     }
     if said < header || said > bytes.len() {
         return Err(invalid(0, Some(7)));
