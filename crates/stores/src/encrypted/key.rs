@@ -19,7 +19,13 @@ const REMEDY_OF_OTHER: &str = "name the key that the disk was made with, or, if 
                                setfattr -x user.lunette.key-check";
 
 /// A key, ready for use.
-pub(super) struct Key(Xts128<Aes256>);
+pub(crate) struct Key(Xts128<Aes256>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
+    }
+}
 
 impl Key {
     fn new(bytes: &[u8; KEY_BYTES]) -> Key {
@@ -68,7 +74,6 @@ pub(crate) struct Problem {
 /// The file with the key.
 pub(crate) struct KeyFile {
     path: PathBuf,
-    key: Option<Key>,
     /// Open and locked as long as the disk is: another disk with this key would lose it with this one's.
     lock: Mutex<File>,
     /// The file that is encrypted, where it is one.
@@ -82,8 +87,8 @@ impl std::fmt::Debug for KeyFile {
 }
 
 impl KeyFile {
-    /// The key in this file. For a new disk it is made where it is missing.
-    pub fn open(path: &Path, new: bool, disk: Option<Arc<File>>, read_only: bool) -> Result<KeyFile, Problem> {
+    /// This file and the key in it. For a new disk it is made where it is missing.
+    pub fn open(path: &Path, new: bool, disk: Option<Arc<File>>, read_only: bool) -> Result<(KeyFile, Key), Problem> {
         let problem = |what: String, remedy| Problem { path: path.display().to_string(), what, remedy };
         let failed =
             |error: std::io::Error| problem(error.to_string(), "name a place where it can be read and written");
@@ -126,13 +131,7 @@ impl KeyFile {
                 _ => {}
             }
         }
-        Ok(KeyFile { path: path.to_owned(), key: Some(Key::new(&bytes)), lock: Mutex::new(file), disk })
-    }
-
-    /// The key, for the one who has the disk.
-    pub(super) fn take_key(&mut self) -> Key {
-        // There is one until it is taken, once.
-        self.key.take().unwrap_or_else(|| Key::new(&[0; KEY_BYTES]))
+        Ok((KeyFile { path: path.to_owned(), lock: Mutex::new(file), disk }, Key::new(&bytes)))
     }
 
     /// A new key in place of the old one. An error where nothing has changed; otherwise the new key is the

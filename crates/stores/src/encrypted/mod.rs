@@ -32,9 +32,8 @@ pub(crate) struct Encrypted {
 
 impl Encrypted {
     /// Before this backend.
-    pub fn new(inner: Arc<dyn Backend>, mut file: KeyFile) -> Arc<Encrypted> {
-        let key = Arc::new(RwLock::new(Arc::new(file.take_key())));
-        Arc::new(Encrypted { inner, file, key })
+    pub fn new(inner: Arc<dyn Backend>, file: KeyFile, key: Key) -> Arc<Encrypted> {
+        Arc::new(Encrypted { inner, file, key: Arc::new(RwLock::new(Arc::new(key))) })
     }
 }
 
@@ -205,7 +204,8 @@ mod tests {
     }
 
     fn encrypted(folder: &std::path::Path, inner: Arc<dyn Backend>, new: bool) -> Arc<Encrypted> {
-        Encrypted::new(inner, KeyFile::open(&folder.join("key"), new, None, false).unwrap())
+        let (file, key) = KeyFile::open(&folder.join("key"), new, None, false).unwrap();
+        Encrypted::new(inner, file, key)
     }
 
     #[test]
@@ -280,8 +280,8 @@ mod tests {
         drop(KeyFile::open(&folder.join("safe/key"), true, None, false).unwrap());
         std::os::unix::fs::symlink("safe/key", folder.join("key")).unwrap();
         let before = std::fs::read(folder.join("safe/key")).unwrap();
-        let key = KeyFile::open(&folder.join("key"), false, None, false).unwrap();
-        key.renew().unwrap().gone.unwrap();
+        let (file, _) = KeyFile::open(&folder.join("key"), false, None, false).unwrap();
+        file.renew().unwrap().gone.unwrap();
         assert!(std::fs::symlink_metadata(folder.join("key")).unwrap().is_symlink());
         let after = std::fs::read(folder.join("safe/key")).unwrap();
         assert!(after.len() == 64 && after != before);

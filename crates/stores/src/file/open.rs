@@ -153,10 +153,9 @@ fn encrypted(
     key: &str,
     created: bool,
 ) -> Result<Arc<dyn Backend>, OpenError> {
-    let key = KeyFile::open(Path::new(key), created, backend.file(), address.has("ro"));
-    let key =
-        key.map_err(|problem| address.error(format!("key={}: {}", problem.path, problem.what)).remedy(problem.remedy))?;
-    Ok(Encrypted::new(backend, key))
+    let (file, key) = KeyFile::open(Path::new(key), created, backend.file(), address.has("ro"))
+        .map_err(|problem| address.error(format!("key={}: {}", problem.path, problem.what)).remedy(problem.remedy))?;
+    Ok(Encrypted::new(backend, file, key))
 }
 
 /// A system call's error in words that name what to do.
