@@ -136,18 +136,18 @@ impl StateStore for StateFiles {
 
     fn set_aside(&self, unit: [u8; 16], kind: StateKind) -> Result<(), StateError> {
         let path = self.place.path(unit, kind);
-        let is_same = |other: &Path| {
-            let number = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-            number(other).is_some_and(|other| number(&path) == Some(other))
-        };
-        let names = (1..).map(|number| path.with_added_extension(format!("damaged-{number}")));
-        // Where the save after this failed, it has its second name already.
-        let aside = names.into_iter().find(|name| !name.exists() || is_same(name));
+        let file = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
         // A second name, not another one: until the next save is whole, what is damaged stays in its place.
-        match aside.filter(|name| !name.exists()).map(|aside| fs::hard_link(&path, aside)) {
-            Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(failed("cannot set aside", &path, &error)),
-            _ => Ok(()),
+        for number in 1u64.. {
+            let aside = path.with_added_extension(format!("damaged-{number}"));
+            match fs::hard_link(&path, &aside).map_err(|error| (error.kind(), error)) {
+                Err((ErrorKind::AlreadyExists, _)) if file(&aside) != file(&path) => {}
+                // Where the save after this failed, it has its second name already.
+                Ok(()) | Err((ErrorKind::AlreadyExists | ErrorKind::NotFound, _)) => break,
+                Err((_, error)) => return Err(failed("cannot set aside", &path, &error)),
+            }
         }
+        Ok(())
     }
 
     fn save_later(&self, unit: [u8; 16], kind: StateKind, bytes: Vec<u8>, done: Saved) {
