@@ -7,6 +7,9 @@
 use super::Outcome;
 use super::served::{self, Served, TARGET, command, succeeds};
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The disks, from LUN 1 on. docs/conformance.md names them by number.
@@ -22,6 +25,9 @@ const DISKS: &[&str] = &[
 /// The number of a disk so large that overwriting it takes seconds, at a target of its own that does not
 /// ping: the test that wants it sleeps for a minute and answers nothing meanwhile.
 const PATIENT: u16 = 7;
+/// The main target wants CHAP.
+const USER: &str = "suite";
+const SECRET: &str = "a-secret-of-tests";
 
 /// What a test came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +63,14 @@ fn try_run(root: &Path, outcome: &mut Outcome) -> Result<(), String> {
     let sealed_address = format!("{},ro", sealed.display());
     let disks: Vec<&str> =
         DISKS.iter().map(|disk| if *disk == "sealed.img,ro" { &*sealed_address } else { disk }).collect();
+    let secret = folder.join(format!("lunette-secret-{}", std::process::id()));
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&secret);
+    written.and_then(|mut file| file.write_all(SECRET.as_bytes())).map_err(|error| error.to_string())?;
+    let secret_file = secret.display().to_string();
     let two_portals = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"];
-    let mut served = Served::start(&binary, "libiscsi", &disks, &two_portals)?;
+    let login = ["--chap", USER, "--chap-secret-file", &secret_file];
+    let mut served = Served::start(&binary, "libiscsi", &disks, &[&two_portals[..], &login].concat())?;
+    served.account = format!("{USER}%{SECRET}@");
     let large = format!("null:16T,lun={PATIENT}");
     let patient =
         Served::start(&binary, "libiscsi-patient", &[&large], &["--nop-interval", "0", "--listen", "127.0.0.1:0"])?;
@@ -72,12 +84,12 @@ fn try_run(root: &Path, outcome: &mut Outcome) -> Result<(), String> {
             Err(why) => Err(why),
         },
     );
-    let _ = std::fs::remove_file(sealed);
+    let _ = (std::fs::remove_file(sealed), std::fs::remove_file(secret));
     Ok(())
 }
 
 fn tools(served: &Served, outcome: &mut Outcome) {
-    let portal = format!("iscsi://{}", served.portals[0]);
+    let portal = format!("iscsi://{}{}", served.account, served.portals[0]);
     let url = served.url(1);
     let says = |result: Result<String, String>, words: &[&str]| {
         result.and_then(|text| match words.iter().find(|word| !text.contains(**word)) {

@@ -27,6 +27,8 @@ pub struct Served {
     child: Child,
     /// Its portals, `address:port`.
     pub portals: Vec<String>,
+    /// The account of URLs, `user%secret@`, where it wants a login.
+    pub account: String,
     /// A folder for the suite's files.
     pub folder: PathBuf,
 }
@@ -59,7 +61,7 @@ impl Served {
                 break;
             }
         }
-        let served = Served { child, portals, folder };
+        let served = Served { child, portals, account: String::new(), folder };
         match served.portals.is_empty() {
             false => Ok(served),
             true => Err(format!("lunette did not start: {}", served.log())),
@@ -73,7 +75,7 @@ impl Served {
 
     /// The URL of a LUN at one of the portals.
     pub fn url_at(&self, portal: usize, number: u16) -> String {
-        format!("iscsi://{}/{TARGET}/{number}", self.portals[portal])
+        format!("iscsi://{}{}/{TARGET}/{number}", self.account, self.portals[portal])
     }
 
     /// What it said.
