@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask tidy`, `test`, `bench` and `counts`.
+//! The project's own chores: `cargo xtask tidy`, `test`, `conformance`, `bench` and `counts`.
 
 mod bench;
+mod conformance;
 mod counts;
 mod suites;
 mod tidy;
@@ -8,7 +9,7 @@ mod tidy;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...] | cargo xtask counts [--write]\n\nSuites, all of them where none is named:";
+const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...] | cargo xtask counts [--write] | cargo xtask conformance [--write] [--run FILE...]\n\nSuites, all of them where none is named:";
 
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
             if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         ["bench", ..] => bench::run(&root, &words[1..]),
+        ["conformance", ..] => conformance::run(&root, &words[1..]),
         ["counts", ..] => counts::run(&root, &words[1..]),
         ["test", ..] => suites::run(&root, &words[1..]),
         ["help" | "--help" | "-h"] => {

@@ -76,7 +76,7 @@ fn spc_09_every_reported_command_is_there_and_no_other() {
 }
 
 #[test]
-fn prs_05_a_reservation_keeps_others_from_writing_and_survives_a_restart() {
+fn prs_04_prs_09_a_reservation_keeps_others_from_writing_and_survives_a_restart() {
     let folder = Folder::new();
     let store = format!("{},size=1M", folder.file("disk.img"));
     let mut daemon = Daemon::start(LUNETTE, &[&store]);
@@ -202,7 +202,7 @@ fn sbc_11_space_is_given_back_and_told() {
 }
 
 #[test]
-fn spc_12_a_disk_that_is_only_read_says_so_and_writes_nothing() {
+fn spc_08_a_disk_that_is_only_read_says_so_and_writes_nothing() {
     let folder = Folder::new();
     let file = folder.file("disk.img");
     std::fs::write(&file, vec![3; 1 << 20]).unwrap();
@@ -228,7 +228,7 @@ fn sam_01_lun_0_is_a_controller_and_the_disks_number_from_1() {
 }
 
 #[test]
-fn sbc_06_a_file_that_grows_is_told() {
+fn sbc_16_a_file_that_grows_is_told() {
     let folder = Folder::new();
     let file = folder.file("disk.img");
     let daemon = Daemon::start(LUNETTE, &[&format!("{file},size=1M")]);

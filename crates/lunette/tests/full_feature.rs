@@ -71,7 +71,7 @@ fn dig_01_digests_protect_both_directions() {
 }
 
 #[test]
-fn dig_06_a_wrong_header_digest_costs_the_connection_and_a_wrong_data_digest_the_pdu() {
+fn dig_04_dig_05_a_wrong_header_digest_costs_the_connection_and_a_wrong_data_digest_the_pdu() {
     let daemon = daemon();
     let mut client = session(&daemon, &Login::normal(TARGET).digests(true, true));
     let frames = client.prepare(&Command::write(0, &[9; 512]));

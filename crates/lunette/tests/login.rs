@@ -82,7 +82,7 @@ fn txt_14_answers_follow_the_table() {
 }
 
 #[test]
-fn log_15_a_login_of_endless_text_is_closed() {
+fn txt_04_a_login_of_endless_text_is_closed() {
     let daemon = open();
     let mut client = daemon.connect();
     let login = Login::normal(TARGET);

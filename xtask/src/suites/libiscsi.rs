@@ -1,4 +1,4 @@
-//! libiscsi's tools, and its test suite against the table of docs/conformance.md.
+//! libiscsi's tools, and its test suite against the table of docs/peers.md.
 //!
 //! The table names each test that does not simply pass on the first disk: which disk it wants, and
 //! what comes of it with the cause. A test that does better than its line is a failure too: the line
@@ -12,7 +12,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The disks, from LUN 1 on. docs/conformance.md names them by number.
+/// The disks, from LUN 1 on. docs/peers.md names them by number.
 const DISKS: &[&str] = &[
     "disk.img,size=64M",
     "blocks.img,size=64M,block=4096",
@@ -53,7 +53,7 @@ pub fn run(root: &Path, outcome: &mut Outcome) {
 
 fn try_run(root: &Path, outcome: &mut Outcome) -> Result<(), String> {
     let binary = served::build(root)?;
-    let path = root.join("docs/conformance.md");
+    let path = root.join("docs/peers.md");
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let expected = lines(&text)?;
     // A disk that is only read has to be there before.
@@ -113,7 +113,7 @@ fn suite(served: &Served, patient: &Served, expected: &HashMap<String, Line>, ou
         (false, text) => return outcome.count("iscsi-test-cu --list", Err(text)),
     };
     for unknown in expected.keys().filter(|name| !names.contains(name)) {
-        outcome.count(unknown, Err("docs/conformance.md has a line for a test that does not exist".into()));
+        outcome.count(unknown, Err("docs/peers.md has a line for a test that does not exist".into()));
     }
     let simple = Line { disk: 1, second_portal: false, result: Verdict::Pass };
     let line = |name: &String| expected.get(name).unwrap_or(&simple);
@@ -182,7 +182,7 @@ fn lines(text: &str) -> Result<HashMap<String, Line>, String> {
     let mut found = HashMap::new();
     for row in text.lines().filter(|line| line.starts_with("| `SCSI.") || line.starts_with("| `iSCSI.")) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let wrong = || format!("docs/conformance.md: {row}: a line is | `test` | disk | result | cause |");
+        let wrong = || format!("docs/peers.md: {row}: a line is | `test` | disk | result | cause |");
         let [name, disk, result, cause] = cells[..] else { return Err(wrong()) };
         let (disk, second_portal) = match disk.strip_suffix("+2nd portal") {
             Some(disk) => (disk, true),

@@ -1,6 +1,7 @@
-//! The workspace's own tests, through cargo.
+//! The workspace's own tests, through cargo, and whether every requirement of docs/conformance.md has its.
 
 use super::Outcome;
+use crate::conformance;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -23,6 +24,11 @@ pub fn run(root: &Path, outcome: &mut Outcome) {
             }
             // A suite that does not compile, or dies, counts nothing and has failed.
             outcome.failed = outcome.failed.max(u32::from(!output.status.success()));
+            // `cargo xtask conformance --write` reads it again.
+            let kept = std::fs::write(root.join(conformance::RUN), text.as_bytes());
+            let found = kept.map_err(|error| error.to_string()).and_then(|()| conformance::findings(root, &text));
+            let found = found.and_then(|list| if list.is_empty() { Ok(()) } else { Err(list.join("\n        ")) });
+            outcome.count("every requirement of the target has its test", found);
         }
         Err(error) => outcome.count("cargo test", Err(format!("cannot be started: {error}"))),
     }

@@ -511,7 +511,7 @@ fn rsp_07_data_that_was_to_move_the_other_way_is_the_residual() {
 }
 
 #[test]
-fn csn_11_requests_before_their_turn_are_bounded() {
+fn csn_02_requests_before_their_turn_are_bounded() {
     let mut world = world(SessionParameters::default());
     let c = world.c;
     world.session.connection_mut(c).unwrap().parameters.max_recv_data_segment_length = 262_144;

@@ -34,7 +34,7 @@ fn reserve_list(key: u8, action_key: u8) -> [u8; 24] {
 }
 
 #[test]
-fn prs_08_nothing_of_a_copy_lands_after_preempt_and_abort() {
+fn prs_07_nothing_of_a_copy_lands_after_preempt_and_abort() {
     // Whatever the one who fenced does then: nothing, RELEASE, CLEAR.
     for then in [None, Some(2), Some(3)] {
         preempt_while_it_reads(then);
@@ -62,7 +62,7 @@ fn preempt_while_it_reads(then: Option<u8>) {
 }
 
 #[test]
-fn prs_08_preempt_and_abort_leaves_the_copies_of_others_alone() {
+fn prs_07_preempt_and_abort_leaves_the_copies_of_others_alone() {
     let (mut rig, valve) = slow_source(3);
     rig.lun = lun(2);
     for lane in [1, 2] {
@@ -79,7 +79,7 @@ fn prs_08_preempt_and_abort_leaves_the_copies_of_others_alone() {
 }
 
 #[test]
-fn tmf_04_nothing_of_a_copy_lands_after_a_reset_of_its_destination() {
+fn tmf_12_nothing_of_a_copy_lands_after_a_reset_of_its_destination() {
     for function in [crate::TaskManagementFunction::LogicalUnitReset, crate::TaskManagementFunction::ClearTaskSet] {
         let (mut rig, valve) = slow_source(2);
         let tag = copy_that_reads(&mut rig, &valve);
@@ -120,7 +120,7 @@ impl Backend for Copying {
 }
 
 #[test]
-fn tmf_04_a_reset_of_the_source_waits_for_the_step_that_reads_it() {
+fn tmf_12_a_reset_of_the_source_waits_for_the_step_that_reads_it() {
     for reset in [1, 2] {
         let valve = Valve::closed();
         let slow: Arc<dyn Backend> = Arc::new(Copying(Delay::new(ram(BLOCKS), valve.clone())));

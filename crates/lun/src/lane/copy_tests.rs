@@ -266,7 +266,7 @@ fn the_zero_token_writes_zeros_and_another_is_unknown() {
 }
 
 #[test]
-fn tmf_04_a_reset_of_either_unit_ends_a_copy_and_nothing_of_it_lands_later() {
+fn tmf_12_a_reset_of_either_unit_ends_a_copy_and_nothing_of_it_lands_later() {
     for reset in [1, 2] {
         let valve = Valve::open();
         let delayed = Delay::new(ram(BLOCKS), valve.clone());

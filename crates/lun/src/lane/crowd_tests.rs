@@ -126,7 +126,7 @@ fn tmf_15_those_that_wait_for_a_fence_hold_nothing_that_its_owner_needs() {
 }
 
 #[test]
-fn sam_05_an_ordered_task_waits_for_none_of_another_nexus() {
+fn sam_04_an_ordered_task_waits_for_none_of_another_nexus() {
     let mut crowd = Crowd::new(3, 64 << 20);
     // The first says that it writes, and sends nothing.
     crowd.send(0, 1, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], TaskAttribute::Simple, 512);
@@ -142,7 +142,7 @@ fn sam_05_an_ordered_task_waits_for_none_of_another_nexus() {
 }
 
 #[test]
-fn sam_05_those_behind_an_ordered_task_that_was_given_up_go_on() {
+fn sam_04_those_behind_an_ordered_task_that_was_given_up_go_on() {
     let mut crowd = Crowd::new(1, 64 << 20);
     crowd.send(0, 1, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], TaskAttribute::Simple, 512);
     crowd.send(0, 2, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], TaskAttribute::Ordered, 0);

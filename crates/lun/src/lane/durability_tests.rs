@@ -87,7 +87,7 @@ fn sbc_04_what_is_told_to_be_stable_survives_a_power_cut() {
 }
 
 #[test]
-fn sbc_05_with_the_cache_switched_off_every_answer_is_stable() {
+fn sbc_06_with_the_cache_switched_off_every_answer_is_stable() {
     let journal = Journal::default();
     let mut rig = Rig::new(Arc::new(Cached(Logged::new(ram(BLOCKS as u64), journal.clone()))), 1);
     rig.good(0, &cdb_10(0x2a, 0, 0, 2), &[1; 1024]);

@@ -108,7 +108,7 @@ fn registering(rig: &mut Rig, lane: usize, key: u8) -> u64 {
 }
 
 #[test]
-fn prs_03_reserve_waits_for_a_registration_that_is_being_saved_and_then_conflicts() {
+fn prs_09_reserve_waits_for_a_registration_that_is_being_saved_and_then_conflicts() {
     let (mut rig, slow) = rig(2);
     let register = registering(&mut rig, 0, 5);
     let reserve = rig.send(1, &[0x16, 0, 0, 0, 0, 0], &[]);
@@ -173,7 +173,7 @@ fn registrations_are_changed_beside_what_happens_on_the_medium() {
 }
 
 #[test]
-fn prs_08_a_lost_nexus_does_not_stay_for_the_tasks_that_it_preempted() {
+fn prs_07_a_lost_nexus_does_not_stay_for_the_tasks_that_it_preempted() {
     let valve = block::layer::Valve::open();
     let (mut rig, slow) = rig_over(block::layer::Delay::new(ram(64), valve.clone()), 2);
     for lane in [0, 1] {

@@ -224,7 +224,7 @@ fn ses_03_a_closed_nexus_ends_its_tasks_first() {
 }
 
 #[test]
-fn sbc_14_write_atomic_takes_what_it_announces_and_nothing_else() {
+fn sbc_15_write_atomic_takes_what_it_announces_and_nothing_else() {
     let mut world = World::ready();
     let cdb = |block: u8, boundary: u8, blocks: u16| {
         let [high, low] = blocks.to_be_bytes();
