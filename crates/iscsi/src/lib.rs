@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod counter;
 pub mod key;
 pub mod login;
 pub mod name;

@@ -27,6 +27,8 @@ const FULL_FEATURE: u8 = 3;
 pub struct LoginLimits {
     /// Bytes of text in all requests together.
     pub text_bytes: usize,
+    /// Keys in all requests together.
+    pub keys: usize,
     /// Requests.
     pub exchanges: u32,
     /// Sessions' command window, told as MaxCmdSN.
@@ -35,7 +37,7 @@ pub struct LoginLimits {
 
 impl Default for LoginLimits {
     fn default() -> Self {
-        LoginLimits { text_bytes: 64 << 10, exchanges: 64, window: 128 }
+        LoginLimits { text_bytes: 64 << 10, keys: 4096, exchanges: 64, window: 128 }
     }
 }
 
@@ -121,6 +123,21 @@ pub struct Failure {
     pub status: Status,
     /// For the log.
     pub why: String,
+    /// The bound that it went past, if that was why.
+    pub bound: Option<LoginBound>,
+}
+
+/// A bound of [`LoginLimits`], or of what one request may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginBound {
+    /// [`LoginLimits::text_bytes`].
+    TextBytes,
+    /// [`LoginLimits::keys`].
+    Keys,
+    /// [`LoginLimits::exchanges`].
+    Exchanges,
+    /// 8,192 bytes of text in one request (§13.12).
+    RequestBytes,
 }
 
 /// A login at the target.
@@ -140,6 +157,7 @@ pub struct Login {
     seen: Vec<&'static str>,
     collected: Vec<u8>,
     text_bytes: usize,
+    keys: usize,
     exchanges: u32,
     stat_sn: u32,
     session: SessionParameters,
@@ -168,6 +186,7 @@ impl Login {
             seen: Vec::new(),
             collected: Vec::new(),
             text_bytes: 0,
+            keys: 0,
             exchanges: 0,
             stat_sn: 0,
             session: SessionParameters::default(),
@@ -189,7 +208,8 @@ impl Login {
             return Err(refuse("additional header segments in a login request"));
         }
         if length > REQUEST_BYTES {
-            return Err(refuse("more than 8,192 bytes of text in one login request"));
+            let why = "more than 8,192 bytes of text in one login request";
+            return Err(Failure { bound: Some(LoginBound::RequestBytes), ..refuse(why) });
         }
         Ok((length + padding(length)) as usize)
     }
@@ -231,8 +251,13 @@ impl Login {
     ) -> Result<Step, Failure> {
         self.exchanges += 1;
         self.text_bytes += text.len();
-        if self.exchanges > self.limits.exchanges || self.text_bytes > self.limits.text_bytes {
-            return Err(failure(Status::INITIATOR_ERROR, "a login of too many requests or too much text"));
+        if self.exchanges > self.limits.exchanges {
+            let why = format!("a login of more than {} requests", self.limits.exchanges);
+            return Err(Failure { bound: Some(LoginBound::Exchanges), ..refuse(&why) });
+        }
+        if self.text_bytes > self.limits.text_bytes {
+            let why = format!("a login of more than {} bytes of text", self.limits.text_bytes);
+            return Err(Failure { bound: Some(LoginBound::TextBytes), ..refuse(&why) });
         }
         let (current, next) = (request.current_stage(), request.next_stage());
         let (transit, continues) = (request.flags & TRANSIT != 0, request.flags & CONTINUE != 0);
@@ -341,6 +366,11 @@ impl Login {
         let wrong = |why: String| failure(Status::INITIATOR_ERROR, why);
         let mut parsed = Vec::new();
         for pair in text::pairs(text) {
+            self.keys += 1;
+            if self.keys > self.limits.keys {
+                let why = format!("a login of more than {} keys", self.limits.keys);
+                return Err(Failure { bound: Some(LoginBound::Keys), ..refuse(&why) });
+            }
             parsed.push(pair.map_err(|error| wrong(error.to_string()))?);
         }
         if self.asked.is_none() {
@@ -538,7 +568,7 @@ fn response_to(request: &LoginRequest) -> LoginResponse {
 }
 
 fn failure(status: Status, why: impl Into<String>) -> Failure {
-    Failure { status, why: why.into() }
+    Failure { status, why: why.into(), bound: None }
 }
 
 fn refuse(why: &str) -> Failure {

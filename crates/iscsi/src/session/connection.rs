@@ -50,6 +50,8 @@ pub(super) struct Connection {
     pub collected: Vec<u8>,
     pub outgoing: VecDeque<Outgoing>,
     pub backlog_bytes: usize,
+    /// Whether reading waited when it was last asked.
+    pub congested: bool,
     pub text: Option<super::text::Exchange>,
     pub rejects: u32,
     /// Since when `rejects` counts.
@@ -73,6 +75,7 @@ impl Connection {
             collected: Vec::new(),
             outgoing: VecDeque::new(),
             backlog_bytes: 0,
+            congested: false,
             text: None,
             rejects: 0,
             rejects_since: now,

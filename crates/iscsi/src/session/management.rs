@@ -97,6 +97,7 @@ impl Session {
             return self.reject(c, RejectReason::InvalidPduField, header.as_bytes().into());
         }
         if busy {
+            self.limits.struck.immediate.count();
             return self.reject(c, RejectReason::ImmediateCommandReject, header.as_bytes().into());
         }
         let code = header.function & 0x7f;

@@ -32,10 +32,12 @@ pub use receive::{Incoming, Place};
 pub use task::{DataOutFault, Response, Task, TaskId};
 pub use transmit::{Digest, Segment, TxBatch};
 
+use crate::counter::Counter;
 use crate::key::{ConnectionParameters, SessionParameters};
 use connection::Connection;
 use management::Functions;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use task::Tasks;
 use window::Window;
@@ -56,6 +58,36 @@ pub struct SessionLimits {
     pub nop_interval: Duration,
     /// A ping that is not answered within this time costs the connection.
     pub nop_timeout: Duration,
+    /// Bytes of one text negotiation.
+    pub text_bytes: usize,
+    /// Keys of one text negotiation.
+    pub keys: usize,
+    /// Bytes of requests of one session that came before their turn. With one connection only what was
+    /// rejected leaves a gap, so that an initiator that means well needs next to nothing.
+    pub early_bytes: usize,
+    /// How often each of these struck, in all sessions that share them.
+    pub struck: Arc<SessionCounters>,
+}
+
+/// How often the bounds of sessions struck.
+#[derive(Debug, Default)]
+pub struct SessionCounters {
+    /// Requests outside the command window, which were ignored.
+    pub window: Counter,
+    /// Immediate requests that were rejected.
+    pub immediate: Counter,
+    /// Times that reading stopped because answers were not read.
+    pub backlog: Counter,
+    /// Connections closed for too many rejects.
+    pub rejects: Counter,
+    /// Connections closed for a ping that was not answered.
+    pub nop_timeout: Counter,
+    /// Text negotiations that were too long.
+    pub text_bytes: Counter,
+    /// Text negotiations of too many keys.
+    pub keys: Counter,
+    /// Connections closed for requests before their turn.
+    pub early_bytes: Counter,
 }
 
 impl Default for SessionLimits {
@@ -67,6 +99,10 @@ impl Default for SessionLimits {
             rejects: 1000,
             nop_interval: Duration::from_secs(15),
             nop_timeout: Duration::from_secs(15),
+            text_bytes: 64 << 10,
+            keys: 4096,
+            early_bytes: 256 << 10,
+            struck: Arc::default(),
         }
     }
 }
@@ -236,8 +272,15 @@ impl Session {
     }
 
     /// Whether reading from the connection must wait, because its answers are not read.
-    pub fn congested(&self, c: ConnectionId) -> bool {
-        self.connection(c).is_some_and(|connection| connection.backlog_bytes > self.limits.backlog_bytes)
+    pub fn congested(&mut self, c: ConnectionId) -> bool {
+        let limit = self.limits.backlog_bytes;
+        let Some(connection) = self.connections.get_mut(c.0).and_then(Option::as_mut) else { return false };
+        let congested = connection.backlog_bytes > limit;
+        if congested && !connection.congested {
+            self.limits.struck.backlog.count();
+        }
+        connection.congested = congested;
+        congested
     }
 
     /// The next thing that the application must know.
@@ -261,6 +304,7 @@ impl Session {
                 && self.kind == SessionKind::Normal
                 && connection.tick(now, &self.limits).is_err()
             {
+                self.limits.struck.nop_timeout.count();
                 return Some((ConnectionId(index), ConnectionError::PingTimeout(self.limits.nop_timeout)));
             }
         }

@@ -74,9 +74,6 @@ pub(super) enum Deferred {
 
 /// Text and ping data of one PDU: as much as our MaxRecvDataSegmentLength lets come.
 const ARENA_BYTES: usize = 256 << 10;
-/// Bytes of requests of one session that came before their turn. With one connection only what was
-/// rejected leaves a gap, so that an initiator that means well needs next to nothing.
-const EARLY_BYTES: usize = 256 << 10;
 /// Rejects are counted for so long.
 const REJECTS_TIME: Duration = Duration::from_secs(60);
 
@@ -251,6 +248,7 @@ impl Session {
             }
         }
         if !immediate && self.window.classify(command.cmd_sn.get()) == Arrival::Ignored {
+            self.limits.struck.window.count();
             return Ok(Pending::Ignore);
         }
         if command.reads() && command.writes() && bidirectional_read_length.is_none() || command.attribute() > 4 {
@@ -267,6 +265,7 @@ impl Session {
             return Ok(Pending::Reject(RejectReason::WaitingForLogout, header.into()));
         }
         if immediate && self.tasks.immediate() >= self.limits.immediate {
+            self.limits.struck.immediate.count();
             return Ok(Pending::Reject(RejectReason::ImmediateCommandReject, header.into()));
         }
         let length = command.header().data_segment_bytes();
@@ -362,14 +361,18 @@ impl Session {
                 self.in_turn(request);
                 Ok(())
             }
-            Arrival::Early if self.window.early_bytes() + request.bytes() > EARLY_BYTES => {
+            Arrival::Early if self.window.early_bytes() + request.bytes() > self.limits.early_bytes => {
+                self.limits.struck.early_bytes.count();
                 Err(ConnectionError::Limit("bytes of requests before their turn"))
             }
             Arrival::Early => {
                 self.window.keep(cmd_sn, request);
                 Ok(())
             }
-            Arrival::Ignored => Ok(()),
+            Arrival::Ignored => {
+                self.limits.struck.window.count();
+                Ok(())
+            }
         }
     }
 
@@ -432,6 +435,7 @@ impl Session {
             connection.rejects += 1;
             connection.refused = connection.refused.wrapping_add(1);
             if connection.rejects > limit {
+                self.limits.struck.rejects.count();
                 return Err(ConnectionError::Limit("rejected PDUs"));
             }
             connection.queue(Outgoing::Reject { reason, header });

@@ -6,10 +6,9 @@ use super::{ConnectionError, Event, Session};
 use crate::key::{self, Rule, When};
 use crate::text;
 use crate::wire::{FINAL, RESERVED_TAG, RejectReason, TextRequest};
+use std::collections::BTreeSet;
 use zerocopy::IntoBytes;
 
-/// Bytes of one question.
-const QUESTION_BYTES: usize = 64 << 10;
 /// The target's name for the exchange of a connection; there is only one.
 const EXCHANGE_TAG: u32 = 1;
 
@@ -24,6 +23,7 @@ pub(super) struct Exchange {
 
 impl Session {
     pub(super) fn text(&mut self, c: ConnectionId, header: &TextRequest, text: &[u8]) -> Result<(), ConnectionError> {
+        let limit = self.limits.text_bytes;
         let Some(connection) = self.connection_mut(c) else { return Ok(()) };
         let (tag, transfer_tag) = (header.initiator_task_tag.get(), header.target_transfer_tag.get());
         let known = connection.text.as_ref().is_some_and(|exchange| exchange.initiator_task_tag == tag);
@@ -45,8 +45,9 @@ impl Session {
             return Ok(());
         }
         exchange.question.extend_from_slice(text);
-        if exchange.question.len() > QUESTION_BYTES {
+        if exchange.question.len() > limit {
             connection.text = None;
+            self.limits.struck.text_bytes.count();
             return self.reject(c, RejectReason::LongOperationReject, header.as_bytes().into());
         }
         if header.flags & FINAL == 0 {
@@ -68,14 +69,18 @@ impl Session {
     fn questions(&mut self, c: ConnectionId, question: &[u8], header: &TextRequest) -> Result<(), ConnectionError> {
         let mut answers = Vec::new();
         let (mut send_targets, mut segment) = (None, None);
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         for pair in text::pairs(question) {
             // Nothing takes effect where a part of it is refused (TXT-16), or said twice (TXT-18).
             let refused = match pair {
                 Err(_) => true,
-                Ok((name, _)) if seen.contains(&name) => true,
+                Ok((name, _)) if seen.contains(name) => true,
+                Ok(_) if seen.len() >= self.limits.keys => {
+                    self.limits.struck.keys.count();
+                    true
+                }
                 Ok((name, value)) => {
-                    seen.push(name);
+                    seen.insert(name);
                     match key::find(name) {
                         None => text::push(&mut answers, name, "NotUnderstood"),
                         Some(key) if key.name == "SendTargets" => send_targets = Some(value.to_owned()),
