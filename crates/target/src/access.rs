@@ -28,19 +28,20 @@ impl Access {
     pub fn admits(&self, initiator: &str) -> bool {
         self.initiators.is_empty() || self.initiators.iter().any(|name| name.as_str() == initiator)
     }
+}
 
+impl Chap {
     /// What is asked of a login, with a challenge that is used once. An error where the system has no
     /// randomness to give: then nobody can log in.
-    pub(crate) fn rules(&self) -> Result<Option<Rules>, getrandom::Error> {
-        let Some(chap) = &self.chap else { return Ok(None) };
+    pub(crate) fn rules(&self) -> Result<Rules, getrandom::Error> {
         let mut random = [0; 33];
         getrandom::fill(&mut random)?;
         let [identifier, bytes @ ..] = random;
-        Ok(Some(Rules {
-            algorithms: chap.algorithms.clone(),
-            accounts: chap.accounts.clone(),
-            own: chap.own.clone(),
+        Ok(Rules {
+            algorithms: self.algorithms.clone(),
+            accounts: self.accounts.clone(),
+            own: self.own.clone(),
             challenge: Challenge { identifier, bytes },
-        }))
+        })
     }
 }

@@ -1,21 +1,39 @@
 //! Discovery sessions, served at the door to their end (RFC 7143 §4.3, Appendix C).
 
-use crate::target::{Portal, Target};
+use crate::target::{Target, Targets};
 use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
 use iscsi::login::target::LoggedIn;
+use iscsi::name::Name;
 use iscsi::session::{Event, Session, SessionKind, SessionLimits, TaskId};
 use iscsi::text;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 /// Appends a target with its addresses, each with the tag of its portal group.
-pub(crate) fn describe(name: &str, addresses: &[Portal], out: &mut Vec<u8>) {
-    text::push(out, "TargetName", name);
-    for Portal { address, group } in addresses {
-        text::push(out, "TargetAddress", &format!("{address},{group}"));
+pub(crate) fn describe(target: &Target, local: SocketAddr, out: &mut Vec<u8>) {
+    text::push(out, "TargetName", &target.name);
+    for portal in target.addresses(local) {
+        text::push(out, "TargetAddress", &format!("{},{}", portal.address, portal.group));
     }
+}
+
+/// The answer to SendTargets for an initiator in a discovery session: what it may use of what it asks for.
+fn answer(targets: &Targets, initiator: &str, value: &str, local: SocketAddr) -> Vec<u8> {
+    let mut text = Vec::new();
+    let wanted = match value {
+        "All" => targets.all(),
+        name => {
+            let name = Name::lenient(name).ok();
+            name.and_then(|name| targets.named(name.as_str())).map_or(&[][..], std::slice::from_ref)
+        }
+    };
+    for target in wanted.iter().filter(|target| target.access.admits(initiator)) {
+        describe(target, local, &mut text);
+    }
+    text
 }
 
 /// There are no tasks, and so there is no memory.
@@ -35,11 +53,11 @@ impl Memory for NoMemory {
 pub(crate) async fn serve(
     stream: TcpStream,
     logged_in: LoggedIn,
-    target: &Target,
+    targets: &Targets,
     time: Duration,
 ) -> Result<(), LinkError> {
     let local = stream.local_addr()?;
-    let listed = target.access.admits(&logged_in.asked.initiator_name);
+    let initiator = logged_in.asked.initiator_name.clone();
     let limits = SessionLimits { nop_interval: Duration::ZERO, ..SessionLimits::default() };
     let (mut session, c) = Session::new(
         SessionKind::Discovery,
@@ -64,11 +82,7 @@ pub(crate) async fn serve(
             }
             while let Some(event) = session.poll_event() {
                 if let Event::SendTargets { connection, value } = event {
-                    let mut text = Vec::new();
-                    if listed && (value == "All" || value == target.name) {
-                        describe(&target.name, &target.addresses(local), &mut text);
-                    }
-                    session.answer_text(connection, &text);
+                    session.answer_text(connection, &answer(targets, &initiator, &value, local));
                 }
             }
             match link.poll_transmit(cx, &mut session, c, &NoMemory, &mut scratch) {

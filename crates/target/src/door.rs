@@ -1,13 +1,12 @@
 //! The front door: accepting, the login, discovery. A worker gets a connection only after its login.
 
+use crate::admission::Admission;
 use crate::limits::Limits;
 use crate::registry::{Admitted, Registry, SessionOrder};
-use crate::target::{Handover, Target};
+use crate::target::{Handover, Target, Targets};
 use crate::worker::WorkerHandle;
-use iscsi::auth::Rules;
-use iscsi::key::{Offers, SessionParameters};
-use iscsi::login::Status;
-use iscsi::login::target::{Asked, Found, LoggedIn, Login, Policy, Step};
+use iscsi::key::Offers;
+use iscsi::login::target::{LoggedIn, Login, Step};
 use iscsi::session::SessionKind;
 use iscsi::wire::BHS_BYTES;
 use lun::{NexusDescription, TargetPort};
@@ -28,12 +27,12 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Refused logins that are logged one by one in that time.
 const REFUSALS_LOGGED: u32 = 20;
 
-/// The front door of one target.
+/// The front door of all targets.
 pub struct Door {
-    target: Arc<Target>,
-    limits: Limits,
-    workers: Vec<WorkerHandle>,
-    registry: Registry,
+    pub(crate) targets: Targets,
+    pub(crate) limits: Limits,
+    pub(crate) workers: Vec<WorkerHandle>,
+    pub(crate) registry: Registry,
     logins: Mutex<Logins>,
 }
 
@@ -52,10 +51,9 @@ struct Logins {
 }
 
 impl Door {
-    /// A door to this target; sessions are spread over the workers.
-    pub fn new(target: Target, limits: Limits, workers: Vec<WorkerHandle>) -> Arc<Door> {
-        let target = Arc::new(target);
-        Arc::new(Door { target, limits, workers, registry: Registry::default(), logins: Mutex::default() })
+    /// A door to these targets; sessions are spread over the workers.
+    pub fn new(targets: Targets, limits: Limits, workers: Vec<WorkerHandle>) -> Arc<Door> {
+        Arc::new(Door { targets, limits, workers, registry: Registry::default(), logins: Mutex::default() })
     }
 
     /// Sessions that are there.
@@ -130,7 +128,7 @@ impl Door {
     async fn discovery(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn) {
         tracing::info!(%peer, initiator = %logged_in.asked.initiator_name, "discovery");
         let time = self.limits.discovery_time;
-        if let Err(error) = crate::discovery::serve(stream, logged_in, &self.target, time).await {
+        if let Err(error) = crate::discovery::serve(stream, logged_in, &self.targets, time).await {
             tracing::debug!(%peer, "discovery: {error}");
         }
     }
@@ -164,7 +162,7 @@ impl Door {
         // A half-dead network ends a connection even while pings wait behind data.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         let mut login = Login::new(Offers::default(), self.limits.login);
-        let mut policy = Admission { door: self, portal_group, account: None, admitted: None };
+        let mut policy = Admission::new(self, portal_group);
         let (mut out, mut data) = (Vec::new(), Vec::new());
         loop {
             let mut header = [0; BHS_BYTES];
@@ -193,8 +191,10 @@ impl Door {
                     return Ok(Some((stream, *logged_in)));
                 }
                 Step::Done(logged_in) => {
-                    let Some(admitted) = policy.admitted else { return Err("it was not admitted".into()) };
-                    return self.hand_over(stream, peer, *logged_in, admitted).map(|()| None);
+                    let (Some(admitted), Some(target)) = (policy.admitted, policy.target) else {
+                        return Err("it was not admitted".into());
+                    };
+                    return self.hand_over(stream, peer, *logged_in, target, admitted).map(|()| None);
                 }
             }
         }
@@ -205,22 +205,23 @@ impl Door {
         stream: TcpStream,
         peer: SocketAddr,
         logged_in: LoggedIn,
+        target: Arc<Target>,
         admitted: Admitted,
     ) -> Result<(), String> {
         let stream = stream.into_std().map_err(|error| error.to_string())?;
         let initiator = TransportId::port(&logged_in.asked.initiator_name, logged_in.asked.isid).encode();
-        let port = TargetPort::new(&self.target.name, &self.target.groups, logged_in.portal_group_tag);
+        let port = TargetPort::new(&target.name, &target.groups, logged_in.portal_group_tag);
         let nexus = NexusDescription {
             initiator_port: initiator.into(),
             target_port: Arc::new(port.ok_or("its portal group is none of the target's")?),
-            units: Arc::clone(&self.target.units),
+            units: Arc::clone(&target.units),
         };
         let mut handover = Handover {
             stream,
             early: Vec::new(),
             peer,
             logged_in,
-            target: Arc::clone(&self.target),
+            target,
             nexus,
             limits: self.limits.session.clone(),
             registered: None,
@@ -238,52 +239,5 @@ impl Door {
             }
         }
         Ok(())
-    }
-}
-
-struct Admission<'a> {
-    door: &'a Door,
-    portal_group: u16,
-    account: Option<String>,
-    admitted: Option<Admitted>,
-}
-
-impl Policy for Admission<'_> {
-    fn portal_group_tag(&self) -> u16 {
-        self.portal_group
-    }
-
-    fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Status> {
-        self.door.target.access.rules().map_err(|_| Status::OUT_OF_RESOURCES)
-    }
-
-    fn authenticated(&mut self, _: &Asked, account: &str) -> Result<(), Status> {
-        self.account = Some(account.to_owned());
-        Ok(())
-    }
-
-    fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
-        let target = &self.door.target;
-        let known = asked.target_name.as_ref().is_none_or(|name| *name == target.name);
-        // Whom the target does not admit does not learn that it is there. A discovery session without a
-        // name is for everybody; it lists what he may see.
-        let admitted = target.access.admits(&asked.initiator_name) || asked.target_name.is_none();
-        match known && admitted {
-            true => Ok(Found { alias: target.alias.clone() }),
-            false => Err(Status::NOT_FOUND),
-        }
-    }
-
-    fn admit(&mut self, asked: &Asked, _: &SessionParameters) -> Result<u16, Status> {
-        let door = self.door;
-        if asked.kind == SessionKind::Discovery {
-            // Discovery sessions live at the door and have no state that another could find.
-            return if asked.tsih == 0 { Ok(1) } else { Err(Status::SESSION_DOES_NOT_EXIST) };
-        }
-        let workers: Vec<bool> = door.workers.iter().map(WorkerHandle::lives).collect();
-        let (tsih, admitted) =
-            door.registry.admit(asked, self.portal_group, self.account.as_deref(), &door.limits, &workers)?;
-        self.admitted = Some(admitted);
-        Ok(tsih)
     }
 }

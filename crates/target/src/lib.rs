@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod admission;
 mod discovery;
 mod door;
 mod limits;
@@ -15,5 +16,5 @@ pub use door::Door;
 pub use limits::Limits;
 pub use registry::Registered;
 pub use state_files::StateFiles;
-pub use target::{Handover, Portal, Target};
+pub use target::{Handover, Portal, Target, Targets};
 pub use worker::WorkerHandle;

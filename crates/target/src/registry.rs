@@ -160,8 +160,10 @@ impl Registered {
 
     /// Ends all other sessions of the target.
     pub(crate) fn end_others(&self, why: &'static str) {
-        for (tsih, entry) in &self.registry.lock().sessions {
-            if *tsih != self.tsih {
+        let state = self.registry.lock();
+        let Some(target) = state.sessions.get(&self.tsih).map(|entry| &entry.key.target) else { return };
+        for (tsih, entry) in &state.sessions {
+            if *tsih != self.tsih && entry.key.target == *target {
                 let _ = entry.orders.send(SessionOrder::End(why));
             }
         }

@@ -1,9 +1,10 @@
 //! A target, and what the door hands to a worker.
 
-use crate::access::Access;
+use crate::access::{Access, Chap};
 use crate::registry::Registered;
 use iscsi::login::target::LoggedIn;
 use lun::{LunMap, NexusDescription, TargetPortGroups};
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub struct Target {
     pub units: Arc<LunMap>,
     /// Who may use it.
     pub access: Access,
-    /// Where it listens.
+    /// Where it can be reached, by its own groups.
     pub portals: Vec<Portal>,
     /// Its portal groups, each a target port; those of all portals are among them.
     pub groups: Arc<TargetPortGroups>,
@@ -55,6 +56,39 @@ impl Target {
             }
         }
         addresses
+    }
+}
+
+/// All targets behind the same portals.
+pub struct Targets {
+    /// In the order in which they are listed.
+    list: Vec<Arc<Target>>,
+    by_name: HashMap<String, usize>,
+    /// What a discovery session has to show that names no target.
+    pub(crate) discovery: Option<Chap>,
+}
+
+impl Targets {
+    /// These targets; of two with one name the first counts. `discovery` is asked of discovery sessions.
+    pub fn new(targets: Vec<Target>, discovery: Option<Chap>) -> Targets {
+        let (mut list, mut by_name) = (Vec::new(), HashMap::new());
+        for target in targets {
+            if !by_name.contains_key(&target.name) {
+                by_name.insert(target.name.clone(), list.len());
+                list.push(Arc::new(target));
+            }
+        }
+        Targets { list, by_name, discovery }
+    }
+
+    /// All of them, in the order in which they are listed.
+    pub fn all(&self) -> &[Arc<Target>] {
+        &self.list
+    }
+
+    /// The one with this name, which is prepared.
+    pub fn named(&self, name: &str) -> Option<&Arc<Target>> {
+        self.by_name.get(name).and_then(|at| self.list.get(*at))
     }
 }
 

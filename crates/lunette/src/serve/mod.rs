@@ -24,7 +24,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use target::{Access, Chap, Door, Limits, Portal, StateFiles, Target, WorkerHandle};
+use target::{Access, Chap, Door, Limits, Portal, StateFiles, Target, Targets, WorkerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Connections that the kernel holds for us.
@@ -96,7 +96,8 @@ async fn serve(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
     let groups = Arc::clone(&target.groups);
-    let door = Door::new(target, limits, workers.clone());
+    let discovery = target.access.chap.clone();
+    let door = Door::new(Targets::new(vec![target], discovery), limits, workers.clone());
     let mut doors = Vec::new();
     for (listener, portal) in listeners {
         listener.set_nonblocking(true).map_err(Failure::runtime)?;

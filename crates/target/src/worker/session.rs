@@ -273,7 +273,7 @@ impl Driver {
                     // In a normal session only the target itself is told (KEY-03).
                     let mut text = Vec::new();
                     if value.is_empty() || value == self.target.name {
-                        crate::discovery::describe(&self.target.name, &self.target.addresses(self.local), &mut text);
+                        crate::discovery::describe(&self.target, self.local, &mut text);
                     }
                     self.session.answer_text(connection, &text);
                 }
