@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// A connection within its session. Not its CID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub(super) usize);
+pub struct ConnectionId(pub(crate) usize);
 
 /// Something to be sent, in order.
 #[derive(Debug)]

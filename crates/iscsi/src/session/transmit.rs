@@ -89,7 +89,7 @@ impl TxBatch {
         self.segments.is_empty()
     }
 
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.payload_bytes >= BATCH_PAYLOAD_BYTES
             || self.arena.len() >= BATCH_ARENA_BYTES
             || self.segments.len() >= BATCH_SEGMENTS
@@ -103,7 +103,7 @@ impl TxBatch {
         }
     }
 
-    fn push_header(&mut self, header: &impl Pdu, parameters: &crate::key::ConnectionParameters) {
+    pub(crate) fn push_header(&mut self, header: &impl Pdu, parameters: &crate::key::ConnectionParameters) {
         let from = self.arena.len();
         self.arena.extend_from_slice(header.as_bytes());
         if parameters.header_digest {
@@ -115,7 +115,7 @@ impl TxBatch {
     }
 
     /// A PDU whose data segment is small and comes from here.
-    fn push_small(&mut self, header: &mut impl Pdu, data: &[u8], parameters: &crate::key::ConnectionParameters) {
+    pub(crate) fn push_small(&mut self, header: &mut impl Pdu, data: &[u8], parameters: &crate::key::ConnectionParameters) {
         header.set_data_segment_bytes(data.len() as u32);
         self.push_header(header, parameters);
         if data.is_empty() {
@@ -133,7 +133,7 @@ impl TxBatch {
         self.push_arena(from);
     }
 
-    fn push_payload(&mut self, task: TaskId, offset: u32, length: u32, parameters: &crate::key::ConnectionParameters) {
+    pub(crate) fn push_payload(&mut self, task: TaskId, offset: u32, length: u32, parameters: &crate::key::ConnectionParameters) {
         self.segments.push(Segment::Payload { task, offset, length });
         self.payload_bytes += length as usize;
         let pad = padding(length);
