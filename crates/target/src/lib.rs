@@ -13,7 +13,7 @@ mod worker;
 
 pub use access::{Access, Chap};
 pub use door::Door;
-pub use limits::Limits;
+pub use limits::{BOUNDS, Bound, Counters, Limits, Unit};
 pub use registry::Registered;
 pub use state_files::StateFiles;
 pub use target::{Handover, Portal, Target, Targets};
