@@ -72,8 +72,8 @@ pub(crate) async fn serve(
     let work = poll_fn(|cx| {
         loop {
             let mut idle = true;
+            let now = Instant::now();
             if !session.congested(c) && !session.wants_close(c) {
-                let now = Instant::now();
                 match link.poll_receive(cx, now, &mut session, c, &mut NoMemory, &mut scratch) {
                     Poll::Ready(Ok(Received::Some)) => idle = false,
                     Poll::Ready(Ok(Received::WaitsForMemory)) | Poll::Pending => {}
@@ -85,7 +85,7 @@ pub(crate) async fn serve(
                     session.answer_text(connection, &answer(targets, &initiator, &value, local));
                 }
             }
-            match link.poll_transmit(cx, &mut session, c, &NoMemory, &mut scratch) {
+            match link.poll_transmit(cx, now, &mut session, c, &NoMemory, &mut scratch) {
                 Poll::Ready(Ok(())) if session.wants_close(c) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}

@@ -30,7 +30,7 @@ const REFUSALS_LOGGED: u32 = 20;
 /// The front door of all targets.
 pub struct Door {
     pub(crate) targets: Targets,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) registry: Registry,
     logins: Mutex<Logins>,
@@ -52,7 +52,7 @@ struct Logins {
 
 impl Door {
     /// A door to these targets; sessions are spread over the workers.
-    pub fn new(targets: Targets, limits: Limits, workers: Vec<WorkerHandle>) -> Arc<Door> {
+    pub fn new(targets: Targets, limits: Arc<Limits>, workers: Vec<WorkerHandle>) -> Arc<Door> {
         Arc::new(Door { targets, limits, workers, registry: Registry::default(), logins: Mutex::default() })
     }
 
@@ -223,7 +223,7 @@ impl Door {
             logged_in,
             target,
             nexus,
-            limits: self.limits.session.clone(),
+            limits: Arc::clone(&self.limits),
             registered: None,
         };
         match admitted {

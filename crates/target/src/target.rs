@@ -1,6 +1,7 @@
 //! A target, and what the door hands to a worker.
 
 use crate::access::{Access, Chap};
+use crate::limits::Limits;
 use crate::registry::Registered;
 use iscsi::login::target::LoggedIn;
 use lun::{LunMap, NexusDescription, TargetPortGroups};
@@ -106,8 +107,8 @@ pub struct Handover {
     pub target: Arc<Target>,
     /// The nexus.
     pub nexus: NexusDescription,
-    /// Bounds of the session.
-    pub limits: iscsi::session::SessionLimits,
+    /// The bounds.
+    pub limits: Arc<Limits>,
     /// The session's place in the registry; `None` for a connection that joins a session.
     pub registered: Option<Registered>,
 }

@@ -6,6 +6,7 @@
 mod memory;
 mod session;
 
+use crate::limits::Limits;
 use crate::target::Handover;
 use block::Pool;
 use io::engine::{Engines, WorkerEngine};
@@ -43,9 +44,9 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts a worker thread, which holds at most `memory` bytes of data in flight, and three times that
-    /// under pressure ([`block::Account`]). Returns when it is ready to serve.
-    pub fn start(number: usize, engines: Engines, memory: usize) -> std::io::Result<WorkerHandle> {
+    /// Starts a worker thread, which holds at most [`Limits::worker_memory`] bytes of data in flight, and three
+    /// times that under pressure ([`block::Account`]). Returns when it is ready to serve.
+    pub fn start(number: usize, engines: Engines, limits: Arc<Limits>) -> std::io::Result<WorkerHandle> {
         let (orders, receiver) = unbounded_channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -60,7 +61,7 @@ impl WorkerHandle {
                 match engines.open() {
                     Ok(engine) => {
                         let _ = ready.send(Ok(()));
-                        run(engine, memory, receiver).await;
+                        run(engine, limits, receiver).await;
                     }
                     Err(error) => drop(ready.send(Err(error))),
                 }
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     lane: RefCell<Lane>,
     scratch: RefCell<Scratch>,
     pool: Pool,
+    limits: Arc<Limits>,
     sessions: RefCell<HashMap<NexusId, Rc<RefCell<Driver>>, BuildHasherDefault<NexusHasher>>>,
     /// Rings when the lane is to run.
     bell: Arc<Notify>,
@@ -127,6 +129,7 @@ impl Shared {
     /// Where memory came back that somebody had waited for, those who wait are given their turn.
     fn pass_relief(&self) {
         if self.pool.take_relief() {
+            self.limits.struck.memory.count();
             self.bell.notify_one();
         }
     }
@@ -158,9 +161,9 @@ impl Shared {
     }
 }
 
-async fn run(engine: WorkerEngine, memory: usize, mut orders: UnboundedReceiver<Order>) {
+async fn run(engine: WorkerEngine, limits: Arc<Limits>, mut orders: UnboundedReceiver<Order>) {
     let engine = Rc::new(engine);
-    let pool = Pool::new(memory, KEEP_BYTES);
+    let pool = Pool::new(limits.worker_memory, KEEP_BYTES);
     // Other lanes' letters: a lane of another thread calls this after it has posted one.
     let posted = Arc::new(Notify::new());
     let bell = Arc::clone(&posted);
@@ -172,6 +175,7 @@ async fn run(engine: WorkerEngine, memory: usize, mut orders: UnboundedReceiver<
         lane: RefCell::new(Lane::new(context)),
         scratch: RefCell::default(),
         pool,
+        limits,
         sessions: RefCell::default(),
         bell: Arc::clone(&posted),
     });

@@ -162,6 +162,8 @@ pub struct Link {
     reading: receive::Reading,
     batch: Option<TxBatch>,
     sent: transmit::Progress,
+    /// Since when the batch is being sent.
+    sending_since: Option<Instant>,
     counters: LinkCounters,
 }
 
@@ -174,6 +176,7 @@ impl Link {
             reading: receive::Reading::Header,
             batch: None,
             sent: transmit::Progress::default(),
+            sending_since: None,
             counters: LinkCounters::default(),
         }
     }
@@ -183,9 +186,9 @@ impl Link {
         self.counters
     }
 
-    /// Whether something is half written.
-    pub fn is_sending(&self) -> bool {
-        self.batch.is_some()
+    /// Since when the peer has been about to read what is half written.
+    pub fn sending_since(&self) -> Option<Instant> {
+        self.sending_since
     }
 
     /// The end of a connection on which something was said last: what was sent is read by the peer before

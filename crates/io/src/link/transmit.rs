@@ -5,6 +5,7 @@ use crate::crc32c::Crc32c;
 use iscsi::session::{ConnectionId, Digest, Segment, TxBatch};
 use std::io::{ErrorKind, IoSlice};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// How much of a batch has left: whole segments, and bytes of the one behind them.
 #[derive(Default)]
@@ -23,6 +24,7 @@ impl Link {
     pub fn poll_transmit<C: Core, M: Memory>(
         &mut self,
         cx: &mut Context<'_>,
+        now: Instant,
         core: &mut C,
         c: ConnectionId,
         memory: &M,
@@ -39,8 +41,10 @@ impl Link {
                 fill_digests(&mut batch, memory);
                 self.sent = Progress::default();
                 self.batch = Some(batch);
+                self.sending_since = Some(now);
             }
             ready!(self.poll_write(cx, memory))?;
+            self.sending_since = None;
             if let Some(mut batch) = self.batch.take() {
                 core.transmitted(&batch);
                 batch.clear();

@@ -115,7 +115,12 @@ impl TxBatch {
     }
 
     /// A PDU whose data segment is small and comes from here.
-    pub(crate) fn push_small(&mut self, header: &mut impl Pdu, data: &[u8], parameters: &crate::key::ConnectionParameters) {
+    pub(crate) fn push_small(
+        &mut self,
+        header: &mut impl Pdu,
+        data: &[u8],
+        parameters: &crate::key::ConnectionParameters,
+    ) {
         header.set_data_segment_bytes(data.len() as u32);
         self.push_header(header, parameters);
         if data.is_empty() {
@@ -133,7 +138,13 @@ impl TxBatch {
         self.push_arena(from);
     }
 
-    pub(crate) fn push_payload(&mut self, task: TaskId, offset: u32, length: u32, parameters: &crate::key::ConnectionParameters) {
+    pub(crate) fn push_payload(
+        &mut self,
+        task: TaskId,
+        offset: u32,
+        length: u32,
+        parameters: &crate::key::ConnectionParameters,
+    ) {
         self.segments.push(Segment::Payload { task, offset, length });
         self.payload_bytes += length as usize;
         let pad = padding(length);

@@ -8,6 +8,7 @@ use iscsi::auth::Algorithm;
 use iscsi::name::Name;
 use scsi::inquiry::TargetPortGroupSupport;
 use std::path::PathBuf;
+use target::{BOUNDS, Limits};
 
 const EXAMPLES: &str = "\
 STORE is an address: a place and options after commas.
@@ -30,7 +31,7 @@ Exit codes: 0 told to stop and did, 1 it failed while running, 2 what was asked 
 
 /// Arguments of `lunette serve`.
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", limits()))]
 pub struct Arguments {
     /// What to export, as disks from LUN 1 on
     #[arg(required = true, value_name = "STORE")]
@@ -83,6 +84,9 @@ pub struct Arguments {
     /// Seconds after which a silent initiator is pinged, and in which it has to answer; 0: never
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub nop_interval: u16,
+    /// Sets a bound; may be given several times; `--help` lists them
+    #[arg(long, value_name = "NAME=VALUE", value_parser = limit)]
+    pub limit: Vec<(String, String)>,
     /// How events are written
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
@@ -127,6 +131,24 @@ fn default_name(host: &str) -> Name {
         Ok(name) => name,
         Err(error) => unreachable!("ASCII letters, digits, dashes and dots make a name: {error}"),
     }
+}
+
+/// The bounds, as `--help` lists them.
+fn limits() -> String {
+    let defaults = Limits::default();
+    let mut text = String::from("Bounds for --limit NAME=VALUE (docs/limits.md says what happens at each):");
+    for bound in BOUNDS {
+        let default = bound.text(bound.value(&defaults));
+        text += &format!("\n  {:<22} {default:>5}  {}", bound.name, bound.what);
+    }
+    text
+}
+
+/// A bound's name and what it is set to, which can be.
+fn limit(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
+    Limits::default().set(name, value)?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn management(text: &str) -> Result<TargetPortGroupSupport, String> {

@@ -87,12 +87,16 @@ async fn serve(
     let ping = Duration::from_secs(arguments.nop_interval.into());
     let defaults = Limits::default();
     let session = SessionLimits { nop_interval: ping, nop_timeout: ping, ..defaults.session.clone() };
-    let limits = Limits { session, ..defaults };
+    let mut limits = Limits { session, ..defaults };
+    for (name, value) in &arguments.limit {
+        limits.set(name, value).map_err(|error| Failure::input(format!("--limit: {error}")))?;
+    }
+    let limits = Arc::new(limits);
     let grace = limits.grace;
     let mut signals = Signals::new()?;
     let engines = Engines::new(arguments.io_engine);
     let workers = (0..arguments.workers())
-        .map(|number| WorkerHandle::start(number, engines.clone(), limits.worker_memory))
+        .map(|number| WorkerHandle::start(number, engines.clone(), Arc::clone(&limits)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
     let groups = Arc::clone(&target.groups);

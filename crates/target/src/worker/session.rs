@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::memory::TaskMemory;
+use crate::limits::Limits;
 use crate::registry::{Registered, SessionOrder};
 use crate::target::{Handover, Target};
 use io::link::{Link, LinkError, Received};
@@ -26,15 +27,17 @@ pub(crate) struct Driver {
     nexus: NexusId,
     target: Arc<Target>,
     local: std::net::SocketAddr,
+    limits: Arc<Limits>,
     waker: Option<Waker>,
     hungry: Vec<TaskId>,
     /// The session ends as soon as nothing is in flight.
     leaving: bool,
     /// It ends whatever is in flight.
     overdue: bool,
-    /// When to look for data that does not come, and what was awaited at the last look.
+    /// When to look for data that does not come, and what was awaited at the last look: of each task how
+    /// much had come, and of how much.
     watch: Option<Instant>,
-    awaited: Vec<(TaskId, u32)>,
+    awaited: Vec<(TaskId, u32, u32)>,
     /// A TARGET COLD RESET of this session, and whether it is carried out.
     cold_reset: Option<(u64, bool)>,
     /// The initiator was told that the connections are dropped.
@@ -51,9 +54,8 @@ pub(crate) struct Driver {
 /// Turns of reading before others get theirs.
 const TURNS: usize = 8;
 
-/// Data that was asked for and has not moved for this long, or up to twice as long, costs the session: it
-/// holds memory that others wait for. Initiators give a command up after 30 s.
-const STALL: Duration = Duration::from_secs(30);
+/// Bytes of a command's data that come at least between two looks for data that does not come.
+const SLOWEST: u32 = 4096;
 
 /// How long a peer may take to hang up after it was told that its connection is dropped.
 const LINGER: Duration = Duration::from_millis(500);
@@ -94,18 +96,23 @@ impl Driver {
         self.session.poll_timeout().into_iter().chain(self.watch).min()
     }
 
-    /// Looks for data that was asked for and does not come. True: some has not moved since the last look.
+    /// Looks for data that was asked for and does not come. True: some has hardly moved since the last look. It
+    /// holds memory that others wait for, and initiators give a command up after 30 s.
     fn is_stalled(&mut self, now: Instant) -> bool {
         let session = &self.session;
         let awaiting = |(task, wanted): (TaskId, u32)| {
             let received = session.task(task)?.received();
-            (received < wanted).then_some((task, received))
+            (received < wanted).then_some((task, received, wanted))
         };
         let hungry = &self.hungry;
         let awaiting: Vec<_> =
             self.memory.wanted().filter(|(task, _)| !hungry.contains(task)).filter_map(awaiting).collect();
-        let stalled = awaiting.iter().any(|task| self.awaited.contains(task));
-        self.watch = (!awaiting.is_empty()).then(|| now + STALL);
+        let slow = |(task, received, _): &(TaskId, u32, u32)| {
+            let before = self.awaited.iter().find(|(other, ..)| other == task);
+            before.is_some_and(|(_, before, wanted)| received - before < SLOWEST.min(wanted - before))
+        };
+        let stalled = awaiting.iter().any(slow);
+        self.watch = (!awaiting.is_empty()).then(|| now + self.limits.slow_sender);
         self.awaited = awaiting;
         stalled
     }
@@ -210,7 +217,7 @@ impl Driver {
         if self.memory.reserve(task, wanted.max(received), received) {
             self.session.receive_data_out(task, wanted);
             if received < wanted && self.watch.is_none() {
-                self.watch = Some(Instant::now() + STALL);
+                self.watch = Some(Instant::now() + self.limits.slow_sender);
             }
         } else if shared.pool.taken_bytes() == 0 {
             // Nobody has any who could give it back: the system itself has no memory.
@@ -326,6 +333,12 @@ fn faulted(fault: DataOutFault) -> Response {
     Response { status: 2, sense: Some(Sense::fixed(&condition).into_bytes()), ..Response::default() }
 }
 
+/// When the session wants to be looked at though nothing comes and nothing leaves.
+fn due(driver: &Driver, link: &Link) -> Option<Instant> {
+    let read = link.sending_since().map(|since| since + driver.limits.slow_reader);
+    driver.deadline().into_iter().chain(read).min()
+}
+
 /// Whether the first of two moments comes before the other.
 fn is_sooner(one: Option<Instant>, other: Option<Instant>) -> bool {
     one.is_some_and(|one| other.is_none_or(|other| one < other))
@@ -378,13 +391,15 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
     let Some(account) = shared.lane.borrow().account(nexus) else { return };
     let first_burst = logged_in.session.first_burst_length;
     let (exp_cmd_sn, opening) = (logged_in.exp_cmd_sn, logged_in.opening);
-    let (session, mut c) = Session::new(SessionKind::Normal, logged_in.session, limits, exp_cmd_sn, opening, now);
+    let (session, mut c) =
+        Session::new(SessionKind::Normal, logged_in.session, limits.session.clone(), exp_cmd_sn, opening, now);
     let driver = Rc::new(RefCell::new(Driver {
         session,
         memory: TaskMemory::new(account, first_burst),
         nexus,
         target,
         local,
+        limits: Arc::clone(&limits),
         waker: None,
         hungry: Vec::new(),
         leaving: false,
@@ -402,7 +417,7 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
     shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
     let mut link = Link::new(stream, early);
     let why = loop {
-        let deadline = driver.borrow().deadline();
+        let deadline = due(&driver.borrow(), &link);
         let timer = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -415,7 +430,7 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
             ended = poll_fn(|cx| match turn(cx, shared, &driver, &mut link, c) {
                 Poll::Ready(ended) => Poll::Ready(Some(ended)),
                 // What came may have made something due sooner than the timer is set to.
-                Poll::Pending if is_sooner(driver.borrow().deadline(), deadline) => Poll::Ready(None),
+                Poll::Pending if is_sooner(due(&driver.borrow(), &link), deadline) => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }) => match ended {
                 Some(ended) => break Ended::Link(ended),
@@ -424,7 +439,12 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
             () = timer => {
                 let now = Instant::now();
                 if driver.borrow().watch.is_some_and(|watch| now >= watch) && driver.borrow_mut().is_stalled(now) {
+                    limits.struck.slow_sender.count();
                     break Ended::Ordered("it does not send the data that it was asked for");
+                }
+                if link.sending_since().is_some_and(|since| now >= since + limits.slow_reader) {
+                    limits.struck.slow_reader.count();
+                    break Ended::Ordered("it does not read what it is sent");
                 }
                 if let Some((_, error)) = driver.borrow_mut().session.handle_timeout(now) {
                     break Ended::Link(LinkError::Protocol(error));
@@ -544,7 +564,7 @@ fn turn(
         let driver = &mut *driver.borrow_mut();
         driver.drop_when_due();
         let scratch = &mut *shared.scratch.borrow_mut();
-        match link.poll_transmit(cx, &mut driver.session, c, &driver.memory, scratch) {
+        match link.poll_transmit(cx, now, &mut driver.session, c, &driver.memory, scratch) {
             Poll::Ready(Ok(())) if driver.session.wants_close(c) => return Poll::Ready(LinkError::Closed),
             Poll::Ready(Ok(())) | Poll::Pending => {}
             Poll::Ready(Err(error)) => return Poll::Ready(error),
