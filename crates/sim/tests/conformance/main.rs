@@ -1,0 +1,7 @@
+//! The requirements of docs/conformance.md as they show on the wire, each in a test of its number: a scripted
+//! initiator against the whole target in this process.
+
+mod data;
+mod framing;
+mod help;
+mod numbers;
