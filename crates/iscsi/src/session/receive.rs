@@ -4,6 +4,7 @@ use super::connection::{ConnectionId, Outgoing};
 use super::task::{DataOutFault, Phase, Task, TaskId, Unsolicited};
 use super::window::Arrival;
 use super::{ConnectionError, Event, Session, SessionKind};
+use crate::serial::precedes;
 use crate::wire::{
     AdditionalHeader, AdditionalHeaders, BHS_BYTES, CONTINUE, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
     Pdu, RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, TextRequest, extended_cdb, padding,
@@ -107,8 +108,11 @@ impl Session {
             return Err(ConnectionError::Format("DataSegmentLength above the declared MaxRecvDataSegmentLength"));
         }
         let digest = connection.parameters.data_digest && length > 0;
-        // ExpStatSN is not looked at: at recovery level 0 nothing is kept for it to release, and libiscsi
-        // (QEMU's initiator) counts the StatSN of an R2T as received, which puts it one ahead.
+        // libiscsi (QEMU's initiator) counts the StatSN of an R2T as received, which puts it one ahead.
+        let exp_stat_sn = NopOut::view(basic).exp_stat_sn.get();
+        if precedes(connection.stat_sn.wrapping_add(1), exp_stat_sn) {
+            return Err(ConnectionError::Format("ExpStatSN acknowledges what was not sent"));
+        }
         let pending = self.begin(c, basic, additional, header)?;
         let place = match &pending {
             Pending::Command { task, .. } => Place::Task { task: *task, offset: 0 },

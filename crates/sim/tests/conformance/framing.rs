@@ -292,7 +292,8 @@ fn pdu_08_pdus_of_one_segment_are_all_handled_in_order() {
 fn pdu_09_a_format_error_ends_the_session_and_a_new_login_works() {
     let target = target();
     let mut bystander = session(&target, &normal().isid(9));
-    let breaks: [(&str, fn(&mut Simulated) -> Frame); 5] = [
+    type Break = (&'static str, fn(&mut Simulated) -> Frame);
+    let breaks: [Break; 5] = [
         ("neither F nor W", |client| {
             let mut frame = client.prepare(&Command::read(0, 1)).remove(0);
             frame.header[1] &= !FINAL;
