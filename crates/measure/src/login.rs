@@ -2,8 +2,7 @@
 
 use crate::Case;
 use iscsi::key::{Offers, SessionParameters};
-use iscsi::login::Status;
-use iscsi::login::target::{Asked, Found, Login, LoginLimits, Policy, Step};
+use iscsi::login::target::{Asked, Failure, Found, Login, LoginLimits, Policy, Step};
 use iscsi::wire::{BHS_BYTES, LoginRequest, Pdu};
 use std::hint::black_box;
 use zerocopy::IntoBytes;
@@ -34,11 +33,11 @@ impl Policy for Open {
         1
     }
 
-    fn find(&mut self, _: &Asked) -> Result<Found, Status> {
-        Ok(Found { alias: None })
+    fn find(&mut self, _: &Asked) -> Result<Found, Failure> {
+        Ok(Found::default())
     }
 
-    fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Status> {
+    fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Failure> {
         Ok(7)
     }
 }

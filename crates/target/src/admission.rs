@@ -1,32 +1,80 @@
 //! What the door tells a login: who is asked for what, which targets are there for whom, and its place
 //! among the sessions.
+//!
+//! Whoever has not shown who he is learns nothing of names. A target that is not there, or not for him, asks
+//! for CHAP as soon as any target does, and whatever he answers ends as it would at one that is there: with
+//! an authentication failure where he knows no secret of his, else with "not found".
 
+use crate::access::{Rule, challenge};
 use crate::door::Door;
+use crate::refusal::{NoAccess, Refusal};
 use crate::registry::Admitted;
-use crate::target::Target;
+use crate::target::{Discovery, Target, Viewer};
 use crate::worker::WorkerHandle;
-use iscsi::auth::Rules;
+use iscsi::auth::{Account, Rules};
 use iscsi::key::SessionParameters;
 use iscsi::login::Status;
-use iscsi::login::target::{Asked, Found, Policy};
+use iscsi::login::target::{Asked, Failure, Found, Policy};
 use iscsi::session::SessionKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// One login as the door sees it.
 pub(crate) struct Admission<'a> {
     door: &'a Door,
+    peer: SocketAddr,
+    address: IpAddr,
     portal_group: u16,
-    account: Option<String>,
-    /// The target that it asks for, once it is found.
-    pub target: Option<Arc<Target>>,
+    /// The names, once they were said.
+    asked: Option<(String, Option<String>)>,
+    no_access: Option<NoAccess>,
+    account: Option<Account>,
+    /// The target that it asks for and the rule by which it is there, once it is found.
+    pub place: Option<(Arc<Target>, Rule)>,
     /// Its place among the sessions, once it is complete.
     pub admitted: Option<Admitted>,
 }
 
 impl Admission<'_> {
-    /// A login at a portal of this group.
-    pub fn new(door: &Door, portal_group: u16) -> Admission<'_> {
-        Admission { door, portal_group, account: None, target: None, admitted: None }
+    /// A login of this peer at a portal of this group.
+    pub fn new(door: &Door, peer: SocketAddr, portal_group: u16) -> Admission<'_> {
+        Admission {
+            door,
+            peer,
+            address: peer.ip().to_canonical(),
+            portal_group,
+            asked: None,
+            no_access: None,
+            account: None,
+            place: None,
+            admitted: None,
+        }
+    }
+
+    /// Who looks, for what a discovery session lists.
+    pub fn viewer(self, initiator: &str) -> Viewer {
+        Viewer { initiator: initiator.to_owned(), address: self.address, account: self.account }
+    }
+
+    /// The login has failed.
+    pub fn refusal(&mut self, status: Option<Status>, why: String) -> Refusal {
+        Refusal { peer: self.peer, asked: self.asked.take(), status, why, access: self.no_access.take() }
+    }
+
+    /// The target of this name and the rule by which it is there for this initiator.
+    fn look_for(&self, name: &str, initiator: &str) -> Result<(&Arc<Target>, &Rule), NoAccess> {
+        let target = self.door.targets.named(name).ok_or(NoAccess::NoTarget)?;
+        if !target.groups.contains(self.portal_group) {
+            return Err(NoAccess::PortalGroup(self.portal_group));
+        }
+        let rule = target.access.decide(initiator, self.address).map_err(NoAccess::Rules)?;
+        Ok((target, rule))
+    }
+
+    fn refuse(&mut self, status: Status, why: NoAccess) -> Failure {
+        let failure = Failure::new(status, why.to_string());
+        self.no_access = Some(why);
+        failure
     }
 }
 
@@ -35,42 +83,86 @@ impl Policy for Admission<'_> {
         self.portal_group
     }
 
-    fn authentication(&mut self, asked: &Asked) -> Result<Option<Rules>, Status> {
+    fn authentication(&mut self, asked: &Asked) -> Result<Option<Rules>, Failure> {
+        self.asked = Some((asked.initiator_name.clone(), asked.target_name.clone()));
         let targets = &self.door.targets;
-        let target = asked.target_name.as_ref().and_then(|name| targets.named(name));
-        // A target that is not there asks for what discovery asks for.
-        let chap = target.map_or(&targets.discovery, |target| &target.access.chap);
-        chap.as_ref().map(|chap| chap.rules()).transpose().map_err(|_| Status::OUT_OF_RESOURCES)
+        let (accounts, own) = match (&asked.target_name, asked.kind, &targets.discovery) {
+            (_, SessionKind::Discovery, Discovery::Open) => return Ok(None),
+            (_, SessionKind::Discovery, Discovery::Accounts { accounts, own }) => (accounts, own.as_ref()),
+            (_, SessionKind::Discovery, Discovery::AsTargets { own }) => (targets.accounts(), own.as_ref()),
+            (None, SessionKind::Normal, _) => (targets.accounts(), None),
+            (Some(name), SessionKind::Normal, _) => match self.look_for(name, &asked.initiator_name) {
+                Ok((_, Rule { chap: None, .. })) => return Ok(None),
+                Ok((_, Rule { chap: Some(chap), .. })) => (targets.accounts(), chap.own.as_ref()),
+                Err(_) => (targets.accounts(), None),
+            },
+        };
+        if accounts.is_empty() {
+            return Ok(None);
+        }
+        let rules = challenge(&targets.algorithms, accounts, own);
+        let failure = |_| Failure::new(Status::OUT_OF_RESOURCES, "the system has no randomness for a challenge");
+        rules.map(Some).map_err(failure)
     }
 
-    fn authenticated(&mut self, _: &Asked, account: &str) -> Result<(), Status> {
-        self.account = Some(account.to_owned());
+    fn find(&mut self, asked: &Asked) -> Result<Found, Failure> {
+        // A discovery session without a name is for everybody; it lists what he may see.
+        let Some(name) = &asked.target_name else { return Ok(Found::default()) };
+        let (target, rule) = match self.look_for(name, &asked.initiator_name) {
+            Ok((target, rule)) => (Arc::clone(target), rule.clone()),
+            Err(why) => return Err(self.refuse(Status::NOT_FOUND, why)),
+        };
+        if asked.kind == SessionKind::Discovery {
+            return Ok(Found::default());
+        }
+        let found = Found { alias: target.alias.clone(), redirection: rule.redirection.clone() };
+        self.place = Some((target, rule));
+        Ok(found)
+    }
+
+    fn authenticated(&mut self, asked: &Asked, account: &Account) -> Result<(), Failure> {
+        let targets = &self.door.targets;
+        let separately =
+            matches!((asked.kind, &targets.discovery), (SessionKind::Discovery, Discovery::Accounts { .. }));
+        if !separately && !targets.knows(&asked.initiator_name, self.address, account) {
+            // It is not this initiator, whatever it asks for (CHP-12).
+            return Err(self.refuse(Status::AUTHENTICATION_FAILURE, NoAccess::Stranger(account.user.clone())));
+        }
+        if let Some((_, rule)) = &self.place
+            && !rule.takes(Some(account))
+        {
+            let users = rule.chap.iter().flat_map(|chap| &chap.accounts).map(|account| account.user.clone());
+            let (rule, account, takes) = (rule.label.clone(), account.user.clone(), users.collect());
+            return Err(self.refuse(Status::NOT_FOUND, NoAccess::Account { rule, account, takes }));
+        }
+        self.account = Some(account.clone());
         Ok(())
     }
 
-    fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
-        // A discovery session without a name is for everybody; it lists what he may see.
-        let Some(name) = &asked.target_name else { return Ok(Found { alias: None }) };
-        // Whom the target does not admit, or not at this portal, does not learn that it is there.
-        let target =
-            self.door.targets.named(name).filter(|target| {
-                target.access.admits(&asked.initiator_name) && target.groups.contains(self.portal_group)
-            });
-        let target = target.ok_or(Status::NOT_FOUND)?;
-        self.target = Some(Arc::clone(target));
-        Ok(Found { alias: target.alias.clone() })
-    }
-
-    fn admit(&mut self, asked: &Asked, _: &SessionParameters) -> Result<u16, Status> {
+    fn admit(&mut self, asked: &Asked, _: &SessionParameters) -> Result<u16, Failure> {
         let door = self.door;
         if asked.kind == SessionKind::Discovery {
             // Discovery sessions live at the door and have no state that another could find.
-            return if asked.tsih == 0 { Ok(1) } else { Err(Status::SESSION_DOES_NOT_EXIST) };
+            return if asked.tsih == 0 { Ok(1) } else { Err(why(Status::SESSION_DOES_NOT_EXIST)) };
         }
         let workers: Vec<bool> = door.workers.iter().map(WorkerHandle::lives).collect();
+        let account = self.account.as_ref().map(|account| account.user.as_str());
         let (tsih, admitted) =
-            door.registry.admit(asked, self.portal_group, self.account.as_deref(), &door.limits, &workers)?;
+            door.registry.admit(asked, self.portal_group, account, &door.limits, &workers).map_err(why)?;
         self.admitted = Some(admitted);
         Ok(tsih)
     }
+}
+
+/// What a refusal of the registry means.
+fn why(status: Status) -> Failure {
+    let why = match status {
+        Status::SESSION_DOES_NOT_EXIST => "it has no session of this TSIH",
+        Status::AUTHENTICATION_FAILURE => "the session that it joins was opened by another account",
+        Status::TOO_MANY_CONNECTIONS => "the session has as many connections as it may have",
+        Status::OUT_OF_RESOURCES => "there are as many sessions as there may be, in all or of this initiator",
+        Status::SERVICE_UNAVAILABLE => "no worker lives",
+        _ => "refused when it was complete",
+    };
+    Failure::new(status, why)
 }

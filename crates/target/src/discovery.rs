@@ -1,6 +1,6 @@
 //! Discovery sessions, served at the door to their end (RFC 7143 §4.3, Appendix C).
 
-use crate::target::{Target, Targets};
+use crate::target::{Target, Targets, Viewer};
 use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
 use iscsi::login::target::LoggedIn;
 use iscsi::name::Name;
@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 /// Appends a target with its addresses, each with the tag of its portal group.
 pub(crate) fn describe(target: &Target, local: SocketAddr, out: &mut Vec<u8>) {
     text::push(out, "TargetName", &target.name);
-    for portal in target.addresses(local) {
-        text::push(out, "TargetAddress", &format!("{},{}", portal.address, portal.group));
+    for (address, group) in target.addresses(local) {
+        text::push(out, "TargetAddress", &format!("{address},{group}"));
     }
 }
 
 /// The answer to SendTargets for an initiator in a discovery session: what it may use of what it asks for.
-fn answer(targets: &Targets, initiator: &str, value: &str, local: SocketAddr) -> Vec<u8> {
+fn answer(targets: &Targets, viewer: &Viewer, value: &str, local: SocketAddr) -> Vec<u8> {
     let mut text = Vec::new();
     let wanted = match value {
         "All" => targets.all(),
@@ -30,7 +30,7 @@ fn answer(targets: &Targets, initiator: &str, value: &str, local: SocketAddr) ->
             name.and_then(|name| targets.named(name.as_str())).map_or(&[][..], std::slice::from_ref)
         }
     };
-    for target in wanted.iter().filter(|target| target.access.admits(initiator)) {
+    for target in wanted.iter().filter(|target| targets.shows(target, viewer)) {
         describe(target, local, &mut text);
     }
     text
@@ -54,10 +54,10 @@ pub(crate) async fn serve(
     stream: TcpStream,
     logged_in: LoggedIn,
     targets: &Targets,
+    viewer: &Viewer,
     time: Duration,
 ) -> Result<(), LinkError> {
     let local = stream.local_addr()?;
-    let initiator = logged_in.asked.initiator_name.clone();
     let limits = SessionLimits { nop_interval: Duration::ZERO, ..SessionLimits::default() };
     let (mut session, c) = Session::new(
         SessionKind::Discovery,
@@ -82,7 +82,7 @@ pub(crate) async fn serve(
             }
             while let Some(event) = session.poll_event() {
                 if let Event::SendTargets { connection, value } = event {
-                    session.answer_text(connection, &answer(targets, &initiator, &value, local));
+                    session.answer_text(connection, &answer(targets, viewer, &value, local));
                 }
             }
             match link.poll_transmit(cx, now, &mut session, c, &NoMemory, &mut scratch) {

@@ -2,11 +2,12 @@
 
 use crate::admission::Admission;
 use crate::limits::Limits;
+use crate::refusal::Refusal;
 use crate::registry::{Admitted, Registry, SessionOrder};
-use crate::target::{Handover, Target, Targets};
+use crate::target::{Handover, Targets, Viewer};
 use crate::worker::WorkerHandle;
 use iscsi::key::Offers;
-use iscsi::login::target::{LoggedIn, Login, Step};
+use iscsi::login::target::{Failure, LoggedIn, Login, Step};
 use iscsi::session::SessionKind;
 use iscsi::wire::BHS_BYTES;
 use lun::{NexusDescription, TargetPort};
@@ -76,11 +77,16 @@ impl Door {
                                 tokio::time::timeout(door.limits.login_time, door.login(stream, peer, portal_group))
                                     .await;
                             match outcome {
-                                Err(_) => door.refused(peer, "not finished in time"),
-                                Ok(Err(error)) => door.refused(peer, &error),
+                                Err(_) => {
+                                    let why = "not finished in time".to_owned();
+                                    door.refused(&Refusal { peer, asked: None, status: None, why, access: None });
+                                }
+                                Ok(Err(refusal)) => door.refused(&refusal),
                                 Ok(Ok(None)) => {}
                                 // It keeps its place at the door: strangers may discover.
-                                Ok(Ok(Some((stream, logged_in)))) => door.discovery(stream, peer, logged_in).await,
+                                Ok(Ok(Some((stream, logged_in, viewer)))) => {
+                                    door.discovery(stream, peer, *logged_in, &viewer).await;
+                                }
                             }
                             door.leave(address);
                         });
@@ -125,16 +131,17 @@ impl Door {
         }
     }
 
-    async fn discovery(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn) {
+    async fn discovery(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn, viewer: &Viewer) {
         tracing::info!(%peer, initiator = %logged_in.asked.initiator_name, "discovery");
         let time = self.limits.discovery_time;
-        if let Err(error) = crate::discovery::serve(stream, logged_in, &self.targets, time).await {
+        if let Err(error) = crate::discovery::serve(stream, logged_in, &self.targets, viewer, time).await {
             tracing::debug!(%peer, "discovery: {error}");
         }
     }
 
     /// Says why a login was refused, unless too many are: a stranger does not fill the log.
-    fn refused(&self, peer: SocketAddr, why: &str) {
+    fn refused(&self, refusal: &Refusal) {
+        let peer = refusal.peer;
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
         if logins.refusals_since.is_none_or(|since| since.elapsed() > LOG_INTERVAL) {
             (logins.refusals_since, logins.refusals) = (Some(Instant::now()), 0);
@@ -145,33 +152,56 @@ impl Door {
             return;
         }
         match std::mem::take(&mut logins.refusals_silent) {
-            0 => tracing::warn!(%peer, "login refused: {why}"),
-            silent => tracing::warn!(%peer, not_shown = silent, "login refused: {why}"),
+            0 => tracing::warn!(%peer, "login refused: {refusal}"),
+            silent => tracing::warn!(%peer, not_shown = silent, "login refused: {refusal}"),
         }
     }
 
     /// A login to its end. What comes back is a discovery session; others are with their workers.
     async fn login(
         &self,
-        mut stream: TcpStream,
+        stream: TcpStream,
         peer: SocketAddr,
         portal_group: u16,
-    ) -> Result<Option<(TcpStream, LoggedIn)>, String> {
-        let text = |error: std::io::Error| error.to_string();
-        stream.set_nodelay(true).map_err(text)?;
+    ) -> Result<Option<(TcpStream, Box<LoggedIn>, Viewer)>, Refusal> {
+        let mut policy = Admission::new(self, peer, portal_group);
+        match self.exchange(stream, &mut policy).await {
+            Ok((stream, logged_in)) if logged_in.asked.kind == SessionKind::Discovery => {
+                let viewer = policy.viewer(&logged_in.asked.initiator_name);
+                Ok(Some((stream, logged_in, viewer)))
+            }
+            Ok((stream, logged_in)) => match self.hand_over(stream, peer, *logged_in, &mut policy) {
+                Ok(()) => Ok(None),
+                Err(why) => Err(policy.refusal(None, why)),
+            },
+            Err(Unfinished::Failed(failure)) if failure.is_redirection() => {
+                tracing::info!(%peer, "login redirected: {}", policy.refusal(Some(failure.status), failure.why));
+                Ok(None)
+            }
+            Err(Unfinished::Failed(failure)) => Err(policy.refusal(Some(failure.status), failure.why)),
+            Err(Unfinished::Closed(why)) => Err(policy.refusal(None, why)),
+        }
+    }
+
+    /// Requests and responses until the last one.
+    async fn exchange(
+        &self,
+        mut stream: TcpStream,
+        policy: &mut Admission<'_>,
+    ) -> Result<(TcpStream, Box<LoggedIn>), Unfinished> {
+        stream.set_nodelay(true)?;
         // A half-dead network ends a connection even while pings wait behind data.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         let mut login = Login::new(Offers::default(), self.limits.login);
-        let mut policy = Admission::new(self, portal_group);
         let (mut out, mut data) = (Vec::new(), Vec::new());
         loop {
             let mut header = [0; BHS_BYTES];
-            stream.read_exact(&mut header).await.map_err(text)?;
-            let length = login.data_bytes(&header).map_err(|failure| failure.why)?;
+            stream.read_exact(&mut header).await?;
+            let length = login.data_bytes(&header).map_err(|failure| Unfinished::Closed(failure.why))?;
             data.resize(length, 0);
-            stream.read_exact(&mut data).await.map_err(text)?;
+            stream.read_exact(&mut data).await?;
             out.clear();
-            let step = login.handle(&header, &data, &mut policy, &mut out);
+            let step = login.handle(&header, &data, policy, &mut out);
             // The session whose place is taken has ended before its successor hears of success (SES-01).
             if let Some(Admitted::New { replaces, .. }) = &mut policy.admitted {
                 let all = async {
@@ -180,22 +210,14 @@ impl Door {
                     }
                 };
                 if tokio::time::timeout(self.limits.reinstatement_time, all).await.is_err() {
-                    return Err("the session whose place it takes does not end".into());
+                    return Err(Unfinished::Closed("the session whose place it takes does not end".into()));
                 }
             }
-            stream.write_all(&out).await.map_err(text)?;
+            stream.write_all(&out).await?;
             match step {
                 Step::More => {}
-                Step::Failed(failure) => return Err(failure.why),
-                Step::Done(logged_in) if logged_in.asked.kind == SessionKind::Discovery => {
-                    return Ok(Some((stream, *logged_in)));
-                }
-                Step::Done(logged_in) => {
-                    let (Some(admitted), Some(target)) = (policy.admitted, policy.target) else {
-                        return Err("it was not admitted".into());
-                    };
-                    return self.hand_over(stream, peer, *logged_in, target, admitted).map(|()| None);
-                }
+                Step::Failed(failure) => return Err(Unfinished::Failed(failure)),
+                Step::Done(logged_in) => return Ok((stream, logged_in)),
             }
         }
     }
@@ -205,16 +227,18 @@ impl Door {
         stream: TcpStream,
         peer: SocketAddr,
         logged_in: LoggedIn,
-        target: Arc<Target>,
-        admitted: Admitted,
+        policy: &mut Admission<'_>,
     ) -> Result<(), String> {
+        let (Some(admitted), Some((target, rule))) = (policy.admitted.take(), policy.place.take()) else {
+            return Err("it was not admitted".into());
+        };
         let stream = stream.into_std().map_err(|error| error.to_string())?;
         let initiator = TransportId::port(&logged_in.asked.initiator_name, logged_in.asked.isid).encode();
         let port = TargetPort::new(&target.name, &target.groups, logged_in.portal_group_tag);
         let nexus = NexusDescription {
             initiator_port: initiator.into(),
             target_port: Arc::new(port.ok_or("its portal group is none of the target's")?),
-            units: Arc::clone(&target.units),
+            units: rule.units,
         };
         let mut handover = Handover {
             stream,
@@ -239,5 +263,19 @@ impl Door {
             }
         }
         Ok(())
+    }
+}
+
+/// Why a login has no end that is success.
+enum Unfinished {
+    /// The initiator was told so.
+    Failed(Failure),
+    /// It was not: the connection is closed, by whichever side.
+    Closed(String),
+}
+
+impl From<std::io::Error> for Unfinished {
+    fn from(error: std::io::Error) -> Unfinished {
+        Unfinished::Closed(error.to_string())
     }
 }

@@ -2,19 +2,23 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod address;
 mod admission;
 mod discovery;
 mod door;
 mod limits;
+mod refusal;
 mod registry;
 mod state_files;
 mod target;
 mod worker;
 
-pub use access::{Access, Chap};
+pub use access::{Access, Chap, Initiators, NamePattern, Network, NetworkError, NoRule, PatternError, Rule};
+pub use address::{HostPort, HostPortError, ISCSI_PORT};
 pub use door::Door;
 pub use limits::{BOUNDS, Bound, Counters, Limits, Unit};
+pub use refusal::{NoAccess, Refusal};
 pub use registry::Registered;
 pub use state_files::StateFiles;
-pub use target::{Handover, Portal, Target, Targets};
+pub use target::{Discovery, Handover, Portal, Target, Targets, Viewer};
 pub use worker::WorkerHandle;

@@ -1,21 +1,25 @@
 //! A target, and what the door hands to a worker.
 
-use crate::access::{Access, Chap};
+use crate::access::{Access, Rule};
+use crate::address::HostPort;
 use crate::limits::Limits;
 use crate::registry::Registered;
+use iscsi::auth::{Account, Algorithm};
 use iscsi::login::target::LoggedIn;
-use lun::{LunMap, NexusDescription, TargetPortGroups};
+use lun::{NexusDescription, TargetPortGroups};
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 /// An address at which a target listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Portal {
     /// The address.
     pub address: SocketAddr,
     /// The portal group that it belongs to.
     pub group: u16,
+    /// Where initiators reach it, if that is somewhere else.
+    pub advertise: Option<HostPort>,
 }
 
 /// A target with its units.
@@ -24,9 +28,7 @@ pub struct Target {
     pub name: String,
     /// Its alias.
     pub alias: Option<String>,
-    /// Its units.
-    pub units: Arc<LunMap>,
-    /// Who may use it.
+    /// Who may use it, and which of its units.
     pub access: Access,
     /// Where it can be reached, by its own groups.
     pub portals: Vec<Portal>,
@@ -35,29 +37,48 @@ pub struct Target {
 }
 
 impl Target {
-    /// Its addresses as a client sees them that has reached `local`: a portal that listens on every
-    /// address is named by the one that was reached (DSC-03).
-    pub fn addresses(&self, local: SocketAddr) -> Vec<Portal> {
-        let mut addresses: Vec<Portal> = Vec::new();
+    /// Its addresses with their portal groups as a client sees them that has reached `local`: one that is
+    /// advertised stands for its portal, and one that listens on every address is named by the one that was
+    /// reached (DSC-03).
+    pub fn addresses(&self, local: SocketAddr) -> Vec<(HostPort, u16)> {
+        let mut addresses: Vec<(HostPort, u16)> = Vec::new();
         let reached = local.ip().to_canonical();
         for portal in &self.portals {
             let (all, own) = (portal.address.ip().is_unspecified(), portal.address);
             // 0.0.0.0 takes no IPv6; [::] takes IPv4 unless somebody else does at that port.
             let taken =
                 || self.portals.iter().any(|other| other.address.is_ipv4() && other.address.port() == own.port());
-            if all && own.is_ipv4() != reached.is_ipv4() && (own.is_ipv4() || taken()) {
-                continue;
-            }
-            let address = match all {
-                true => SocketAddr::new(reached, own.port()),
-                false => own,
+            let address = match &portal.advertise {
+                Some(advertised) => advertised.clone(),
+                None if all && own.is_ipv4() != reached.is_ipv4() && (own.is_ipv4() || taken()) => continue,
+                None if all => SocketAddr::new(reached, own.port()).into(),
+                None => own.into(),
             };
-            if !addresses.iter().any(|other| other.address == address) {
-                addresses.push(Portal { address, group: portal.group });
+            if !addresses.iter().any(|(other, group)| *other == address && *group == portal.group) {
+                addresses.push((address, portal.group));
             }
         }
         addresses
     }
+}
+
+/// What a discovery session has to show, which is a matter of its own (RFC 7143 App. C).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovery {
+    /// Nothing.
+    Open,
+    /// That it is one of these accounts.
+    Accounts {
+        /// The accounts.
+        accounts: Arc<[Account]>,
+        /// What we show to an initiator that asks.
+        own: Option<Account>,
+    },
+    /// That it could log in: an account of a rule that fits it, as soon as any rule asks for one.
+    AsTargets {
+        /// What we show to an initiator that asks.
+        own: Option<Account>,
+    },
 }
 
 /// All targets behind the same portals.
@@ -65,21 +86,42 @@ pub struct Targets {
     /// In the order in which they are listed.
     list: Vec<Arc<Target>>,
     by_name: HashMap<String, usize>,
-    /// What a discovery session has to show that names no target.
-    pub(crate) discovery: Option<Chap>,
+    /// Each account that a rule takes, once.
+    accounts: Arc<[Account]>,
+    /// The algorithms of CHAP that may be used; the initiator's order decides among them.
+    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) discovery: Discovery,
+}
+
+/// Who looks at the targets.
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    /// The initiator's name.
+    pub initiator: String,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// What it has shown to be.
+    pub account: Option<Account>,
 }
 
 impl Targets {
-    /// These targets; of two with one name the first counts. `discovery` is asked of discovery sessions.
-    pub fn new(targets: Vec<Target>, discovery: Option<Chap>) -> Targets {
+    /// These targets; of two with one name the first counts.
+    pub fn new(targets: Vec<Target>, discovery: Discovery, algorithms: Vec<Algorithm>) -> Targets {
         let (mut list, mut by_name) = (Vec::new(), HashMap::new());
+        let mut accounts: Vec<Account> = Vec::new();
         for target in targets {
-            if !by_name.contains_key(&target.name) {
-                by_name.insert(target.name.clone(), list.len());
-                list.push(Arc::new(target));
+            if by_name.contains_key(&target.name) {
+                continue;
             }
+            by_name.insert(target.name.clone(), list.len());
+            for account in target.access.rules.iter().flat_map(|rule| &rule.chap).flat_map(|chap| &chap.accounts) {
+                if !accounts.contains(account) {
+                    accounts.push(account.clone());
+                }
+            }
+            list.push(Arc::new(target));
         }
-        Targets { list, by_name, discovery }
+        Targets { list, by_name, accounts: accounts.into(), algorithms, discovery }
     }
 
     /// All of them, in the order in which they are listed.
@@ -90,6 +132,24 @@ impl Targets {
     /// The one with this name, which is prepared.
     pub fn named(&self, name: &str) -> Option<&Arc<Target>> {
         self.by_name.get(name).and_then(|at| self.list.get(*at))
+    }
+
+    /// Each account that a rule of any target takes.
+    pub(crate) fn accounts(&self) -> &Arc<[Account]> {
+        &self.accounts
+    }
+
+    /// Whether an initiator of this name at this address has this account at any target.
+    pub(crate) fn knows(&self, initiator: &str, address: IpAddr, account: &Account) -> bool {
+        let has = |rule: &Rule| rule.chap.as_ref().is_some_and(|chap| chap.accounts.contains(account));
+        self.list.iter().any(|target| target.access.decide(initiator, address).is_ok_and(has))
+    }
+
+    /// Whether this target is there for who looks (DSC-03, CHP-17).
+    pub(crate) fn shows(&self, target: &Target, viewer: &Viewer) -> bool {
+        let as_targets = matches!(self.discovery, Discovery::AsTargets { .. });
+        let takes = |rule: &Rule| !as_targets || rule.takes(viewer.account.as_ref());
+        target.access.decide(&viewer.initiator, viewer.address).is_ok_and(takes)
     }
 }
 
@@ -124,13 +184,15 @@ mod tests {
         let target = |portals: &[&str]| Target {
             name: "iqn.2026-11.com.example:disk".into(),
             alias: None,
-            units: Arc::default(),
             access: Access::default(),
-            portals: portals.iter().map(|portal| Portal { address: portal.parse().unwrap(), group: 1 }).collect(),
+            portals: portals
+                .iter()
+                .map(|portal| Portal { address: portal.parse().unwrap(), group: 1, advertise: None })
+                .collect(),
             groups: TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Both),
         };
         let seen = |portals: &[&str], local: &str| -> Vec<String> {
-            target(portals).addresses(local.parse().unwrap()).iter().map(|portal| portal.address.to_string()).collect()
+            target(portals).addresses(local.parse().unwrap()).iter().map(|(address, _)| address.to_string()).collect()
         };
         assert_eq!(seen(&["0.0.0.0:3260"], "192.0.2.7:3260"), ["192.0.2.7:3260"]);
         assert_eq!(seen(&["[::]:3260"], "[2001:db8::7]:3260"), ["[2001:db8::7]:3260"]);

@@ -3,6 +3,7 @@
 use super::binary::{decode, encode};
 use super::{Account, Algorithm, Secret};
 use crate::text::number;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 /// The most algorithms of a CHAP_A list that are looked at.
@@ -75,8 +76,8 @@ pub struct Challenge {
 pub struct Rules {
     /// The algorithms that may be used. The initiator's order decides among them.
     pub algorithms: Vec<Algorithm>,
-    /// Who may log in.
-    pub accounts: Vec<Account>,
+    /// Who may show what he knows. Several may have one name.
+    pub accounts: Arc<[Account]>,
     /// What the target answers to an initiator that asks back.
     pub own: Option<Account>,
     /// This login's challenge.
@@ -88,6 +89,7 @@ pub struct Rules {
 pub struct Target {
     rules: Rules,
     stage: Stage,
+    diagnosis: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +102,7 @@ enum Stage {
 impl Target {
     /// Awaits CHAP_A.
     pub fn new(rules: Rules) -> Target {
-        Target { rules, stage: Stage::Algorithms }
+        Target { rules, stage: Stage::Algorithms, diagnosis: None }
     }
 
     /// Whether the initiator has shown who it is.
@@ -108,8 +110,13 @@ impl Target {
         self.stage == Stage::Done
     }
 
+    /// What was wrong with the last request, for our own log: more than a peer may learn.
+    pub fn diagnosis(&self) -> Option<&str> {
+        self.diagnosis.as_deref()
+    }
+
     /// Takes the keys of one request. Gives what is to be answered, and the account once it is shown.
-    pub fn handle(&mut self, keys: Keys<'_>) -> Result<(Answer, Option<String>), AuthError> {
+    pub fn handle(&mut self, keys: Keys<'_>) -> Result<(Answer, Option<Account>), AuthError> {
         match self.stage {
             Stage::Algorithms => {
                 if !(Keys { algorithms: None, ..keys }).is_empty() {
@@ -117,7 +124,11 @@ impl Target {
                 }
                 let list = keys.algorithms.ok_or(AuthError::Missing("CHAP_A"))?;
                 let algorithm = choose(list, &self.rules.algorithms)
-                    .ok_or(AuthError::Failed("none of the algorithms of CHAP_A may be used"))?;
+                    .ok_or(AuthError::Failed("none of the algorithms of CHAP_A may be used"));
+                let algorithm = algorithm.inspect_err(|_| {
+                    let ours: Vec<_> = self.rules.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+                    self.diagnosis = Some(format!("CHAP_A={list:.60} has none of {}", ours.join(", ")));
+                })?;
                 self.stage = Stage::Response(algorithm);
                 let answer = vec![
                     ("CHAP_A", (algorithm as u8).to_string()),
@@ -138,9 +149,9 @@ impl Target {
                     (None, Some(_)) => return Err(AuthError::Missing("CHAP_I")),
                     (Some(_), None) => return Err(AuthError::Missing("CHAP_C")),
                 };
-                self.check(algorithm, name, response)?;
+                let account = self.check(algorithm, name, response)?;
                 self.stage = Stage::Done;
-                Ok((asked_back.unwrap_or_default(), Some(name.to_owned())))
+                Ok((asked_back.unwrap_or_default(), Some(account)))
             }
             Stage::Done if keys.is_empty() => Ok((Vec::new(), None)),
             Stage::Done => Err(AuthError::Wrong("CHAP keys after the exchange")),
@@ -160,31 +171,46 @@ impl Target {
             return Err(AuthError::Failed("the challenge came back"));
         }
         let own = self.rules.own.as_ref();
-        let own = own.ok_or(AuthError::Failed("the initiator asks who we are; no --chap-mutual is set"))?;
+        let own = own.ok_or(AuthError::Failed("the initiator asks who we are; no account of ours is set for it"))?;
         let response = algorithm.response(identifier, &own.secret, &challenge);
         Ok(vec![("CHAP_N", own.user.clone()), ("CHAP_R", encode(&response))])
     }
 
     /// An unknown name takes the same way, against a secret that nobody knows, and fails at its end.
-    fn check(&self, algorithm: Algorithm, name: &str, response: &str) -> Result<(), AuthError> {
+    fn check(&mut self, algorithm: Algorithm, name: &str, response: &str) -> Result<Account, AuthError> {
         let wrong = AuthError::Failed("unknown CHAP name or wrong secret");
         let given = decode(response).map_err(|_| AuthError::Failed("CHAP_R is no binary value"))?;
         let challenge = self.challenge(algorithm);
         let nobody = Account { user: String::new(), secret: Secret::weak(self.rules.challenge.bytes.to_vec()) };
-        let found = self.rules.accounts.iter().find(|account| account.user == name);
-        let account = found.unwrap_or(&nobody);
-        let expected = algorithm.response(self.rules.challenge.identifier, &account.secret, challenge);
-        let equal: bool = expected.ct_eq(&given).into();
-        let mirrored: bool = match &self.rules.own {
-            Some(own) => {
-                algorithm.response(self.rules.challenge.identifier, &own.secret, challenge).ct_eq(&given).into()
+        let identifier = self.rules.challenge.identifier;
+        let knows = |account: &Account| -> bool {
+            algorithm.response(identifier, &account.secret, challenge).ct_eq(&given).into()
+        };
+        let (mut known, mut shown) = (false, None);
+        for account in self.rules.accounts.iter().filter(|account| account.user == name) {
+            known = true;
+            // Each of them is tried, whichever it is.
+            if knows(account) {
+                shown = Some(account.clone());
             }
+        }
+        if !known {
+            let _ = knows(&nobody);
+        }
+        let mirrored: bool = match &self.rules.own {
+            Some(own) => knows(own),
             None => false,
         };
         if mirrored {
             return Err(AuthError::Failed("both directions have one secret"));
         }
-        if equal && found.is_some() { Ok(()) } else { Err(wrong) }
+        if shown.is_none() {
+            self.diagnosis = Some(match known {
+                true => format!("the secret of CHAP account {name:?} is another than the initiator's"),
+                false => format!("there is no CHAP account {name:.255?}"),
+            });
+        }
+        shown.ok_or(wrong)
     }
 }
 
@@ -301,7 +327,7 @@ mod tests {
     fn rules() -> Rules {
         Rules {
             algorithms: Algorithm::ALL.to_vec(),
-            accounts: vec![account("alice", "alice-secret-12"), account("0xabc", "another-secret")],
+            accounts: [account("alice", "alice-secret-12"), account("0xabc", "another-secret")].into(),
             own: Some(account("target", "target-secret-34")),
             challenge: Challenge { identifier: 9, bytes: [0xa5; 32] },
         }
@@ -328,7 +354,7 @@ mod tests {
             said = initiator.handle(keys(&answer))?;
             if let Some(account) = account {
                 assert!(target.is_done() && initiator.is_done());
-                return Ok(account);
+                return Ok(account.user);
             }
         }
         panic!("no end");
@@ -386,7 +412,7 @@ mod tests {
         }
         let response = encode(&right);
         let keys = Keys { name: Some("alice"), response: Some(&response), ..Keys::default() };
-        assert_eq!(target.handle(keys), Ok((vec![], Some("alice".into()))));
+        assert_eq!(target.handle(keys), Ok((vec![], Some(account("alice", "alice-secret-12")))));
     }
 
     #[test]
@@ -417,6 +443,30 @@ mod tests {
         let wrong = exchange(initiator("alice", "not-the-secret", None), rules());
         assert_eq!(unknown, wrong);
         assert!(matches!(unknown, Err(AuthError::Failed(_))));
+    }
+
+    #[test]
+    fn chp_17_accounts_of_one_name_differ_by_their_secrets() {
+        let mut rules = rules();
+        let other = account("alice", "alices-other-secret");
+        rules.accounts = rules.accounts.iter().cloned().chain([other]).collect();
+        for secret in ["alice-secret-12", "alices-other-secret"] {
+            assert_eq!(exchange(initiator("alice", secret, None), rules.clone()).as_deref(), Ok("alice"));
+        }
+        assert!(exchange(initiator("alice", "another-secret", None), rules).is_err());
+    }
+
+    #[test]
+    fn chp_15_only_our_own_log_tells_a_wrong_secret_from_an_unknown_name() {
+        let diagnosis = |user: &str| {
+            let mut target = Target::new(rules());
+            target.handle(Keys { algorithms: Some("5"), ..Keys::default() }).unwrap();
+            let keys = Keys { name: Some(user), response: Some("0x00"), ..Keys::default() };
+            assert_eq!(target.handle(keys), Err(AuthError::Failed("unknown CHAP name or wrong secret")));
+            target.diagnosis().unwrap().to_owned()
+        };
+        assert_eq!(diagnosis("alice"), "the secret of CHAP account \"alice\" is another than the initiator's");
+        assert_eq!(diagnosis("bob"), "there is no CHAP account \"bob\"");
     }
 
     #[test]

@@ -9,6 +9,10 @@ pub struct Status(pub u8, pub u8);
 impl Status {
     /// Go on.
     pub const SUCCESS: Status = Status(0, 0);
+    /// The target is at another address for now.
+    pub const MOVED_TEMPORARILY: Status = Status(1, 1);
+    /// The target is at another address for good.
+    pub const MOVED_PERMANENTLY: Status = Status(1, 2);
     /// The initiator broke a rule.
     pub const INITIATOR_ERROR: Status = Status(2, 0);
     /// Who it is could not be shown.

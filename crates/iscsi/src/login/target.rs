@@ -4,8 +4,12 @@
 //! [`Login::handle`], sends what it gives, and closes the connection when it has failed or its time
 //! is over. Nothing is committed before the last response: [`Policy::admit`] is asked once.
 
+mod policy;
+
+pub use policy::{Asked, Failure, Found, LoggedIn, LoginBound, LoginLimits, Policy, Redirection};
+
 use super::Status;
-use crate::auth::{AuthError, Keys, Rules, Target as Chap};
+use crate::auth::{AuthError, Keys, Target as Chap};
 use crate::key::{self, CONSTRAINTS, ConnectionParameters, Offers, Rule, SessionParameters, When};
 use crate::name::Name;
 use crate::session::{Opening, SessionKind};
@@ -22,89 +26,6 @@ const SECURITY: u8 = 0;
 const OPERATIONAL: u8 = 1;
 const FULL_FEATURE: u8 = 3;
 
-/// What bounds a login.
-#[derive(Debug, Clone, Copy)]
-pub struct LoginLimits {
-    /// Bytes of text in all requests together.
-    pub text_bytes: usize,
-    /// Keys in all requests together.
-    pub keys: usize,
-    /// Requests.
-    pub exchanges: u32,
-    /// Sessions' command window, told as MaxCmdSN.
-    pub window: u32,
-}
-
-impl Default for LoginLimits {
-    fn default() -> Self {
-        LoginLimits { text_bytes: 64 << 10, keys: 4096, exchanges: 64, window: 128 }
-    }
-}
-
-/// Who wants what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// InitiatorName, prepared.
-    pub initiator_name: String,
-    /// InitiatorAlias.
-    pub initiator_alias: Option<String>,
-    /// TargetName, prepared; always there in a normal session.
-    pub target_name: Option<String>,
-    /// SessionType.
-    pub kind: SessionKind,
-    /// The initiator's part of the session's identity.
-    pub isid: [u8; 6],
-    /// The target's part; 0 for a new session.
-    pub tsih: u16,
-    /// The connection.
-    pub cid: u16,
-}
-
-/// What the target says of itself before anything is agreed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// TargetAlias.
-    pub alias: Option<String>,
-}
-
-/// What only the application knows.
-pub trait Policy {
-    /// TargetPortalGroupTag: the group of the portal that the connection has reached, for everybody alike.
-    fn portal_group_tag(&self) -> u16;
-    /// What the initiator has to show before it learns anything; `None` lets it in as it is.
-    fn authentication(&mut self, _asked: &Asked) -> Result<Option<Rules>, Status> {
-        Ok(None)
-    }
-    /// Whether this target is there for this initiator. Where it has to authenticate itself, it hears of
-    /// a refusal only after it has.
-    fn find(&mut self, asked: &Asked) -> Result<Found, Status>;
-    /// The login is complete: make the session, or refuse. Returns its TSIH, which is not 0.
-    fn admit(&mut self, asked: &Asked, session: &SessionParameters) -> Result<u16, Status>;
-    /// The initiator has shown that it is this account.
-    fn authenticated(&mut self, _asked: &Asked, _account: &str) -> Result<(), Status> {
-        Ok(())
-    }
-}
-
-/// The end of a login that succeeded.
-#[derive(Debug, Clone)]
-pub struct LoggedIn {
-    /// Who, and for what.
-    pub asked: Asked,
-    /// The CHAP account that it has shown to be.
-    pub account: Option<String>,
-    /// The session's TSIH.
-    pub tsih: u16,
-    /// TargetPortalGroupTag of the portal.
-    pub portal_group_tag: u16,
-    /// Number of the first command.
-    pub exp_cmd_sn: u32,
-    /// What was agreed for the session.
-    pub session: SessionParameters,
-    /// With what the connection goes on.
-    pub opening: Opening,
-}
-
 /// How a login stands.
 #[derive(Debug)]
 pub enum Step {
@@ -116,30 +37,6 @@ pub enum Step {
     Failed(Failure),
 }
 
-/// Why a login failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// What the initiator was told.
-    pub status: Status,
-    /// For the log.
-    pub why: String,
-    /// The bound that it went past, if that was why.
-    pub bound: Option<LoginBound>,
-}
-
-/// A bound of [`LoginLimits`], or of what one request may bring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginBound {
-    /// [`LoginLimits::text_bytes`].
-    TextBytes,
-    /// [`LoginLimits::keys`].
-    Keys,
-    /// [`LoginLimits::exchanges`].
-    Exchanges,
-    /// 8,192 bytes of text in one request (§13.12).
-    RequestBytes,
-}
-
 /// A login at the target.
 pub struct Login {
     offers: Offers,
@@ -149,6 +46,8 @@ pub struct Login {
     asked: Option<Asked>,
     /// What the initiator will be told instead of success once it has shown who it is.
     refusal: Option<Failure>,
+    /// TargetAlias, told as soon as the initiator may know of the target.
+    alias: Option<String>,
     /// The authentication that is asked for.
     chap: Option<Chap>,
     /// AuthMethod=CHAP was agreed.
@@ -180,6 +79,7 @@ impl Login {
             stage: SECURITY,
             asked: None,
             refusal: None,
+            alias: None,
             chap: None,
             agreed: false,
             account: None,
@@ -237,7 +137,14 @@ impl Login {
             let mut response = response_to(&first);
             response.status_class = failure.status.0;
             response.status_detail = failure.status.1;
+            let mut text = Vec::new();
+            if let Some(address) = &failure.address {
+                text::push(&mut text, "TargetAddress", address);
+            }
+            response.set_data_segment_bytes(text.len() as u32);
+            text.resize(text.len() + padding(text.len() as u32) as usize, 0);
             out.extend_from_slice(response.as_bytes());
+            out.extend_from_slice(&text);
             Step::Failed(failure)
         })
     }
@@ -258,6 +165,11 @@ impl Login {
         if self.text_bytes > self.limits.text_bytes {
             let why = format!("a login of more than {} bytes of text", self.limits.text_bytes);
             return Err(Failure { bound: Some(LoginBound::TextBytes), ..refuse(&why) });
+        }
+        if self.account.is_some()
+            && let Some(redirection) = self.refusal.take()
+        {
+            return Err(redirection);
         }
         let (current, next) = (request.current_stage(), request.next_stage());
         let (transit, continues) = (request.flags & TRANSIT != 0, request.flags & CONTINUE != 0);
@@ -341,9 +253,7 @@ impl Login {
             return Err(failure(Status::INITIATOR_ERROR, "FirstBurstLength is above the MaxBurstLength that followed"));
         }
         CONSTRAINTS.iter().for_each(|constraint| constraint(session));
-        let tsih = policy
-            .admit(&asked, &self.session)
-            .map_err(|status| failure(status, "refused when it was complete: see the session's limits"))?;
+        let tsih = policy.admit(&asked, &self.session)?;
         self.respond(request, Some((FULL_FEATURE, tsih)), answers, false, out);
         Ok(Step::Done(Box::new(LoggedIn {
             tsih,
@@ -450,18 +360,24 @@ impl Login {
                 AuthError::Missing(_) => Status::MISSING_PARAMETER,
                 AuthError::Wrong(_) => Status::INITIATOR_ERROR,
             };
-            failure(status, error.to_string())
+            failure(status, chap.diagnosis().map_or_else(|| error.to_string(), str::to_owned))
         })?;
         answer.iter().for_each(|(key, value)| text::push(answers, key, value));
         if let Some(account) = account {
-            if let Some(refusal) = self.refusal.take() {
+            if let Some(asked) = &self.asked {
+                policy.authenticated(asked, &account)?;
+            }
+            // Whoever asks back hears who we are before he is sent elsewhere: he need not believe others.
+            let waits = |refusal: &Failure| refusal.is_redirection() && !answer.is_empty();
+            if !self.refusal.as_ref().is_some_and(waits)
+                && let Some(refusal) = self.refusal.take()
+            {
                 return Err(refusal);
             }
-            if let Some(asked) = &self.asked {
-                let refused = |status| failure(status, format!("account {account:?} may not log in as this initiator"));
-                policy.authenticated(asked, &account).map_err(refused)?;
+            if let Some(alias) = self.alias.take() {
+                text::push(answers, "TargetAlias", &alias);
             }
-            self.account = Some(account);
+            self.account = Some(account.user);
         }
         Ok(())
     }
@@ -504,28 +420,26 @@ impl Login {
             tsih: request.tsih.get(),
             cid: request.cid.get(),
         };
-        let rules = policy.authentication(&asked).map_err(|status| failure(status, "no authentication now"))?;
-        self.chap = rules.map(Chap::new);
+        self.chap = policy.authentication(&asked)?.map(Chap::new);
         if self.chap.is_some() && self.stage == OPERATIONAL {
             return Err(failure(Status::AUTHENTICATION_FAILURE, "it must authenticate itself and skips the stage"));
         }
-        let found = policy
-            .find(&asked)
-            .map_err(|status| failure(status, format!("{} asks for {:?}", asked.initiator_name, asked.target_name)));
-        let found = match found {
-            Ok(found) if self.chap.is_none() => found,
-            Ok(_) => Found { alias: None },
-            Err(refusal) if self.chap.is_none() => return Err(refusal),
-            Err(refusal) => {
-                // Whoever has not shown who he is sees the same first answer, target or not.
-                self.refusal = Some(refusal);
-                Found { alias: None }
+        let refusal = match policy.find(&asked) {
+            Ok(Found { alias, redirection }) => {
+                self.alias = alias;
+                redirection.map(Failure::from)
             }
+            Err(refusal) => Some(refusal),
         };
+        match refusal {
+            Some(refusal) if self.chap.is_none() => return Err(refusal),
+            // Whoever has not shown who he is sees the same first answer, target or not.
+            refusal => self.refusal = refusal,
+        }
         if asked.target_name.is_some() {
             text::push(answers, "TargetPortalGroupTag", &policy.portal_group_tag().to_string());
-            if let Some(alias) = &found.alias {
-                text::push(answers, "TargetAlias", alias);
+            if let Some(alias) = self.alias.take_if(|_| self.chap.is_none()) {
+                text::push(answers, "TargetAlias", &alias);
             }
         }
         self.asked = Some(asked);
@@ -568,7 +482,7 @@ fn response_to(request: &LoginRequest) -> LoginResponse {
 }
 
 fn failure(status: Status, why: impl Into<String>) -> Failure {
-    Failure { status, why: why.into(), bound: None }
+    Failure::new(status, why)
 }
 
 fn refuse(why: &str) -> Failure {

@@ -8,7 +8,7 @@ use iscsi::auth::Algorithm;
 use iscsi::name::Name;
 use scsi::inquiry::TargetPortGroupSupport;
 use std::path::PathBuf;
-use target::{BOUNDS, Limits};
+use target::{BOUNDS, Limits, NamePattern};
 
 const EXAMPLES: &str = "\
 STORE is an address: a place and options after commas.
@@ -105,9 +105,8 @@ impl Arguments {
     }
 
     /// The initiators that may log in.
-    pub fn initiators(&self) -> Result<Vec<Name>, Failure> {
-        let parse =
-            |text: &String| Name::parse(text).map_err(|error| Failure::input(format!("--allow {text}: {error}")));
+    pub fn initiators(&self) -> Result<Vec<NamePattern>, Failure> {
+        let parse = |text: &String| text.parse().map_err(|error| Failure::input(format!("--allow {text}: {error}")));
         self.allow.iter().map(parse).collect()
     }
 

@@ -38,7 +38,7 @@ impl Banner<'_> {
         let mut out = String::new();
         writeln!(out, "Target   {}", self.target)?;
         for portal in self.portals {
-            let Portal { address, group } = portal;
+            let Portal { address, group, .. } = portal;
             match self.state(*group) {
                 // What every target is that has one group, nobody needs to be told.
                 "active-optimized" if self.groups.len() == 1 => writeln!(out, "Portal   {address},{group}")?,

@@ -24,7 +24,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use target::{Access, Chap, Door, Limits, Portal, StateFiles, Target, Targets, WorkerHandle};
+use target::{
+    Access, Chap, Discovery, Door, Initiators, Limits, Portal, Rule, StateFiles, Target, Targets, WorkerHandle,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Connections that the kernel holds for us.
@@ -34,7 +36,7 @@ const BACKLOG: i32 = 1024;
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::start(arguments.log_format, arguments.verbose);
     let name = arguments.target_name()?;
-    let access = access(arguments)?;
+    let mut rule = rule(arguments)?;
     // The portals before the stores: where a port is in use, no file has been made.
     let (listens, mut groups) = portals::parse(&arguments.listen)?;
     let states = match &arguments.access_states {
@@ -43,10 +45,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let groups = TargetPortGroups::new(&groups, arguments.access_management);
     let listeners = bind(&listens)?;
-    let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| *portal).collect();
-    warn_of_strangers(&access, &portals);
+    let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
+    warn_of_strangers(&rule, &portals);
     let state = state(arguments)?;
     let units = units::open(&arguments.stores, state.as_ref())?;
+    rule.units = Arc::new(units::map(&units));
     let banner = Banner {
         target: name.as_str(),
         portals: &portals,
@@ -56,14 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         mutual: arguments.chap_mutual.as_deref(),
     };
     let ready = banner.text(arguments.log_format);
-    let target = Target {
-        name: name.as_str().to_owned(),
-        alias: None,
-        units: Arc::new(units::map(&units)),
-        access,
-        portals,
-        groups,
-    };
+    let target =
+        Target { name: name.as_str().to_owned(), alias: None, access: Access { rules: vec![rule] }, portals, groups };
     let units: Vec<_> = units.into_iter().map(|unit| unit.unit).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -100,8 +97,10 @@ async fn serve(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
     let groups = Arc::clone(&target.groups);
-    let discovery = target.access.chap.clone();
-    let door = Door::new(Targets::new(vec![target], discovery), limits, workers.clone());
+    let own = target.access.rules.iter().find_map(|rule| rule.chap.as_ref()?.own.clone());
+    let discovery = Discovery::AsTargets { own };
+    let targets = Targets::new(vec![target], discovery, arguments.chap_algorithms.clone());
+    let door = Door::new(targets, limits, workers.clone());
     let mut doors = Vec::new();
     for (listener, portal) in listeners {
         listener.set_nonblocking(true).map_err(Failure::runtime)?;
@@ -153,8 +152,20 @@ async fn any_ended(workers: &[WorkerHandle]) {
     .await;
 }
 
-fn access(arguments: &Arguments) -> Result<Access, Failure> {
-    let initiators = arguments.initiators()?;
+/// The one rule of the command line.
+fn rule(arguments: &Arguments) -> Result<Rule, Failure> {
+    let names = arguments.initiators()?;
+    Ok(Rule {
+        label: if names.is_empty() { "the command line" } else { "--allow" }.to_owned(),
+        initiators: if names.is_empty() { Initiators::Any } else { Initiators::Named(names) },
+        networks: Vec::new(),
+        chap: chap(arguments)?,
+        units: Arc::default(),
+        redirection: None,
+    })
+}
+
+fn chap(arguments: &Arguments) -> Result<Option<Chap>, Failure> {
     let account = |user: &Option<String>, source: secrets::Source<'_>| {
         user.as_deref().map(|user| source.account(user)).transpose()
     };
@@ -168,14 +179,13 @@ fn access(arguments: &Arguments) -> Result<Access, Failure> {
         file: arguments.chap_mutual_secret_file.as_deref(),
         variable: "LUNETTE_CHAP_MUTUAL_SECRET",
     };
-    let Some(user) = account(&arguments.chap, inward)? else { return Ok(Access { initiators, chap: None }) };
+    let Some(user) = account(&arguments.chap, inward)? else { return Ok(None) };
     let own = account(&arguments.chap_mutual, outward)?;
     if own.as_ref().is_some_and(|own| own.secret == user.secret) {
         let line = "--chap-mutual: the two secrets are equal; whoever knows one could play the other side, use two";
         return Err(Failure::input(line));
     }
-    let algorithms = arguments.chap_algorithms.clone();
-    Ok(Access { initiators, chap: Some(Chap { algorithms, accounts: vec![user], own }) })
+    Ok(Some(Chap { accounts: vec![user], own }))
 }
 
 /// Opens the file of access states; the groups begin as it says.
@@ -203,7 +213,7 @@ fn bind(listens: &[Listen<'_>]) -> Result<Vec<(TcpListener, Portal)>, Failure> {
             Failure::input(format!("--listen {text}: {error}; {remedy}"))
         })?;
         let address = listener.local_addr().map_err(Failure::runtime)?;
-        listeners.push((listener, Portal { address, group: *group }));
+        listeners.push((listener, Portal { address, group: *group, advertise: None }));
     }
     Ok(listeners)
 }
@@ -220,8 +230,8 @@ fn listen(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn warn_of_strangers(access: &Access, portals: &[Portal]) {
-    if access.chap.is_some() || !access.initiators.is_empty() {
+fn warn_of_strangers(rule: &Rule, portals: &[Portal]) {
+    if rule.chap.is_some() || rule.initiators != Initiators::Any {
         return;
     }
     for address in portals.iter().map(|portal| portal.address).filter(|address| !address.ip().is_loopback()) {

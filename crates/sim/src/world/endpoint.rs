@@ -9,7 +9,7 @@ use crate::frame::crc32c;
 use block::{Buf, Pool};
 use iscsi::key::{Offers, SessionParameters};
 use iscsi::login::Status;
-use iscsi::login::target::{Asked, Found, LoggedIn, Login, LoginLimits, Policy, Step};
+use iscsi::login::target::{Asked, Failure, Found, LoggedIn, Login, LoginLimits, Policy, Step};
 use iscsi::session::{
     ConnectionId, DataOutFault, Digest, Event, Incoming, Place, Response, Segment, Session, SessionKind, SessionLimits,
     TaskId, TxBatch, task_management_response as code,
@@ -80,16 +80,16 @@ impl Policy for Open<'_> {
         1
     }
 
-    fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
+    fn find(&mut self, asked: &Asked) -> Result<Found, Failure> {
         match asked.target_name.as_deref() {
-            None | Some(crate::daemon::TARGET) => Ok(Found { alias: None }),
-            Some(_) => Err(Status::NOT_FOUND),
+            None | Some(crate::daemon::TARGET) => Ok(Found::default()),
+            Some(_) => Err(Status::NOT_FOUND.into()),
         }
     }
 
-    fn admit(&mut self, asked: &Asked, _: &SessionParameters) -> Result<u16, Status> {
+    fn admit(&mut self, asked: &Asked, _: &SessionParameters) -> Result<u16, Failure> {
         if asked.tsih != 0 {
-            return Err(Status::SESSION_DOES_NOT_EXIST);
+            return Err(Status::SESSION_DOES_NOT_EXIST.into());
         }
         let tsih = *self.next_tsih;
         *self.next_tsih = tsih.wrapping_add(1).max(1);

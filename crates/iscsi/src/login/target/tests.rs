@@ -1,20 +1,20 @@
 //! Whole logins, request by request.
 
 use super::*;
-use crate::auth::{Account, Algorithm, Challenge, Initiator, Secret};
+use crate::auth::{Account, Algorithm, Challenge, Initiator, Rules, Secret};
 
 struct Open;
 impl Policy for Open {
     fn portal_group_tag(&self) -> u16 {
         1
     }
-    fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
+    fn find(&mut self, asked: &Asked) -> Result<Found, Failure> {
         match asked.target_name.as_deref() {
-            None | Some("iqn.2026-01.org.example:disk") => Ok(Found { alias: None }),
-            Some(_) => Err(Status::NOT_FOUND),
+            None | Some("iqn.2026-01.org.example:disk") => Ok(Found::default()),
+            Some(_) => Err(failure(Status::NOT_FOUND, "no such target")),
         }
     }
-    fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Status> {
+    fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Failure> {
         Ok(7)
     }
 }
@@ -188,19 +188,19 @@ impl Policy for Closed {
     fn portal_group_tag(&self) -> u16 {
         7
     }
-    fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Status> {
+    fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Failure> {
         let account = |user: &str, secret: &str| Account { user: user.into(), secret: Secret::new(secret).unwrap() };
         Ok(Some(Rules {
             algorithms: Algorithm::ALL.to_vec(),
-            accounts: vec![account("alice", "alice-secret-12")],
+            accounts: [account("alice", "alice-secret-12")].into(),
             own: Some(account("target", "target-secret-34")),
             challenge: Challenge { identifier: 3, bytes: [0x5a; 32] },
         }))
     }
-    fn find(&mut self, asked: &Asked) -> Result<Found, Status> {
-        Open.find(asked).map(|_| Found { alias: Some("a secret alias".into()) })
+    fn find(&mut self, asked: &Asked) -> Result<Found, Failure> {
+        Open.find(asked).map(|_| Found { alias: Some("a secret alias".into()), redirection: None })
     }
-    fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Status> {
+    fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Failure> {
         Ok(7)
     }
 }
