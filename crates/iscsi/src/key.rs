@@ -1,5 +1,29 @@
 //! What a login agrees on (RFC 7143 §13): the parameters that the full feature phase runs by.
 
+/// How functions that end many tasks report (§13.23).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskReporting {
+    /// As RFC 3720 has it; what holds where nothing is said.
+    Rfc3720,
+    /// With response fences (§4.2.2.3).
+    ResponseFence,
+    /// With fences, and without waiting for data of the tasks that end (§4.2.3.4).
+    FastAbort,
+}
+
+impl TaskReporting {
+    /// All of them, with their words.
+    const WORDS: [(TaskReporting, &'static str); 3] = [
+        (TaskReporting::Rfc3720, "RFC3720"),
+        (TaskReporting::ResponseFence, "ResponseFence"),
+        (TaskReporting::FastAbort, "FastAbort"),
+    ];
+
+    fn from_word(word: &str) -> Option<TaskReporting> {
+        TaskReporting::WORDS.iter().find(|(_, known)| *known == word).map(|(value, _)| *value)
+    }
+}
+
 /// What was agreed for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionParameters {
@@ -25,6 +49,8 @@ pub struct SessionParameters {
     pub data_sequence_in_order: bool,
     /// §13.20.
     pub error_recovery_level: u32,
+    /// §13.23.
+    pub task_reporting: TaskReporting,
     /// §13.24, RFC 7144 §7.1.
     pub protocol_level: u32,
 }
@@ -44,6 +70,7 @@ impl Default for SessionParameters {
             data_pdu_in_order: true,
             data_sequence_in_order: true,
             error_recovery_level: 0,
+            task_reporting: TaskReporting::Rfc3720,
             protocol_level: 1,
         }
     }
@@ -193,6 +220,7 @@ impl Default for Offers {
                 max_burst_length: 1 << 20,
                 first_burst_length: 256 << 10,
                 max_outstanding_r2t: 8,
+                error_recovery_level: 1,
                 ..SessionParameters::default()
             },
             max_recv_data_segment_length: 256 << 10,
@@ -259,13 +287,16 @@ pub fn answer(
         Rule::FirstOf => {
             let takes: &[&str] = match key.name {
                 "HeaderDigest" | "DataDigest" => &["CRC32C", "None"],
-                "TaskReporting" => &["RFC3720"],
+                "TaskReporting" => &["RFC3720", "ResponseFence", "FastAbort"],
                 _ => return Ok(None),
             };
             let Some(chosen) = proposed.split(',').find(|value| takes.contains(value)) else { return refused() };
             match key.name {
                 "HeaderDigest" => connection.header_digest = chosen == "CRC32C",
                 "DataDigest" => connection.data_digest = chosen == "CRC32C",
+                "TaskReporting" => {
+                    session.task_reporting = TaskReporting::from_word(chosen).unwrap_or(TaskReporting::Rfc3720);
+                }
                 _ => {}
             }
             Ok(Some(chosen.to_owned()))
@@ -343,7 +374,7 @@ mod tests {
             ("DefaultTime2Wait", 0, 3600, false, 2),
             ("DefaultTime2Retain", 0, 3600, true, 20),
             ("MaxOutstandingR2T", 1, 65_535, true, 8),
-            ("ErrorRecoveryLevel", 0, 2, true, 0),
+            ("ErrorRecoveryLevel", 0, 2, true, 1),
         ] {
             for value in [low, low + 1, high - 1, high] {
                 let expected = if minimum { value.min(ours) } else { value.max(ours) };

@@ -289,8 +289,10 @@ impl Login {
         let agreed_before = self.agreed;
         let mut chap_keys = Keys::default();
         let discovery = self.asked.as_ref().is_some_and(|asked| asked.kind == SessionKind::Discovery);
-        // FirstBurstLength is answered last: its answer obeys the MaxBurstLength of the same request.
-        let (last, first): (Vec<_>, Vec<_>) = parsed.into_iter().partition(|(name, _)| *name == "FirstBurstLength");
+        // These are answered last: FirstBurstLength obeys the MaxBurstLength of the same request, and
+        // MaxOutstandingR2T its ErrorRecoveryLevel.
+        let last = |name: &str| ["FirstBurstLength", "MaxOutstandingR2T"].contains(&name);
+        let (last, first): (Vec<_>, Vec<_>) = parsed.into_iter().partition(|(name, _)| last(name));
         for (name, value) in first.into_iter().chain(last) {
             let Some(key) = key::find(name) else {
                 text::push(answers, name, "NotUnderstood");
@@ -329,7 +331,13 @@ impl Login {
             if key.rule == Rule::Declared || key.name == "AuthMethod" {
                 continue;
             }
-            match key::answer(key, value, discovery, &self.offers, &mut self.session, &mut self.connection) {
+            let mut offers = &self.offers;
+            let restricted;
+            if let Some(session) = self.restricted(key.name) {
+                restricted = Offers { session, ..self.offers.clone() };
+                offers = &restricted;
+            }
+            match key::answer(key, value, discovery, offers, &mut self.session, &mut self.connection) {
                 Ok(Some(answer)) if key.name == "FirstBurstLength" && answer.parse::<u32>().is_ok() => {
                     let session = &mut self.session;
                     session.first_burst_length = session.first_burst_length.min(session.max_burst_length);
@@ -349,6 +357,21 @@ impl Login {
             text::push(answers, "MaxRecvDataSegmentLength", &length);
         }
         Ok(())
+    }
+
+    /// What is offered for this key beside what was answered already: several R2Ts of a task and recovery of
+    /// data exclude each other as long as sequences come in order (§13.17, TXT-17).
+    fn restricted(&self, name: &str) -> Option<SessionParameters> {
+        let ours = &self.offers.session;
+        match name {
+            "MaxOutstandingR2T" if self.session.error_recovery_level > 0 => {
+                Some(SessionParameters { max_outstanding_r2t: 1, ..ours.clone() })
+            }
+            "ErrorRecoveryLevel" if self.session.max_outstanding_r2t > 1 => {
+                Some(SessionParameters { error_recovery_level: 0, ..ours.clone() })
+            }
+            _ => None,
+        }
     }
 
     /// The CHAP keys of a request.

@@ -1,16 +1,79 @@
 //! One connection of a session: its status numbers, its digests, what waits to be sent on it.
 
-use super::receive::Pending;
+use super::receive::{Incoming, Pending, Place};
+use super::retention::Sent;
 use super::task::TaskId;
-use super::{Opening, SessionLimits};
+use super::{ConnectionError, Opening, SessionLimits};
 use crate::key::ConnectionParameters;
-use crate::wire::{AsyncEvent, RejectReason};
+use crate::wire::{AsyncEvent, LogoutRequest, RejectReason, padding};
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A connection within its session. Not its CID.
+/// A status that is not acknowledged for so long is asked after, where it is kept for being sent again.
+const ACKNOWLEDGMENT: Duration = Duration::from_secs(1);
+
+/// A connection within its session. Not its CID: a connection that takes the place of another has another
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub(crate) usize);
+pub struct ConnectionId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// The connections of a session that are open.
+#[derive(Default)]
+pub(super) struct Connections {
+    slots: Vec<(u32, Option<Connection>)>,
+}
+
+impl Connections {
+    pub fn get(&self, c: ConnectionId) -> Option<&Connection> {
+        let (generation, connection) = self.slots.get(c.slot as usize)?;
+        if *generation == c.generation { connection.as_ref() } else { None }
+    }
+
+    pub fn get_mut(&mut self, c: ConnectionId) -> Option<&mut Connection> {
+        let (generation, connection) = self.slots.get_mut(c.slot as usize)?;
+        if *generation == c.generation { connection.as_mut() } else { None }
+    }
+
+    pub fn insert(&mut self, connection: Connection) -> ConnectionId {
+        let at = self.slots.iter().position(|(_, slot)| slot.is_none()).unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() - 1
+        });
+        let (generation, slot) = &mut self.slots[at];
+        *generation = generation.wrapping_add(1);
+        *slot = Some(connection);
+        ConnectionId { slot: at as u32, generation: *generation }
+    }
+
+    pub fn remove(&mut self, c: ConnectionId) -> Option<Connection> {
+        self.get(c)?;
+        self.slots.get_mut(c.slot as usize)?.1.take()
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.iter().filter(|(_, slot)| slot.is_some()).count()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        self.slots.iter().enumerate().filter_map(|(slot, (generation, connection))| {
+            Some((ConnectionId { slot: slot as u32, generation: *generation }, connection.as_ref()?))
+        })
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Connection)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, (generation, connection))| {
+            Some((ConnectionId { slot: slot as u32, generation: *generation }, connection.as_mut()?))
+        })
+    }
+
+    /// The open connection with this CID.
+    pub fn by_cid(&self, cid: u16) -> Option<ConnectionId> {
+        self.iter().find(|(_, connection)| connection.cid == cid).map(|(c, _)| c)
+    }
+}
 
 /// Something to be sent, in order.
 #[derive(Debug)]
@@ -19,6 +82,14 @@ pub(super) enum Outgoing {
     Answer(TaskId),
     /// As many R2Ts of a task as are allowed.
     ReadyToTransfer(TaskId),
+    /// Data-In PDUs of a task once more: these DataSNs (§11.16).
+    DataAgain { task: TaskId, from: u32, to: u32 },
+    /// R2Ts of a task once more: those of these R2TSNs that are outstanding.
+    ReadyToTransferAgain { task: TaskId, from: u32, to: u32 },
+    /// Numbered PDUs once more: these StatSNs, those that are not acknowledged.
+    StatusAgain { from: u32, to: u32 },
+    /// Where a fence was raised: what was queued before it has its StatSN now.
+    FenceMark,
     /// The answer to a ping.
     PingAnswer { initiator_task_tag: u32, lun: [u8; 8], data: Vec<u8> },
     /// The target's own ping, or, without a tag, news of the window.
@@ -30,9 +101,9 @@ pub(super) enum Outgoing {
     /// A logout response. The connection closes behind it where `close`.
     Logout { initiator_task_tag: u32, response: u8, close: bool },
     /// A reject with the header that is refused.
-    Reject { reason: RejectReason, header: Box<[u8]> },
+    Reject { reason: RejectReason, header: Box<[u8]>, data_sn: u32 },
     /// An asynchronous message.
-    Async { event: AsyncEvent, parameters: [u16; 3] },
+    Async { event: AsyncEvent, lun: [u8; 8], parameters: [u16; 3], vendor_code: u8, data: Vec<u8> },
 }
 
 /// A logout that waits for tasks to end.
@@ -40,12 +111,24 @@ pub(super) enum Outgoing {
 pub(super) struct LoggingOut {
     pub initiator_task_tag: u32,
     pub session: bool,
+    /// The connection whose tasks are awaited, where it is not the session.
+    pub connection: ConnectionId,
+    /// The connection on which the request came closes behind the answer.
+    pub close: bool,
 }
 
 pub(super) struct Connection {
     pub cid: u16,
     pub parameters: ConnectionParameters,
     pub stat_sn: u32,
+    /// ExpStatSN as the initiator last said it.
+    pub acknowledged: u32,
+    /// What was sent with a StatSN and may be asked for again, at recovery level 1 and above.
+    pub sent: VecDeque<Sent>,
+    /// Statuses are asked after: the first of them, and since when.
+    asked_after: Option<(u32, Instant)>,
+    /// The last header was not to be trusted, and so its length is not (§7.8).
+    pub probation: bool,
     pub pending: Option<Pending>,
     pub collected: Vec<u8>,
     pub outgoing: VecDeque<Outgoing>,
@@ -59,10 +142,22 @@ pub(super) struct Connection {
     /// All rejects, to tell whether there was another.
     pub refused: u64,
     pub closing: bool,
+    /// A logout on it was answered: its end is no failure.
+    pub logged_out: bool,
+    /// That logout was for recovery: its tasks wait for another connection.
+    pub for_recovery: bool,
     pub logging_out: Option<LoggingOut>,
     pub last_heard: Instant,
     ping: Option<(u32, Instant)>,
     next_ping_tag: u32,
+}
+
+impl LoggingOut {
+    /// The end of this connection, asked for on another.
+    pub fn of(header: &LogoutRequest, connection: ConnectionId) -> LoggingOut {
+        let initiator_task_tag = header.initiator_task_tag.get();
+        LoggingOut { initiator_task_tag, session: false, connection, close: false }
+    }
 }
 
 impl Connection {
@@ -71,6 +166,10 @@ impl Connection {
             cid: opening.cid,
             parameters: opening.parameters,
             stat_sn: opening.next_stat_sn,
+            acknowledged: opening.next_stat_sn,
+            sent: VecDeque::new(),
+            asked_after: None,
+            probation: false,
             pending: None,
             collected: Vec::new(),
             outgoing: VecDeque::new(),
@@ -81,6 +180,8 @@ impl Connection {
             rejects_since: now,
             refused: 0,
             closing: false,
+            logged_out: false,
+            for_recovery: false,
             logging_out: None,
             last_heard: now,
             ping: None,
@@ -93,6 +194,20 @@ impl Connection {
         self.last_heard = now;
     }
 
+    /// A header whose digest does not match (§7.8). Where lost PDUs can be recovered, the PDU is passed over by
+    /// the length that it claims, which the digest of the next header then proves: had the length been wrong,
+    /// what stands there would not have a matching digest, and the connection ends.
+    pub fn skip(&mut self, length: u32, recovers: bool) -> Result<Incoming, ConnectionError> {
+        if !recovers || self.probation || length > self.parameters.max_recv_data_segment_length {
+            return Err(ConnectionError::HeaderDigest);
+        }
+        self.probation = true;
+        self.pending = Some(Pending::Ignore);
+        self.collected.clear();
+        let digest = self.parameters.data_digest && length > 0;
+        Ok(Incoming { place: Place::Discard, length, padding: padding(length), digest })
+    }
+
     /// A NOP-Out with this target transfer tag came.
     pub fn pong(&mut self, target_transfer_tag: u32) {
         if self.ping.is_some_and(|(tag, _)| tag == target_transfer_tag) {
@@ -101,33 +216,55 @@ impl Connection {
     }
 
     pub fn deadline(&self, limits: &SessionLimits) -> Option<Instant> {
-        if limits.nop_interval.is_zero() {
-            return None;
-        }
-        match self.ping {
+        let ping = match self.ping {
             Some((_, sent)) => Some(sent + limits.nop_timeout),
+            None if limits.nop_interval.is_zero() => None,
             None => Some(self.last_heard + limits.nop_interval),
-        }
+        };
+        ping.into_iter().chain(self.acknowledgment_deadline()).min()
+    }
+
+    /// When a status that is kept is asked after.
+    fn acknowledgment_deadline(&self) -> Option<Instant> {
+        let first = self.sent.front()?.stat_sn;
+        let since = match self.asked_after {
+            Some((stat_sn, since)) if stat_sn == first => since.max(self.last_heard),
+            _ => self.last_heard,
+        };
+        Some(since + ACKNOWLEDGMENT)
     }
 
     pub fn tick(&mut self, now: Instant, limits: &SessionLimits) -> Result<(), ()> {
         if self.closing || self.deadline(limits).is_none_or(|deadline| now < deadline) {
             return Ok(());
         }
-        match self.ping {
-            // Whatever else came since the ping shows that the peer lives.
-            Some((_, sent)) if self.last_heard < sent => Err(()),
-            Some(_) => {
-                self.ping = None;
-                Ok(())
-            }
-            None => {
-                self.next_ping_tag = (self.next_ping_tag + 1) & 0x3fff_ffff;
-                self.queue(Outgoing::Ping { target_transfer_tag: self.next_ping_tag });
-                self.ping = Some((self.next_ping_tag, now));
-                Ok(())
+        if self.acknowledgment_deadline().is_some_and(|deadline| now >= deadline) {
+            self.asked_after = self.sent.front().map(|sent| (sent.stat_sn, now));
+            if self.ping.is_none() {
+                self.queue_ping(now);
+                return Ok(());
             }
         }
+        let Some((_, sent)) = self.ping else {
+            if self.last_heard + limits.nop_interval <= now && !limits.nop_interval.is_zero() {
+                self.queue_ping(now);
+            }
+            return Ok(());
+        };
+        if now < sent + limits.nop_timeout {
+            return Ok(());
+        }
+        // Whatever else came since the ping shows that the peer lives.
+        let lives = self.last_heard >= sent;
+        self.ping = None;
+        if lives { Ok(()) } else { Err(()) }
+    }
+
+    /// Asks whether the peer is there, and what it has received.
+    pub fn queue_ping(&mut self, now: Instant) {
+        self.next_ping_tag = (self.next_ping_tag + 1) & 0x3fff_ffff;
+        self.queue(Outgoing::Ping { target_transfer_tag: self.next_ping_tag });
+        self.ping = Some((self.next_ping_tag, now));
     }
 
     /// Queues something with bytes of its own, which count against the backlog.
@@ -136,8 +273,15 @@ impl Connection {
         self.outgoing.push_back(outgoing);
     }
 
+    /// What could not be sent wholly goes on at once.
+    pub fn requeue(&mut self, rest: Outgoing) {
+        self.backlog_bytes += backlog(&rest);
+        self.outgoing.push_front(rest);
+    }
+
     pub fn queue_async(&mut self, event: AsyncEvent, parameter_1: u16, parameter_2: u16, parameter_3: u16) {
-        self.queue(Outgoing::Async { event, parameters: [parameter_1, parameter_2, parameter_3] });
+        let parameters = [parameter_1, parameter_2, parameter_3];
+        self.queue(Outgoing::Async { event, lun: [0; 8], parameters, vendor_code: 0, data: Vec::new() });
     }
 
     pub fn next(&mut self) -> Option<Outgoing> {
@@ -157,8 +301,10 @@ fn backlog(outgoing: &Outgoing) -> usize {
     const EACH: usize = 128;
     match outgoing {
         // Bounded by the window already.
-        Outgoing::Answer(_) | Outgoing::ReadyToTransfer(_) => 0,
-        Outgoing::PingAnswer { data, .. } | Outgoing::Text { data, .. } => EACH + data.len(),
+        Outgoing::Answer(_) | Outgoing::ReadyToTransfer(_) | Outgoing::FenceMark => 0,
+        Outgoing::PingAnswer { data, .. } | Outgoing::Text { data, .. } | Outgoing::Async { data, .. } => {
+            EACH + data.len()
+        }
         Outgoing::Reject { header, .. } => EACH + header.len(),
         _ => EACH,
     }

@@ -4,6 +4,7 @@ use super::connection::{ConnectionId, Outgoing};
 use super::receive::Pending;
 use super::task::{DataOutFault, Phase, Response, TaskId};
 use super::{Event, Session};
+use crate::serial::precedes;
 use crate::wire::{DataOut, FINAL, Pdu, RESERVED_TAG, RejectReason};
 use zerocopy::IntoBytes;
 
@@ -60,31 +61,41 @@ impl Session {
         let length = header.header().data_segment_bytes();
         let (offset, data_sn) = (header.buffer_offset.get(), header.data_sn.get());
         let tag = header.target_transfer_tag.get();
+        let recovers = self.parameters.error_recovery_level > 0;
         // The place is judged before a byte is read; a bad PDU still counts towards the end of its
         // sequence, so that the task can end.
         let fits = if tag == RESERVED_TAG {
             let Some(unsolicited) = &mut task.unsolicited else {
-                return if task.is_ending() { Pending::Ignore } else { reject() };
+                return if task.is_ending() || task.superseded { Pending::Ignore } else { reject() };
             };
+            if recovers && precedes(data_sn, unsolicited.next_data_sn) {
+                return Pending::Ignore;
+            }
+            unsolicited.broken |= recovers && data_sn != unsolicited.next_data_sn;
             let in_order = data_sn == unsolicited.next_data_sn && offset == task.received;
             unsolicited.next_data_sn = data_sn.wrapping_add(1);
-            in_order && u64::from(offset) + u64::from(length) <= u64::from(unsolicited.limit)
+            unsolicited.broken || in_order && u64::from(offset) + u64::from(length) <= u64::from(unsolicited.limit)
         } else {
-            let ending = task.is_ending();
+            let late = task.is_ending() || task.superseded;
             let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) else {
-                return if ending { Pending::Ignore } else { reject() };
+                return if late { Pending::Ignore } else { reject() };
             };
             if header.lun != task.lun {
                 return reject();
             }
+            if recovers && precedes(data_sn, grant.next_data_sn) {
+                return Pending::Ignore;
+            }
+            grant.broken |= recovers && data_sn != grant.next_data_sn;
             let in_order = data_sn == grant.next_data_sn && offset == grant.offset.wrapping_add(grant.received);
             grant.next_data_sn = data_sn.wrapping_add(1);
-            in_order && u64::from(grant.received) + u64::from(length) <= u64::from(grant.length)
+            task.answered_r2t_sn = task.answered_r2t_sn.max(grant.r2t_sn.wrapping_add(1));
+            grant.broken || in_order && u64::from(grant.received) + u64::from(length) <= u64::from(grant.length)
         };
         if !fits {
             task.fault.get_or_insert(DataOutFault::IncorrectAmountOfData);
         }
-        if task.fault.is_some() || matches!(task.phase, Phase::Ending | Phase::Ended) {
+        if task.fault.is_some() || task.is_broken(tag) || task.is_ending() {
             // Read past, so that the sequence ends, without touching memory.
             if length == 0 {
                 self.data_out_arrived(id, header);
@@ -96,12 +107,27 @@ impl Session {
         Pending::DataOut { task: id, header: *header }
     }
 
+    /// The data of a Data-Out is not what was sent: it is asked for again where that can be, and otherwise
+    /// its task ends (§7.8).
+    pub(super) fn data_out_spoiled(&mut self, id: TaskId, header: &DataOut) {
+        let recovers = self.parameters.error_recovery_level > 0;
+        let tag = header.target_transfer_tag.get();
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if !recovers {
+            task.fault.get_or_insert(DataOutFault::ProtocolServiceCrcError);
+        } else if let Some(unsolicited) = task.unsolicited.as_mut().filter(|_| tag == RESERVED_TAG) {
+            unsolicited.broken = true;
+        } else if let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) {
+            grant.broken = true;
+        }
+    }
+
     /// A Data-Out whose data was placed, or would have been, is complete.
     pub(super) fn data_out_arrived(&mut self, id: TaskId, header: &DataOut) {
         let length = header.header().data_segment_bytes();
         let tag = header.target_transfer_tag.get();
         let Some(task) = self.tasks.get_mut(id) else { return };
-        if task.fault.is_none() {
+        if task.fault.is_none() && !task.is_broken(tag) {
             if tag == RESERVED_TAG {
                 task.received = task.received.saturating_add(length);
             } else if let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) {
@@ -129,6 +155,9 @@ impl Session {
 
     fn sequence_ends(&mut self, id: TaskId, tag: u32) {
         let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.is_broken(tag) && task.fault.is_none() && !task.is_ending() {
+            return self.ask_again(id);
+        }
         if tag == RESERVED_TAG {
             if let Some(unsolicited) = task.unsolicited.take()
                 && task.received != unsolicited.limit
@@ -164,12 +193,13 @@ impl Session {
                 } else if !task.r2t_queued {
                     task.granted = task.granted.max(task.received);
                     let room = (task.grants.len() as u32) < self.parameters.max_outstanding_r2t;
-                    if room && task.granted < wanted {
+                    let c = task.connection;
+                    if room
+                        && task.granted < wanted
+                        && let Some(connection) = self.connections.get_mut(c)
+                    {
                         task.r2t_queued = true;
-                        let c = task.connection;
-                        if let Some(connection) = self.connection_mut(c) {
-                            connection.queue(Outgoing::ReadyToTransfer(id));
-                        }
+                        connection.queue(Outgoing::ReadyToTransfer(id));
                     }
                 }
             }
@@ -183,14 +213,13 @@ impl Session {
             return;
         }
         if task.response.is_some() {
-            if !task.answer_queued {
+            let c = task.connection;
+            if !task.answer_queued && self.connections.get(c).is_some() {
                 task.answer_queued = true;
-                let c = task.connection;
-                if let Some(connection) = self.connection_mut(c) {
-                    connection.queue(Outgoing::Answer(id));
-                }
+                let fenced = task.response.as_ref().is_some_and(|response| response.fenced);
+                self.respond(c, Outgoing::Answer(id), fenced);
             }
-        } else {
+        } else if task.kept.is_none() {
             self.release(id);
         }
     }
@@ -201,6 +230,10 @@ impl Session {
         if task.holds_credit {
             self.window.give_credit();
         }
+        if let Some(kept) = task.kept {
+            self.retained_bytes = self.retained_bytes.saturating_sub(kept.response.data_in as usize);
+        }
+        self.fence_forgets(id);
         for function in task.managed_by {
             self.function_task_ended(function);
         }

@@ -8,8 +8,9 @@ use super::receive::Deferred;
 use super::task::{Phase, TaskId};
 use super::window::Arrival;
 use super::{ConnectionError, Event, Session};
+use crate::key::TaskReporting;
 use crate::serial::precedes;
-use crate::wire::{RESERVED_TAG, RejectReason, TaskManagementRequest};
+use crate::wire::{AsyncEvent, RESERVED_TAG, RejectReason, TaskManagementRequest};
 use std::time::{Duration, Instant};
 use zerocopy::IntoBytes;
 
@@ -59,12 +60,22 @@ struct Function {
     initiator_task_tag: u32,
     waiting_for_tasks: u32,
     answer: Option<(u8, [u8; 3])>,
+    /// Its response is fenced: it ends tasks of all connections (§4.2.3.3).
+    fenced: bool,
+}
+
+/// A function that waits for commands in front of it, which other connections bring (§4.2.3.3 b).
+struct Postponed {
+    connection: ConnectionId,
+    header: TaskManagementRequest,
+    until: Instant,
 }
 
 /// The functions in progress.
 #[derive(Default)]
 pub(super) struct Functions {
     active: Vec<Function>,
+    postponed: Vec<Postponed>,
     next_id: u32,
     /// Until when data of affected tasks is waited for.
     deadline: Option<Instant>,
@@ -74,6 +85,7 @@ impl Functions {
     /// The connection that would carry their answers is gone.
     pub(super) fn forget(&mut self, c: ConnectionId) {
         self.active.retain(|function| function.connection != c);
+        self.postponed.retain(|function| function.connection != c);
     }
 }
 
@@ -92,14 +104,66 @@ impl Session {
         header: &TaskManagementRequest,
     ) -> Result<(), ConnectionError> {
         let tag = header.initiator_task_tag.get();
-        let busy = self.functions.active.len() >= self.limits.immediate as usize;
-        if tag == RESERVED_TAG || self.functions.active.iter().any(|active| active.initiator_task_tag == tag) {
+        let busy = self.functions.active.len() + self.functions.postponed.len() >= self.limits.immediate as usize;
+        if tag == RESERVED_TAG || self.is_function(tag) {
             return self.reject(c, RejectReason::InvalidPduField, header.as_bytes().into());
         }
         if busy {
             self.limits.struck.immediate.count();
             return self.reject(c, RejectReason::ImmediateCommandReject, header.as_bytes().into());
         }
+        let number = header.cmd_sn.get();
+        match header.function & 0x7f {
+            function::ABORT_TASK_SET | function::CLEAR_TASK_SET | function::LOGICAL_UNIT_RESET
+                if self.window.first_gap_below(number).is_some() =>
+            {
+                let heard = self.connections.get(c).map(|connection| connection.last_heard);
+                if let Some(heard) = heard {
+                    let until = heard + DATA_PATIENCE;
+                    self.functions.postponed.push(Postponed { connection: c, header: *header, until });
+                }
+                return Ok(());
+            }
+            // Whatever is missing counts as received (§4.2.3.3 b).
+            function::TARGET_WARM_RESET | function::TARGET_COLD_RESET => {
+                while let Some(gap) = self.window.first_gap_below(number) {
+                    debug_assert_eq!(gap, self.window.expected());
+                    self.in_turn(Deferred::Plug);
+                }
+            }
+            _ => {}
+        }
+        self.carry_out(c, header)
+    }
+
+    /// Whether this tag names a function.
+    pub(super) fn is_function(&self, tag: u32) -> bool {
+        let functions = &self.functions;
+        functions.active.iter().any(|active| active.initiator_task_tag == tag)
+            || functions.postponed.iter().any(|postponed| postponed.header.initiator_task_tag.get() == tag)
+    }
+
+    /// Functions whose commands are all here are carried out.
+    pub(super) fn functions_are_due(&mut self) {
+        while !self.functions.postponed.is_empty() {
+            let window = &self.window;
+            let due = |postponed: &Postponed| window.first_gap_below(postponed.header.cmd_sn.get()).is_none();
+            let Some(at) = self.functions.postponed.iter().position(due) else { return };
+            self.carry_out_postponed(at);
+        }
+    }
+
+    fn carry_out_postponed(&mut self, at: usize) {
+        let Postponed { connection, header, .. } = self.functions.postponed.swap_remove(at);
+        if self.carry_out(connection, &header).is_err()
+            && let Some(connection) = self.connections.get_mut(connection)
+        {
+            connection.closing = true;
+        }
+    }
+
+    fn carry_out(&mut self, c: ConnectionId, header: &TaskManagementRequest) -> Result<(), ConnectionError> {
+        let tag = header.initiator_task_tag.get();
         let code = header.function & 0x7f;
         let id = self.functions.next_id;
         self.functions.next_id = id.wrapping_add(1);
@@ -109,6 +173,7 @@ impl Session {
             initiator_task_tag: tag,
             waiting_for_tasks: 0,
             answer: None,
+            fenced: (function::ABORT_TASK_SET..=function::TARGET_COLD_RESET).contains(&code),
         });
         let level_2 = self.parameters.protocol_level >= 2;
         let forward = |session: &mut Session, referenced| {
@@ -120,16 +185,20 @@ impl Session {
                 self.task_management_done(id, answer, [0; 3]);
             }
             function::ABORT_TASK_SET | function::CLEAR_TASK_SET | function::LOGICAL_UNIT_RESET => {
-                self.affect(id, header, Some(header.lun));
+                self.affect(c, id, header, Some(header.lun));
                 forward(self, None);
             }
             function::TARGET_WARM_RESET | function::TARGET_COLD_RESET => {
-                self.affect(id, header, None);
+                self.affect(c, id, header, None);
                 forward(self, None);
             }
             function::CLEAR_ACA => forward(self, None),
             function::TASK_REASSIGN => {
-                self.task_management_done(id, response::REASSIGNMENT_NOT_SUPPORTED, [0; 3]);
+                let answer = self.may_reassign(header);
+                self.task_management_done(id, answer.err().unwrap_or(response::FUNCTION_COMPLETE), [0; 3]);
+                if let Ok(task) = answer {
+                    self.reassign(c, task, header.exp_data_sn.get());
+                }
             }
             function::QUERY_TASK if level_2 => {
                 let referenced = header.referenced_task_tag.get();
@@ -178,7 +247,7 @@ impl Session {
     }
 
     /// Marks this session's tasks that the function ends: those with a lower CmdSN, at one unit or all.
-    fn affect(&mut self, id: u32, header: &TaskManagementRequest, lun: Option<[u8; 8]>) {
+    fn affect(&mut self, c: ConnectionId, id: u32, header: &TaskManagementRequest, lun: Option<[u8; 8]>) {
         let affected: Vec<TaskId> = self
             .tasks
             .ids()
@@ -189,13 +258,39 @@ impl Session {
                 })
             })
             .collect();
-        let owing = |id: &TaskId| self.tasks.get(*id).is_some_and(|task| !task.data_done());
+        let fast = self.parameters.task_reporting == TaskReporting::FastAbort;
+        if fast {
+            let told: Vec<TaskId> = affected.iter().copied().filter(|id| !self.is_of(*id, c)).collect();
+            told.into_iter().for_each(|id| self.tell_termination(id));
+        }
+        let owing = |id: &TaskId| !fast && self.tasks.get(*id).is_some_and(|task| !task.data_done());
         if affected.iter().any(owing) && self.functions.deadline.is_none() {
-            let heard = self.connections.iter().flatten().map(|connection| connection.last_heard).max();
+            let heard = self.connections.iter().map(|(_, connection)| connection.last_heard).max();
             self.functions.deadline = heard.map(|heard| heard + DATA_PATIENCE);
         }
         for task in affected {
-            self.abort(task, id, true);
+            self.abort(task, id, !fast);
+        }
+    }
+
+    fn is_of(&self, id: TaskId, c: ConnectionId) -> bool {
+        self.tasks.get(id).is_some_and(|task| task.connection == c)
+    }
+
+    /// FastAbort (§4.2.3.4): the connection of the task hears that the tasks of its unit end, once.
+    pub(super) fn tell_termination(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let (of, unit) = (task.connection, task.lun);
+        let Some(connection) = self.connections.get_mut(of) else { return };
+        let same = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Async { event: AsyncEvent::TasksTerminated, lun, .. } if *lun == unit);
+        if !connection.outgoing.iter().any(same) {
+            connection.queue(Outgoing::Async {
+                event: AsyncEvent::TasksTerminated,
+                lun: unit,
+                parameters: [0; 3],
+                vendor_code: 0,
+                data: Vec::new(),
+            });
         }
     }
 
@@ -224,7 +319,13 @@ impl Session {
 
     /// Data of tasks that functions wait for has been waited for long enough: initiators that answer no
     /// R2T behind a reset of theirs would wait for our response instead (TMF-15).
-    pub(super) fn functions_lose_patience(&mut self) {
+    pub(super) fn functions_lose_patience(&mut self, now: Instant) {
+        while let Some(at) = self.functions.postponed.iter().position(|postponed| now >= postponed.until) {
+            self.carry_out_postponed(at);
+        }
+        if self.functions.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
         self.functions.deadline = None;
         let owing =
             |id: &TaskId| self.tasks.get(*id).is_some_and(|task| !task.managed_by.is_empty() && !task.data_done());
@@ -237,7 +338,7 @@ impl Session {
 
     /// When [`Session::functions_lose_patience`] is due.
     pub(super) fn functions_deadline(&self) -> Option<Instant> {
-        self.functions.deadline
+        self.functions.postponed.iter().map(|postponed| postponed.until).chain(self.functions.deadline).min()
     }
 
     pub(super) fn function_task_ended(&mut self, id: u32) {
@@ -258,12 +359,8 @@ impl Session {
         };
         let function = self.functions.active.swap_remove(at);
         let (code, additional) = function.answer.unwrap_or_default();
-        if let Some(connection) = self.connection_mut(function.connection) {
-            connection.queue(Outgoing::TaskManagement {
-                initiator_task_tag: function.initiator_task_tag,
-                response: code,
-                additional,
-            });
-        }
+        let initiator_task_tag = function.initiator_task_tag;
+        let answer = Outgoing::TaskManagement { initiator_task_tag, response: code, additional };
+        self.respond(function.connection, answer, function.fenced);
     }
 }

@@ -11,13 +11,20 @@
 //! ```
 //!
 //! A task belongs to the session and outlives what the network does to it: it ends when the
-//! application has ended it *and* the initiator owes it no more data *and* its answer has left.
+//! application has ended it *and* the initiator owes it no more data *and* its answer has left, at
+//! recovery level 1 and above *and* has been acknowledged.
+//!
+//! At level 2 a connection that is lost leaves its tasks behind: they go on, and their answers wait until
+//! another connection takes them over or their time has passed (`recovery.rs`).
 
 mod connection;
 mod data_out;
+mod fence;
 mod management;
 mod other;
 mod receive;
+mod recovery;
+mod retention;
 mod task;
 mod text;
 mod transmit;
@@ -34,8 +41,10 @@ pub use transmit::{Digest, Segment, TxBatch};
 
 use crate::counter::Counter;
 use crate::key::{ConnectionParameters, SessionParameters};
-use connection::Connection;
+use connection::{Connection, Connections};
+use fence::Fences;
 use management::Functions;
+use recovery::{DataWatch, Recovering};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,6 +63,9 @@ pub struct SessionLimits {
     pub backlog_bytes: usize,
     /// Rejects on one connection before it is closed.
     pub rejects: u32,
+    /// Bytes that are kept at recovery level 1 and above until the initiator has acknowledged them. Beyond that
+    /// the oldest of a connection are forgotten, and cannot be asked for again.
+    pub retained_bytes: usize,
     /// An idle connection is pinged after this time. Zero: never.
     pub nop_interval: Duration,
     /// A ping that is not answered within this time costs the connection.
@@ -97,6 +109,7 @@ impl Default for SessionLimits {
             immediate: 16,
             backlog_bytes: 512 << 10,
             rejects: 1000,
+            retained_bytes: 4 << 20,
             nop_interval: Duration::from_secs(15),
             nop_timeout: Duration::from_secs(15),
             text_bytes: 64 << 10,
@@ -177,6 +190,12 @@ pub enum Event {
         /// `All`, a name, or empty.
         value: String,
     },
+    /// Commands at this unit were ended by what happened to their connection, and the session goes on: the
+    /// initiator is owed a unit attention, 47h/7Fh (§11.14.5).
+    CommandsCleared {
+        /// The unit.
+        lun: [u8; 8],
+    },
     /// The initiator logged out; the session ends when its connections have closed.
     LoggedOut {
         /// Whether it was the whole session.
@@ -194,9 +213,16 @@ pub struct Session {
     functions: Functions,
     /// Tags of tasks whose data is not waited for any more.
     forgiven: VecDeque<u32>,
-    connections: Vec<Option<Connection>>,
+    connections: Connections,
+    recovering: Vec<Recovering>,
+    fences: Fences,
+    data_watch: DataWatch,
+    /// Bytes that wait for an acknowledgment.
+    retained_bytes: usize,
     events: VecDeque<Event>,
     logging_out: bool,
+    /// It cannot go on.
+    failed: bool,
 }
 
 impl Session {
@@ -216,9 +242,14 @@ impl Session {
             tasks: Tasks::default(),
             functions: Functions::default(),
             forgiven: VecDeque::new(),
-            connections: Vec::new(),
+            connections: Connections::default(),
+            recovering: Vec::new(),
+            fences: Fences::default(),
+            data_watch: DataWatch::default(),
+            retained_bytes: 0,
             events: VecDeque::new(),
             logging_out: false,
+            failed: false,
             parameters,
             limits,
         };
@@ -228,17 +259,9 @@ impl Session {
 
     /// A further connection of the session.
     pub fn attach(&mut self, opening: Opening, now: Instant) -> ConnectionId {
-        let connection = Connection::new(opening, now);
-        match self.connections.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) {
-            Some((index, slot)) => {
-                *slot = Some(connection);
-                ConnectionId(index)
-            }
-            None => {
-                self.connections.push(Some(connection));
-                ConnectionId(self.connections.len() - 1)
-            }
-        }
+        let c = self.connections.insert(Connection::new(opening, now));
+        self.forget_recovered();
+        c
     }
 
     /// What was agreed for the session.
@@ -263,7 +286,7 @@ impl Session {
 
     /// Open connections.
     pub fn connections(&self) -> usize {
-        self.connections.iter().flatten().count()
+        self.connections.len()
     }
 
     /// Whether the connection is to be closed once what [`Session::poll_transmit`] gave has left.
@@ -274,7 +297,7 @@ impl Session {
     /// Whether reading from the connection must wait, because its answers are not read.
     pub fn congested(&mut self, c: ConnectionId) -> bool {
         let limit = self.limits.backlog_bytes;
-        let Some(connection) = self.connections.get_mut(c.0).and_then(Option::as_mut) else { return false };
+        let Some(connection) = self.connections.get_mut(c) else { return false };
         let congested = connection.backlog_bytes > limit;
         if congested && !connection.congested {
             self.limits.struck.backlog.count();
@@ -290,51 +313,22 @@ impl Session {
 
     /// When [`Session::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let pings = self.connections.iter().flatten().filter_map(|connection| connection.deadline(&self.limits)).min();
-        pings.into_iter().chain(self.functions_deadline()).min()
+        let pings = self.connections.iter().filter_map(|(_, connection)| connection.deadline(&self.limits)).min();
+        pings.into_iter().chain(self.functions_deadline()).chain(self.recovery_deadline()).min()
     }
 
-    /// Pings connections that have been idle and names those that did not answer.
+    /// Pings connections that have been idle and names one that did not answer; asks for data that does not
+    /// come; gives up connections that were not recovered in time ([`Session::is_over`] may hold then).
     pub fn handle_timeout(&mut self, now: Instant) -> Option<(ConnectionId, ConnectionError)> {
-        if self.functions_deadline().is_some_and(|deadline| now >= deadline) {
-            self.functions_lose_patience();
-        }
-        for (index, connection) in self.connections.iter_mut().enumerate() {
-            if let Some(connection) = connection
-                && self.kind == SessionKind::Normal
-                && connection.tick(now, &self.limits).is_err()
-            {
+        self.functions_lose_patience(now);
+        self.recover_in_time(now);
+        for (c, connection) in self.connections.iter_mut() {
+            if self.kind == SessionKind::Normal && connection.tick(now, &self.limits).is_err() {
                 self.limits.struck.nop_timeout.count();
-                return Some((ConnectionId(index), ConnectionError::PingTimeout(self.limits.nop_timeout)));
+                return Some((c, ConnectionError::PingTimeout(self.limits.nop_timeout)));
             }
         }
         None
-    }
-
-    /// The connection is gone. At recovery level 0 the session goes with it: its other connections
-    /// are to be closed too and the application ends its tasks by closing the nexus.
-    pub fn handle_closed(&mut self, c: ConnectionId) {
-        if let Some(slot) = self.connections.get_mut(c.0) {
-            *slot = None;
-        }
-        for connection in self.connections.iter_mut().flatten() {
-            connection.closing = true;
-        }
-        self.events.clear();
-    }
-
-    /// The connection ends and another of the same CID will take its place (§6.3.4): its tasks end without
-    /// answers. [`Session::attach`] the other once [`Session::tasks`] says that none is left.
-    pub fn detach(&mut self, c: ConnectionId) {
-        let of_connection = |id: &TaskId| self.tasks.get(*id).is_some_and(|task| task.connection == c);
-        let tasks: Vec<TaskId> = self.tasks.ids().filter(of_connection).collect();
-        if let Some(slot) = self.connections.get_mut(c.0) {
-            *slot = None;
-        }
-        self.functions.forget(c);
-        for id in tasks {
-            self.end_for_loss(id);
-        }
     }
 
     /// The session is going to end: the command window moves no further, so that what is in flight ends
@@ -345,32 +339,28 @@ impl Session {
 
     /// Asks the initiator to log out within this many seconds (RFC 7143 §11.9.1, event 1).
     pub fn request_logout(&mut self, seconds: u16) {
-        for connection in self.connections.iter_mut().flatten() {
+        for (_, connection) in self.connections.iter_mut() {
             connection.queue_async(crate::wire::AsyncEvent::LogoutRequest, 0, 0, seconds);
         }
     }
 
     /// Tells the initiator that all connections are being dropped (event 3) and closes them.
     pub fn drop_connections(&mut self) {
-        let (wait, retain) = (self.parameters.default_time_2_wait, self.parameters.default_time_2_retain);
-        for connection in self.connections.iter_mut().flatten() {
+        let (wait, retain) = self.recovery_times();
+        self.failed = true;
+        for (_, connection) in self.connections.iter_mut() {
             if self.kind == SessionKind::Normal {
-                connection.queue_async(
-                    crate::wire::AsyncEvent::DropAllConnections,
-                    0,
-                    u16::try_from(wait).unwrap_or(u16::MAX),
-                    u16::try_from(retain).unwrap_or(u16::MAX),
-                );
+                connection.queue_async(crate::wire::AsyncEvent::DropAllConnections, 0, wait, retain);
             }
             connection.closing = true;
         }
     }
 
     fn connection(&self, c: ConnectionId) -> Option<&Connection> {
-        self.connections.get(c.0)?.as_ref()
+        self.connections.get(c)
     }
 
     fn connection_mut(&mut self, c: ConnectionId) -> Option<&mut Connection> {
-        self.connections.get_mut(c.0)?.as_mut()
+        self.connections.get_mut(c)
     }
 }

@@ -25,47 +25,99 @@ impl Session {
     }
 
     pub(super) fn logout(&mut self, c: ConnectionId, header: &LogoutRequest) -> Result<(), ConnectionError> {
-        let tag = header.initiator_task_tag.get();
-        let answer = |session: &mut Session, response, close| {
-            if let Some(connection) = session.connection_mut(c) {
-                connection.queue(Outgoing::Logout { initiator_task_tag: tag, response, close });
+        let cid = header.cid.get();
+        let named = self.connections.by_cid(cid);
+        let lost = self.recovering().any(|lost| lost == cid);
+        match header.reason & 0x7f {
+            0 => self.log_out_session(c, header),
+            1 | 2 if named.is_none() && !lost => self.answer_logout(c, header, logout::CID_NOT_FOUND, false),
+            1 if named.is_some() && self.connections() == 1 && self.recovering.is_empty() => {
+                self.log_out_session(c, header);
             }
-        };
-        let named = self
-            .connections
-            .iter()
-            .position(|slot| slot.as_ref().is_some_and(|connection| connection.cid == header.cid.get()));
-        let session = match header.reason & 0x7f {
-            0 => true,
-            1 if named.is_none() => {
-                answer(self, logout::CID_NOT_FOUND, false);
-                return Ok(());
+            1 => self.log_out_connection(c, header, named),
+            2 if self.parameters.error_recovery_level < 2 => {
+                self.answer_logout(c, header, logout::RECOVERY_NOT_SUPPORTED, false);
             }
-            1 => self.connections() == 1,
-            2 => {
-                answer(self, logout::RECOVERY_NOT_SUPPORTED, false);
-                return Ok(());
-            }
+            2 => self.log_out_for_recovery(c, header, named),
             _ => return self.reject(c, RejectReason::InvalidPduField, header.as_bytes().into()),
-        };
-        let ends = |connection: ConnectionId| session || named == Some(connection.0);
-        let tasks: Vec<TaskId> =
-            self.tasks.ids().filter(|id| self.tasks.get(*id).is_some_and(|task| ends(task.connection))).collect();
-        self.logging_out |= session;
-        if let Some(connection) = self.connection_mut(c) {
-            connection.logging_out = Some(LoggingOut { initiator_task_tag: tag, session });
         }
+        Ok(())
+    }
+
+    fn answer_logout(&mut self, c: ConnectionId, header: &LogoutRequest, response: u8, close: bool) {
+        if let Some(connection) = self.connection_mut(c) {
+            let initiator_task_tag = header.initiator_task_tag.get();
+            connection.queue(Outgoing::Logout { initiator_task_tag, response, close });
+        }
+    }
+
+    /// ExpStatSN of a logout is that of the connection which it names (§11.14.4). What it says too much is
+    /// ignored: that connection is at its end.
+    fn acknowledged_by_logout(&mut self, named: ConnectionId, header: &LogoutRequest) {
+        let _ = self.acknowledge(named, header.exp_stat_sn.get());
+    }
+
+    fn log_out_session(&mut self, c: ConnectionId, header: &LogoutRequest) {
+        self.acknowledged_by_logout(c, header);
+        self.logging_out = true;
+        self.recovering.clear();
+        self.logs_out(c, LoggingOut { session: true, close: true, ..LoggingOut::of(header, c) });
+        let tasks: Vec<TaskId> = self.tasks.ids().collect();
         for id in tasks {
             self.end_for_logout(id);
         }
-        if let Some(named) = named
-            && named != c.0
-            && let Some(connection) = self.connection_mut(ConnectionId(named))
-        {
-            connection.closing = true;
+        self.logout_proceeds();
+    }
+
+    fn log_out_connection(&mut self, c: ConnectionId, header: &LogoutRequest, named: Option<ConnectionId>) {
+        match named {
+            Some(named) if named == c => {
+                self.acknowledged_by_logout(c, header);
+                self.logs_out(c, LoggingOut { close: true, ..LoggingOut::of(header, c) });
+                let tasks: Vec<TaskId> = self.tasks_of(c).collect();
+                self.tell_of_cleared(&tasks);
+                for id in tasks {
+                    self.end_for_logout(id);
+                }
+            }
+            Some(named) => {
+                self.acknowledged_by_logout(named, header);
+                self.logs_out(c, LoggingOut::of(header, named));
+                self.remove(named);
+            }
+            None => {
+                if let Some(lost) = self.give_up_lost(header.cid.get()) {
+                    self.logs_out(c, LoggingOut::of(header, lost));
+                }
+            }
         }
         self.logout_proceeds();
-        Ok(())
+    }
+
+    fn log_out_for_recovery(&mut self, c: ConnectionId, header: &LogoutRequest, named: Option<ConnectionId>) {
+        let Some(now) = self.connection(c).map(|connection| connection.last_heard) else { return };
+        match named {
+            Some(named) if named == c => {
+                self.acknowledged_by_logout(c, header);
+                if let Some(connection) = self.connection_mut(c) {
+                    connection.for_recovery = true;
+                }
+                self.answer_logout(c, header, logout::CLOSED, true);
+                return;
+            }
+            Some(named) => {
+                self.acknowledged_by_logout(named, header);
+                self.lose(named, now, true);
+            }
+            None => self.log_out_lost(header.cid.get(), Some(header.exp_stat_sn.get()), now),
+        }
+        self.answer_logout(c, header, logout::CLOSED, false);
+    }
+
+    fn logs_out(&mut self, c: ConnectionId, logging_out: LoggingOut) {
+        if let Some(connection) = self.connection_mut(c) {
+            connection.logging_out = Some(logging_out);
+        }
     }
 
     fn end_for_logout(&mut self, id: TaskId) {
@@ -100,21 +152,21 @@ impl Session {
 
     /// Answers a logout once the tasks that it ends have ended.
     pub(super) fn logout_proceeds(&mut self) {
-        let Some(c) = self
-            .connections
-            .iter()
-            .position(|slot| slot.as_ref().is_some_and(|connection| connection.logging_out.is_some()))
-        else {
-            return;
+        let waiting = self.connections.iter().find_map(|(c, connection)| Some((c, connection.logging_out?)));
+        let Some((c, logging_out)) = waiting else { return };
+        let LoggingOut { initiator_task_tag, session, connection: ended, close } = logging_out;
+        let ending = |id| {
+            let task = self.tasks.get(id);
+            task.is_some_and(|task| task.phase == Phase::Ending && (session || task.connection == ended))
         };
-        if self.tasks.ids().any(|id| self.tasks.get(id).is_some_and(|task| task.phase == Phase::Ending)) {
+        if self.tasks.ids().any(ending) {
             return;
         }
-        let Some(connection) = self.connection_mut(ConnectionId(c)) else { return };
-        let Some(LoggingOut { initiator_task_tag, session }) = connection.logging_out.take() else { return };
-        connection.queue(Outgoing::Logout { initiator_task_tag, response: logout::CLOSED, close: true });
+        let Some(connection) = self.connection_mut(c) else { return };
+        connection.logging_out = None;
+        connection.queue(Outgoing::Logout { initiator_task_tag, response: logout::CLOSED, close });
         if session {
-            for other in self.connections.iter_mut().flatten() {
+            for (_, other) in self.connections.iter_mut() {
                 other.closing |= other.logging_out.is_none() && other.outgoing.is_empty();
             }
         }

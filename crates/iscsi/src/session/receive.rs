@@ -1,13 +1,13 @@
 //! What comes from the initiator: header by header, in whatever order the connections bring it.
 
 use super::connection::{ConnectionId, Outgoing};
-use super::task::{DataOutFault, Phase, Task, TaskId, Unsolicited};
+use super::task::{Base, DataOutFault, Phase, Task, TaskId, Unsolicited};
 use super::window::Arrival;
 use super::{ConnectionError, Event, Session, SessionKind};
-use crate::serial::precedes;
 use crate::wire::{
     AdditionalHeader, AdditionalHeaders, BHS_BYTES, CONTINUE, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
-    Pdu, RESERVED_TAG, RejectReason, ScsiCommand, TaskManagementRequest, TextRequest, extended_cdb, padding,
+    Pdu, RESERVED_TAG, RejectReason, ScsiCommand, SnackRequest, TaskManagementRequest, TextRequest, extended_cdb,
+    padding,
 };
 use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, IntoBytes};
@@ -98,21 +98,19 @@ impl Session {
         let Ok((basic, additional)) = Header::ref_from_prefix(header) else {
             return Err(ConnectionError::Format("a header shorter than 48 bytes"));
         };
-        if !digest_ok {
-            return Err(ConnectionError::HeaderDigest);
-        }
         let length = basic.data_segment_bytes();
+        let keeps = self.keeps();
         let connection = self.connection_mut(c).ok_or(ConnectionError::Format("a closed connection"))?;
+        if !digest_ok {
+            return connection.skip(length, keeps);
+        }
+        connection.probation = false;
         connection.heard(now);
         if length > connection.parameters.max_recv_data_segment_length {
             return Err(ConnectionError::Format("DataSegmentLength above the declared MaxRecvDataSegmentLength"));
         }
         let digest = connection.parameters.data_digest && length > 0;
-        // libiscsi (QEMU's initiator) counts the StatSN of an R2T as received, which puts it one ahead.
-        let exp_stat_sn = NopOut::view(basic).exp_stat_sn.get();
-        if precedes(connection.stat_sn.wrapping_add(1), exp_stat_sn) {
-            return Err(ConnectionError::Format("ExpStatSN acknowledges what was not sent"));
-        }
+        self.acknowledged_by(c, basic)?;
         let pending = self.begin(c, basic, additional, header)?;
         let place = match &pending {
             Pending::Command { task, .. } => Place::Task { task: *task, offset: 0 },
@@ -127,6 +125,15 @@ impl Session {
             self.handle_data_end(c, true)?;
         }
         Ok(Incoming { place, length, padding: padding(length), digest })
+    }
+
+    /// Takes ExpStatSN, which stands at one place in all that an initiator sends.
+    fn acknowledged_by(&mut self, c: ConnectionId, basic: &Header) -> Result<(), ConnectionError> {
+        let exp_stat_sn = NopOut::view(basic).exp_stat_sn.get();
+        // A logout speaks of the connection that it names (§11.14.4); a DataACK, of a task that its own
+        // ExpStatSN may end.
+        let later = [Opcode::LogoutRequest as u8, Opcode::SnackRequest as u8];
+        if later.contains(&basic.opcode()) { Ok(()) } else { self.acknowledge(c, exp_stat_sn) }
     }
 
     /// Bytes of a data segment that belongs in [`Place::Arena`], as they come.
@@ -155,9 +162,7 @@ impl Session {
             Some(Pending::DataOut { task, header }) => {
                 if !digest_ok {
                     self.reject(c, RejectReason::DataDigestError, header.as_bytes().into())?;
-                    if let Some(task) = self.tasks.get_mut(task) {
-                        task.fault.get_or_insert(DataOutFault::ProtocolServiceCrcError);
-                    }
+                    self.data_out_spoiled(task, &header);
                 }
                 self.data_out_arrived(task, &header);
                 Ok(())
@@ -215,7 +220,14 @@ impl Session {
             }
             Opcode::TaskManagementRequest | Opcode::LogoutRequest => rejected(RejectReason::InvalidPduField),
             // At recovery level 0 there is nothing to send again (§11.16, ERL-03).
-            Opcode::SnackRequest => rejected(RejectReason::CommandNotSupported),
+            Opcode::SnackRequest if !self.keeps() => rejected(RejectReason::CommandNotSupported),
+            Opcode::SnackRequest if basic.data_segment_bytes() == 0 => {
+                let request = *SnackRequest::view(basic);
+                self.snack(c, &request)?;
+                self.acknowledge(c, request.exp_stat_sn.get())?;
+                Ok(Pending::Ignore)
+            }
+            Opcode::SnackRequest => rejected(RejectReason::InvalidPduField),
             Opcode::LoginRequest => Err(ConnectionError::Format("a login request in the full feature phase")),
             Opcode::NopIn
             | Opcode::ScsiResponse
@@ -262,8 +274,13 @@ impl Session {
         if tag == RESERVED_TAG {
             return Ok(Pending::Reject(RejectReason::InvalidPduField, header.into()));
         }
-        if self.tasks.by_tag(tag).is_some() {
-            return Ok(Pending::Reject(RejectReason::TaskInProgress, header.into()));
+        if let Some(other) = self.tasks.by_tag(tag) {
+            if self.tasks.get(other).is_none_or(|task| task.kept.is_none()) {
+                return Ok(Pending::Reject(RejectReason::TaskInProgress, header.into()));
+            }
+            // Its initiator has had the status, whose acknowledgment is on its way on another connection.
+            self.tasks.free_tag(other);
+            self.let_go(other);
         }
         if self.logging_out {
             return Ok(Pending::Reject(RejectReason::WaitingForLogout, header.into()));
@@ -287,7 +304,7 @@ impl Session {
             initiator_task_tag: tag,
             flags: command.flags,
             received: if fault.is_none() { length } else { 0 },
-            unsolicited: more.then_some(Unsolicited { limit: unsolicited_limit, next_data_sn: 0 }),
+            unsolicited: more.then_some(Unsolicited { limit: unsolicited_limit, next_data_sn: 0, broken: false }),
             wanted: None,
             granted: 0,
             grants: Vec::new(),
@@ -299,6 +316,15 @@ impl Session {
             in_batch: false,
             sent: 0,
             data_sn: 0,
+            base: Base::default(),
+            acknowledged_data_sn: 0,
+            answered_r2t_sn: 0,
+            superseded: false,
+            recoveries: 0,
+            kept: None,
+            let_go: false,
+            snack_tag: 0,
+            stat_sn: None,
             managed_by: Vec::new(),
             lun: command.lun,
             cdb: command.cdb,
@@ -307,6 +333,10 @@ impl Session {
             bidirectional_read_length: bidirectional_read_length.unwrap_or(0),
             priority: if self.parameters.protocol_level >= 2 { command.crn & 0x0f } else { 0 },
         };
+        if more && self.keeps() {
+            let heard = self.connections.get(c).map(|connection| connection.last_heard);
+            heard.into_iter().for_each(|heard| self.watch_data(heard));
+        }
         Ok(Pending::Command { task: self.tasks.insert(task), header: *command })
     }
 
@@ -404,6 +434,7 @@ impl Session {
             }
             next = self.window.advance();
         }
+        self.functions_are_due();
     }
 
     fn act(&mut self, request: Deferred) -> Result<(), ConnectionError> {
@@ -430,6 +461,17 @@ impl Session {
         reason: RejectReason,
         header: Box<[u8]>,
     ) -> Result<(), ConnectionError> {
+        self.reject_with(c, reason, header, 0)
+    }
+
+    /// The same with the next number of the task's data (§11.17.2).
+    pub(super) fn reject_with(
+        &mut self,
+        c: ConnectionId,
+        reason: RejectReason,
+        header: Box<[u8]>,
+        data_sn: u32,
+    ) -> Result<(), ConnectionError> {
         let limit = self.limits.rejects;
         if let Some(connection) = self.connection_mut(c) {
             let now = connection.last_heard;
@@ -442,13 +484,25 @@ impl Session {
                 self.limits.struck.rejects.count();
                 return Err(ConnectionError::Limit("rejected PDUs"));
             }
-            connection.queue(Outgoing::Reject { reason, header });
+            connection.queue(Outgoing::Reject { reason, header, data_sn });
         }
         Ok(())
     }
 }
 
 impl Deferred {
+    /// Whether it came on this connection; of a command `is_its` tells.
+    pub(super) fn is_of(&self, connection: ConnectionId, is_its: impl Fn(TaskId) -> bool) -> bool {
+        match self {
+            Deferred::Command(id) => is_its(*id),
+            Deferred::Plug => false,
+            Deferred::Ping { c, .. }
+            | Deferred::Text { c, .. }
+            | Deferred::TaskManagement { c, .. }
+            | Deferred::Logout { c, .. } => *c == connection,
+        }
+    }
+
     /// Bytes that it holds beyond its header.
     pub(super) fn bytes(&self) -> usize {
         match self {

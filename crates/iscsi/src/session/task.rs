@@ -50,6 +50,9 @@ pub struct Response {
     pub data_in: u32,
     /// The bytes that the command wanted to move, from which the residual is counted (§11.4.5).
     pub transfer_length: u64,
+    /// In a session of several connections it is delivered after everything before it and before
+    /// everything behind it (§4.2.2.3.4).
+    pub fenced: bool,
     /// They were to move from the initiator to the unit.
     pub outward: bool,
 }
@@ -58,10 +61,13 @@ pub struct Response {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grant {
     pub target_transfer_tag: u32,
+    pub r2t_sn: u32,
     pub offset: u32,
     pub length: u32,
     pub received: u32,
     pub next_data_sn: u32,
+    /// Something of it was lost: what comes behind is read past, and then asked for again.
+    pub broken: bool,
 }
 
 /// Unsolicited Data-Out that the initiator owes.
@@ -69,6 +75,26 @@ pub(super) struct Grant {
 pub(super) struct Unsolicited {
     pub limit: u32,
     pub next_data_sn: u32,
+    /// As of [`Grant::broken`].
+    pub broken: bool,
+}
+
+/// From where the Data-In PDUs of a task are counted, and how long they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Base {
+    pub data_sn: u32,
+    pub offset: u32,
+    /// Bytes of a data segment; 0 until the first is sent.
+    pub segment: u32,
+}
+
+/// A status that was sent and is not acknowledged.
+#[derive(Debug)]
+pub(super) struct KeptStatus {
+    pub response: Response,
+    pub stat_sn: u32,
+    /// It was in the last Data-In PDU.
+    pub in_data: bool,
 }
 
 /// How far a task is.
@@ -108,6 +134,23 @@ pub struct Task {
     pub(super) in_batch: bool,
     pub(super) sent: u32,
     pub(super) data_sn: u32,
+    pub(super) base: Base,
+    /// The first DataSN that the initiator has not acknowledged.
+    pub(super) acknowledged_data_sn: u32,
+    /// R2Ts of which data has come.
+    pub(super) answered_r2t_sn: u32,
+    /// Some of its data was asked for a second time: what comes for the first time is ignored.
+    pub(super) superseded: bool,
+    /// How often data was asked for again.
+    pub(super) recoveries: u8,
+    /// Its status was sent and may be asked for again.
+    pub(super) kept: Option<Box<KeptStatus>>,
+    /// It is over as soon as the batch that names it has left.
+    pub(super) let_go: bool,
+    /// For the response (§11.4.4).
+    pub(super) snack_tag: u32,
+    /// The StatSN that its status has already.
+    pub(super) stat_sn: Option<u32>,
     /// The functions that wait for its end.
     pub(super) managed_by: Vec<u32>,
     /// The unit, as it stood on the wire.
@@ -157,6 +200,38 @@ impl Task {
     /// Bytes of data-out that have arrived.
     pub fn received(&self) -> u32 {
         self.received
+    }
+
+    /// The byte at which the Data-In PDU of this number begins; `burst` is MaxBurstLength.
+    pub(super) fn offset_of(&self, data_sn: u32, burst: u32) -> u32 {
+        let Base { data_sn: first, offset, segment } = self.base;
+        let number = u64::from(data_sn.wrapping_sub(first));
+        if segment == 0 || burst == 0 {
+            return offset;
+        }
+        let each = u64::from(burst.div_ceil(segment));
+        let bytes = number / each * u64::from(burst) + number % each * u64::from(segment);
+        u32::try_from(u64::from(offset) + bytes).unwrap_or(u32::MAX)
+    }
+
+    /// Whether something of the sequence with this target transfer tag was lost.
+    pub(super) fn is_broken(&self, tag: u32) -> bool {
+        match tag {
+            crate::wire::RESERVED_TAG => self.unsolicited.is_some_and(|unsolicited| unsolicited.broken),
+            tag => self.grants.iter().any(|grant| grant.target_transfer_tag == tag && grant.broken),
+        }
+    }
+
+    /// Data that was asked for does not come in this way any more: what came without a gap is kept.
+    pub(super) fn abandon_data(&mut self) {
+        self.unsolicited = None;
+        if let Some(first) = self.grants.first()
+            && first.offset == self.received
+        {
+            self.received = self.received.saturating_add(first.received);
+        }
+        self.grants.clear();
+        self.granted = self.received;
     }
 
     /// Whether it has ended or is about to.
@@ -226,6 +301,21 @@ impl Tasks {
         self.by_tag.get(&initiator_task_tag).copied()
     }
 
+    /// The task of a slot.
+    pub fn in_slot(&self, slot: usize) -> Option<TaskId> {
+        let (generation, task) = self.slots.get(slot)?;
+        task.as_ref().map(|_| TaskId { slot: slot as u32, generation: *generation })
+    }
+
+    /// The tag may be used for another task, though this one is not over.
+    pub fn free_tag(&mut self, id: TaskId) {
+        if let Some(tag) = self.get(id).map(|task| task.initiator_task_tag)
+            && self.by_tag(tag) == Some(id)
+        {
+            self.by_tag.remove(&tag);
+        }
+    }
+
     pub fn ids(&self) -> impl Iterator<Item = TaskId> {
         self.slots
             .iter()
@@ -263,7 +353,9 @@ impl Tasks {
         *generation = generation.wrapping_add(1);
         self.free.push(id.slot);
         self.immediate -= u32::from(task.immediate);
-        self.by_tag.remove(&task.initiator_task_tag);
+        if self.by_tag.get(&task.initiator_task_tag) == Some(&id) {
+            self.by_tag.remove(&task.initiator_task_tag);
+        }
         let mut grants = std::mem::take(&mut task.grants);
         grants.clear();
         self.spare_grants.push(grants);

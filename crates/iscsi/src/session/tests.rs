@@ -346,7 +346,7 @@ fn headers_of_any_bytes_neither_panic_nor_leave_tasks_behind() {
                 Event::Abort(task) => world.session.end_task(task),
                 Event::TaskManagement { id, .. } => world.session.task_management_done(id, 0, [0; 3]),
                 Event::SendTargets { connection, .. } => world.session.answer_text(connection, b"TargetName=a\0"),
-                Event::Ended(_) | Event::LoggedOut { .. } => {}
+                Event::Ended(_) | Event::LoggedOut { .. } | Event::CommandsCleared { .. } => {}
             }
         }
         world.receive();

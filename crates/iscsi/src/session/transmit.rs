@@ -1,13 +1,21 @@
 //! What goes to the initiator: many PDUs in one batch, headers from an arena, payload from where it is.
 
 use super::connection::{ConnectionId, Outgoing};
-use super::task::{Grant, TaskId};
+use super::retention::{Kept, Sent, acknowledge_tag};
+use super::task::{Base, Grant, KeptStatus, Response, Task, TaskId};
 use super::{Session, SessionKind};
+use crate::serial::{at_most, precedes};
 use crate::wire::{
-    AsyncMessage, CONTINUE, DataIn, FINAL, LogoutResponse, NopIn, Pdu, RESERVED_TAG, ReadyToTransfer, Reject,
-    ScsiResponse, TaskManagementResponse, TextResponse, padding,
+    AsyncMessage, BHS_BYTES, CONTINUE, DataIn, FINAL, LogoutResponse, NopIn, Pdu, RESERVED_TAG, ReadyToTransfer,
+    Reject, ScsiResponse, TaskManagementResponse, TextResponse, padding,
 };
 use std::ops::Range;
+use zerocopy::IntoBytes;
+
+/// A of a Data-In PDU (§11.7.2).
+const ACKNOWLEDGE: u8 = 0x40;
+/// S of a Data-In PDU (§11.7.3).
+const STATUS: u8 = 0x01;
 
 /// A piece of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +69,8 @@ pub struct TxBatch {
     pub digests: Vec<Digest>,
     /// Tasks whose last byte is in this batch: when it has left they are over.
     pub finished: Vec<TaskId>,
-    /// The task whose data goes on in the next batch.
-    unfinished: Option<TaskId>,
+    /// Tasks that are named in this batch and are not over with it.
+    named: Vec<TaskId>,
     payload_bytes: usize,
 }
 
@@ -80,7 +88,7 @@ impl TxBatch {
         self.segments.clear();
         self.digests.clear();
         self.finished.clear();
-        self.unfinished = None;
+        self.named.clear();
         self.payload_bytes = 0;
     }
 
@@ -138,6 +146,22 @@ impl TxBatch {
         self.push_arena(from);
     }
 
+    /// A PDU as it was sent before, header and data segment, with these ExpCmdSN and MaxCmdSN.
+    fn push_copy(
+        &mut self,
+        bytes: &[u8],
+        (exp_cmd_sn, max_cmd_sn): (u32, u32),
+        parameters: &crate::key::ConnectionParameters,
+    ) {
+        let Some((first, data)) = bytes.split_first_chunk::<BHS_BYTES>() else { return };
+        // All that a target sends has them in these places.
+        let mut header = NopIn::empty();
+        header.as_mut_bytes().copy_from_slice(first);
+        header.exp_cmd_sn = exp_cmd_sn.into();
+        header.max_cmd_sn = max_cmd_sn.into();
+        self.push_small(&mut header, data, parameters);
+    }
+
     pub(crate) fn push_payload(
         &mut self,
         task: TaskId,
@@ -161,28 +185,44 @@ impl TxBatch {
     }
 }
 
-/// How an answer went.
-enum Answered {
-    Whole,
-    Partly,
-}
-
 impl Session {
     /// Adds PDUs of the connection to the batch until it is full or there are none.
     pub fn poll_transmit(&mut self, c: ConnectionId, out: &mut TxBatch) {
         while !out.is_full() {
-            let Some(connection) = self.connections.get_mut(c.0).and_then(Option::as_mut) else { return };
+            let Some(connection) = self.connections.get_mut(c) else { return };
+            if connection.logged_out && connection.closing {
+                break;
+            }
             let Some(next) = connection.next() else { break };
-            match next {
-                Outgoing::Answer(id) => {
-                    if let Answered::Partly = self.answer(c, id, out)
-                        && let Some(connection) = self.connection_mut(c)
-                    {
-                        connection.outgoing.push_front(Outgoing::Answer(id));
-                    }
+            let rest = match next {
+                Outgoing::Answer(id) => self.answer(c, id, out).then_some(Outgoing::Answer(id)),
+                Outgoing::ReadyToTransfer(id) => {
+                    self.ready_to_transfer(c, id, out);
+                    None
                 }
-                Outgoing::ReadyToTransfer(id) => self.ready_to_transfer(c, id, out),
-                other => self.small(c, other, out),
+                Outgoing::ReadyToTransferAgain { task, from, to } => {
+                    self.ready_to_transfer_again(c, task, from..to, out);
+                    None
+                }
+                Outgoing::DataAgain { task, from, to } => {
+                    let from = self.data_again(c, task, from, to, out);
+                    from.map(|from| Outgoing::DataAgain { task, from, to })
+                }
+                Outgoing::StatusAgain { from, to } => {
+                    let from = self.status_again(c, from, to, out);
+                    from.map(|from| Outgoing::StatusAgain { from, to })
+                }
+                Outgoing::FenceMark => {
+                    self.fence_mark_passed(c);
+                    None
+                }
+                other => {
+                    self.small(c, other, out);
+                    None
+                }
+            };
+            if let (Some(rest), Some(connection)) = (rest, self.connections.get_mut(c)) {
+                connection.requeue(rest);
             }
         }
         if out.is_empty() && self.kind == SessionKind::Normal && self.window.must_be_told() {
@@ -190,107 +230,215 @@ impl Session {
         }
     }
 
-    /// The batch is on the wire: the tasks that it finished are over.
+    /// The batch is on the wire: the tasks that it finished are over, unless their status may still be asked
+    /// for.
     pub fn transmitted(&mut self, batch: &TxBatch) {
-        for id in batch.finished.iter().chain(&batch.unfinished) {
+        for id in batch.finished.iter().chain(&batch.named) {
             if let Some(task) = self.tasks.get_mut(*id) {
                 task.in_batch = false;
             }
         }
         for id in &batch.finished {
-            self.release(*id);
+            let Some(task) = self.tasks.get(*id) else { continue };
+            if task.response.is_some() {
+                // A SNACK made it begin anew meanwhile.
+                self.settle(*id);
+            } else if task.kept.is_none() || task.let_go {
+                self.release(*id);
+            }
         }
-        // It may have been aborted meanwhile.
-        if let Some(id) = batch.unfinished {
-            self.settle(id);
+        for id in &batch.named {
+            let Some(task) = self.tasks.get(*id) else { continue };
+            if task.let_go {
+                self.release(*id);
+            } else if task.kept.is_none() {
+                // It may have been aborted meanwhile.
+                self.settle(*id);
+            }
         }
     }
 
-    /// Data-In PDUs and the status of a task, as many as fit.
-    fn answer(&mut self, c: ConnectionId, id: TaskId, out: &mut TxBatch) -> Answered {
-        let Some(task) = self.tasks.get_mut(id) else { return Answered::Whole };
-        let Some(response) = task.response.take() else { return Answered::Whole };
-        let Some(connection) = self.connections.get_mut(c.0).and_then(Option::as_mut) else { return Answered::Whole };
+    /// Bytes of a data segment to the initiator. Only the last of a sequence has a length that needs padding
+    /// (DAT-14); both limits are at least 512.
+    pub(super) fn segment(&self, c: ConnectionId) -> u32 {
+        self.connections.get(c).map_or(512, |connection| connection.parameters.max_send_data_segment_length & !3)
+    }
+
+    /// Data-In PDUs and the status of a task, as many as fit. True: there are more.
+    fn answer(&mut self, c: ConnectionId, id: TaskId, out: &mut TxBatch) -> bool {
+        let keeps = self.keeps();
+        let Some(task) = self.tasks.get_mut(id) else { return false };
+        let Some(response) = task.response.take() else { return false };
+        let Some(connection) = self.connections.get_mut(c) else { return false };
         let segment = connection.parameters.max_send_data_segment_length;
         let residual = Residual::of(task, &response);
-        // Only the last segment has a length that needs padding (DAT-14). Both are at least 512.
         let (segment, burst) = (segment & !3, self.parameters.max_burst_length & !3);
-        let collapse = response.status == 0 && response.sense.is_none() && !(task.reads() && task.writes());
+        if task.base.segment == 0 {
+            task.base.segment = segment;
+        }
+        let collapse =
+            response.status == 0 && response.sense.is_none() && task.snack_tag == 0 && !(task.reads() && task.writes());
         while task.sent < response.data_in {
             if out.is_full() {
                 task.response = Some(response);
-                out.unfinished = task.in_batch.then_some(id);
-                return Answered::Partly;
+                if task.in_batch {
+                    out.named.push(id);
+                }
+                return true;
             }
-            let burst_left = burst - task.sent % burst;
-            let length = (response.data_in - task.sent).min(segment).min(burst_left);
-            let last = task.sent + length == response.data_in;
-            let mut header = DataIn::empty();
-            header.set_data_segment_bytes(length);
-            header.lun = [0; 8];
-            header.initiator_task_tag = task.initiator_task_tag.into();
-            header.target_transfer_tag = RESERVED_TAG.into();
-            header.data_sn = task.data_sn.into();
-            header.buffer_offset = task.sent.into();
-            if last || length == burst_left {
-                header.flags |= FINAL;
+            let piece = Piece::at(&task.base, task.sent, response.data_in, burst);
+            let mut header = data_in_header(task, &piece, task.data_sn);
+            if keeps && piece.ends_sequence && !piece.last {
+                ask_for_acknowledgment(&mut header, id, task.lun);
             }
-            if last && collapse {
+            if piece.last && collapse {
                 // The credit goes back with the status that gives it, so that MaxCmdSN can tell.
                 if std::mem::take(&mut task.holds_credit) {
                     self.window.give_credit();
                 }
-                header.flags |= 0x01 | residual.flags;
-                header.status = response.status;
-                header.residual_count = residual.count.into();
-                header.stat_sn = connection.take_stat_sn().into();
+                let stat_sn = connection.take_stat_sn();
+                put_status(&mut header, &response, &residual, stat_sn);
             }
             let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
             header.exp_cmd_sn = exp_cmd_sn.into();
             header.max_cmd_sn = max_cmd_sn.into();
             out.push_header(&header, &connection.parameters);
             task.in_batch = true;
-            out.push_payload(id, task.sent, length, &connection.parameters);
+            out.push_payload(id, task.sent, piece.length, &connection.parameters);
             task.data_sn = task.data_sn.wrapping_add(1);
-            task.sent += length;
+            task.sent += piece.length;
+            if piece.last && collapse {
+                let stat_sn = header.stat_sn.get();
+                self.answered(c, id, KeptStatus { response, stat_sn, in_data: true }, true, out);
+                return false;
+            }
         }
         task.in_batch = true;
-        out.finished.push(id);
-        if collapse && response.data_in > 0 {
-            return Answered::Whole;
-        }
         if std::mem::take(&mut task.holds_credit) {
             self.window.give_credit();
         }
-        let mut header = ScsiResponse::empty();
-        header.flags = FINAL | residual.flags;
-        header.status = response.status;
-        header.initiator_task_tag = task.initiator_task_tag.into();
-        header.exp_data_sn = task.data_sn.wrapping_add(task.r2t_sn).into();
-        header.residual_count = residual.count.into();
-        header.bidirectional_read_residual_count = residual.read_count.into();
-        header.stat_sn = connection.take_stat_sn().into();
+        let again = task.stat_sn.take();
+        let stat_sn = again.unwrap_or_else(|| connection.take_stat_sn());
+        let told = self.window.tell();
+        push_response(task, &response, &residual, stat_sn, told, segment, &connection.parameters, out);
+        // Behind an R-Data SNACK it is kept under this number already.
+        self.answered(c, id, KeptStatus { response, stat_sn, in_data: false }, again.is_none(), out);
+        false
+    }
+
+    /// The status of a task is in the batch.
+    fn answered(&mut self, c: ConnectionId, id: TaskId, status: KeptStatus, is_new: bool, out: &mut TxBatch) {
+        out.finished.push(id);
+        if !self.fences.is_empty() {
+            self.fence_sent(id, status.stat_sn);
+        }
+        if !self.keeps() {
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let stat_sn = status.stat_sn;
+        self.retained_bytes += status.response.data_in as usize;
+        task.kept = Some(Box::new(status));
+        task.answer_queued = false;
+        if is_new {
+            self.keep(c, Sent { stat_sn, what: Kept::Task(id) });
+        }
+    }
+
+    /// Data-In PDUs as they were sent before. Returns the number from which to go on.
+    fn data_again(&mut self, c: ConnectionId, id: TaskId, from: u32, to: u32, out: &mut TxBatch) -> Option<u32> {
+        let mut data_sn = from;
+        while precedes(data_sn, to) {
+            if out.is_full() {
+                return Some(data_sn);
+            }
+            self.one_again(c, id, data_sn, out);
+            data_sn = data_sn.wrapping_add(1);
+        }
+        None
+    }
+
+    /// One Data-In PDU as it was sent before, with the status where it had it.
+    fn one_again(&mut self, c: ConnectionId, id: TaskId, data_sn: u32, out: &mut TxBatch) {
+        let burst = self.parameters.max_burst_length & !3;
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(c) else { return };
+        let Some(response) = task.kept.as_ref().map(|kept| &kept.response).or(task.response.as_ref()) else { return };
+        // What was not sent since it began anew comes by itself.
+        if !precedes(data_sn, task.data_sn) || precedes(data_sn, task.base.data_sn) || task.connection != c {
+            return;
+        }
+        let offset = task.offset_of(data_sn, burst);
+        if offset >= response.data_in {
+            return;
+        }
+        let piece = Piece::at(&task.base, offset, response.data_in, burst);
+        let mut header = data_in_header(task, &piece, data_sn);
+        if piece.ends_sequence && !piece.last {
+            ask_for_acknowledgment(&mut header, id, task.lun);
+        }
+        if let Some(kept) = task.kept.as_ref().filter(|kept| piece.last && kept.in_data) {
+            put_status(&mut header, response, &Residual::of(task, response), kept.stat_sn);
+        }
         let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
         header.exp_cmd_sn = exp_cmd_sn.into();
         header.max_cmd_sn = max_cmd_sn.into();
-        match &response.sense {
-            None => out.push_small(&mut header, &[], &connection.parameters),
-            Some(sense) => {
-                let mut data = [0u8; 256];
-                let length = sense.len().min(252);
-                data[..2].copy_from_slice(&(length as u16).to_be_bytes());
-                data[2..2 + length].copy_from_slice(&sense[..length]);
-                let limit = (2 + length).min(segment as usize);
-                out.push_small(&mut header, &data[..limit], &connection.parameters);
+        out.push_header(&header, &connection.parameters);
+        out.push_payload(id, offset, piece.length, &connection.parameters);
+        task.in_batch = true;
+        out.named.push(id);
+    }
+
+    /// Numbered PDUs as they were sent before. Returns the number from which to go on.
+    fn status_again(&mut self, c: ConnectionId, from: u32, to: u32, out: &mut TxBatch) -> Option<u32> {
+        let told = self.window.tell();
+        let segment = self.segment(c);
+        let mut stat_sn = from;
+        while precedes(stat_sn, to) {
+            if out.is_full() {
+                return Some(stat_sn);
             }
+            let connection = self.connections.get_mut(c)?;
+            let sent = connection.sent.iter().find(|sent| sent.stat_sn == stat_sn).map(|sent| &sent.what);
+            match sent {
+                Some(Kept::Copy(bytes)) => out.push_copy(bytes, told, &connection.parameters),
+                Some(Kept::Task(id)) => {
+                    let id = *id;
+                    let Some(task) = self.tasks.get_mut(id) else { continue };
+                    match &task.kept {
+                        Some(kept) if kept.in_data => {
+                            let last = task.data_sn.wrapping_sub(1);
+                            self.one_again(c, id, last, out);
+                        }
+                        Some(kept) => {
+                            let residual = Residual::of(task, &kept.response);
+                            let (response, stat_sn) = (&kept.response, kept.stat_sn);
+                            push_response(
+                                task,
+                                response,
+                                &residual,
+                                stat_sn,
+                                told,
+                                segment,
+                                &connection.parameters,
+                                out,
+                            );
+                        }
+                        // It is being sent anew.
+                        None => {}
+                    }
+                }
+                Some(Kept::Gone) | None => {}
+            }
+            stat_sn = stat_sn.wrapping_add(1);
         }
-        Answered::Whole
+        None
     }
 
     /// As many R2Ts as may be outstanding.
     fn ready_to_transfer(&mut self, c: ConnectionId, id: TaskId, out: &mut TxBatch) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        let Some(connection) = self.connections.get_mut(c.0).and_then(Option::as_mut) else { return };
+        let Some(connection) = self.connections.get_mut(c) else { return };
         task.r2t_queued = false;
         let wanted = match task.phase {
             super::task::Phase::Active if task.fault.is_none() => task.wanted.unwrap_or(0),
@@ -300,59 +448,77 @@ impl Session {
             let length = (wanted - task.granted).min(self.parameters.max_burst_length);
             // Slot and a running number: unique among the outstanding, never the reserved tag.
             let tag = (id.slot() as u32 & 0x7fff) << 16 | task.r2t_sn & 0xffff;
-            let mut header = ReadyToTransfer::empty();
-            header.flags = FINAL;
-            header.lun = task.lun;
-            header.initiator_task_tag = task.initiator_task_tag.into();
-            header.target_transfer_tag = tag.into();
-            header.stat_sn = connection.stat_sn.into();
-            let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
-            header.exp_cmd_sn = exp_cmd_sn.into();
-            header.max_cmd_sn = max_cmd_sn.into();
-            header.r2t_sn = task.r2t_sn.into();
-            header.buffer_offset = task.granted.into();
-            header.desired_data_transfer_length = length.into();
-            out.push_header(&header, &connection.parameters);
-            task.grants.push(Grant {
+            let grant = Grant {
                 target_transfer_tag: tag,
+                r2t_sn: task.r2t_sn,
                 offset: task.granted,
                 length,
                 received: 0,
                 next_data_sn: 0,
-            });
+                broken: false,
+            };
+            push_ready_to_transfer(task, &grant, connection.stat_sn, self.window.tell(), &connection.parameters, out);
+            task.grants.push(grant);
             task.granted += length;
             task.r2t_sn = task.r2t_sn.wrapping_add(1);
+        }
+        if self.parameters.error_recovery_level > 0 {
+            let heard = connection.last_heard;
+            self.watch_data(heard);
+        }
+    }
+
+    /// R2Ts that are outstanding, as they were sent before.
+    fn ready_to_transfer_again(&mut self, c: ConnectionId, id: TaskId, wanted: Range<u32>, out: &mut TxBatch) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let Some(connection) = self.connections.get_mut(c) else { return };
+        let told = self.window.tell();
+        for grant in &task.grants {
+            if at_most(wanted.start, grant.r2t_sn) && precedes(grant.r2t_sn, wanted.end) {
+                push_ready_to_transfer(task, grant, connection.stat_sn, told, &connection.parameters, out);
+            }
         }
     }
 
     fn small(&mut self, c: ConnectionId, outgoing: Outgoing, out: &mut TxBatch) {
         let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
-        let Some(connection) = self.connections.get_mut(c.0).and_then(Option::as_mut) else { return };
+        let Some(connection) = self.connections.get_mut(c) else { return };
         let segment = connection.parameters.max_send_data_segment_length as usize;
-        macro_rules! numbered {
-            ($header:ident, $stat_sn:expr) => {
-                $header.stat_sn = $stat_sn.into();
+        /// Fills in the numbers, sends the PDU and, where it has a StatSN of its own, keeps it.
+        macro_rules! send {
+            ($header:ident, $data:expr) => {{
+                let stat_sn = connection.take_stat_sn();
+                $header.stat_sn = stat_sn.into();
                 $header.exp_cmd_sn = exp_cmd_sn.into();
                 $header.max_cmd_sn = max_cmd_sn.into();
-            };
+                out.push_small(&mut $header, $data, &connection.parameters);
+                self.keep_copy(c, stat_sn, $header.as_bytes(), $data);
+                stat_sn
+            }};
         }
         match outgoing {
-            Outgoing::Answer(_) | Outgoing::ReadyToTransfer(_) => {}
+            Outgoing::Answer(_)
+            | Outgoing::ReadyToTransfer(_)
+            | Outgoing::ReadyToTransferAgain { .. }
+            | Outgoing::DataAgain { .. }
+            | Outgoing::StatusAgain { .. }
+            | Outgoing::FenceMark => {}
             Outgoing::PingAnswer { initiator_task_tag, lun, data } => {
                 let mut header = NopIn::empty();
                 header.flags = FINAL;
                 header.lun = lun;
                 header.initiator_task_tag = initiator_task_tag.into();
                 header.target_transfer_tag = RESERVED_TAG.into();
-                numbered!(header, connection.take_stat_sn());
-                out.push_small(&mut header, &data[..data.len().min(segment)], &connection.parameters);
+                send!(header, &data[..data.len().min(segment)]);
             }
             Outgoing::Ping { target_transfer_tag } => {
                 let mut header = NopIn::empty();
                 header.flags = FINAL;
                 header.initiator_task_tag = RESERVED_TAG.into();
                 header.target_transfer_tag = target_transfer_tag.into();
-                numbered!(header, connection.stat_sn);
+                header.stat_sn = connection.stat_sn.into();
+                header.exp_cmd_sn = exp_cmd_sn.into();
+                header.max_cmd_sn = max_cmd_sn.into();
                 out.push_small(&mut header, &[], &connection.parameters);
             }
             Outgoing::TaskManagement { initiator_task_tag, response, additional } => {
@@ -361,16 +527,15 @@ impl Session {
                 header.response = response;
                 header.reserved_2[..3].copy_from_slice(&additional);
                 header.initiator_task_tag = initiator_task_tag.into();
-                numbered!(header, connection.take_stat_sn());
-                out.push_small(&mut header, &[], &connection.parameters);
+                let stat_sn = send!(header, &[]);
+                self.fence_answered(c, initiator_task_tag, stat_sn);
             }
             Outgoing::Text { initiator_task_tag, final_bit, continues, target_transfer_tag, data } => {
                 let mut header = TextResponse::empty();
                 header.flags = if final_bit { FINAL } else { 0 } | if continues { CONTINUE } else { 0 };
                 header.initiator_task_tag = initiator_task_tag.into();
                 header.target_transfer_tag = target_transfer_tag.into();
-                numbered!(header, connection.take_stat_sn());
-                out.push_small(&mut header, &data, &connection.parameters);
+                send!(header, &data);
             }
             Outgoing::Logout { initiator_task_tag, response, close } => {
                 let mut header = LogoutResponse::empty();
@@ -379,29 +544,132 @@ impl Session {
                 header.initiator_task_tag = initiator_task_tag.into();
                 header.time_2_wait = u16::try_from(self.parameters.default_time_2_wait).unwrap_or(u16::MAX).into();
                 header.time_2_retain = u16::try_from(self.parameters.default_time_2_retain).unwrap_or(u16::MAX).into();
-                numbered!(header, connection.take_stat_sn());
-                out.push_small(&mut header, &[], &connection.parameters);
                 connection.closing |= close;
+                connection.logged_out |= close;
+                send!(header, &[]);
             }
-            Outgoing::Reject { reason, header: refused } => {
+            Outgoing::Reject { reason, header: refused, data_sn } => {
                 let mut header = Reject::empty();
                 header.flags = FINAL;
                 header.reason = reason as u8;
                 header.initiator_task_tag = RESERVED_TAG.into();
-                numbered!(header, connection.take_stat_sn());
-                out.push_small(&mut header, &refused[..refused.len().min(segment)], &connection.parameters);
+                header.data_sn = data_sn.into();
+                send!(header, &refused[..refused.len().min(segment)]);
             }
-            Outgoing::Async { event, parameters: [parameter_1, parameter_2, parameter_3] } => {
+            Outgoing::Async { event, lun, parameters: [parameter_1, parameter_2, parameter_3], vendor_code, data } => {
                 let mut header = AsyncMessage::empty();
                 header.flags = FINAL;
+                header.lun = lun;
                 header.initiator_task_tag = RESERVED_TAG.into();
                 header.event = event as u8;
+                header.vendor_code = vendor_code;
                 header.parameter_1 = parameter_1.into();
                 header.parameter_2 = parameter_2.into();
                 header.parameter_3 = parameter_3.into();
-                numbered!(header, connection.take_stat_sn());
-                out.push_small(&mut header, &[], &connection.parameters);
+                send!(header, &data[..data.len().min(segment)]);
             }
+        }
+    }
+}
+
+/// One Data-In PDU of a task.
+struct Piece {
+    offset: u32,
+    length: u32,
+    ends_sequence: bool,
+    last: bool,
+}
+
+impl Piece {
+    /// The one that begins at this offset. A sequence ends after `burst` bytes and with the data.
+    fn at(base: &Base, offset: u32, data_in: u32, burst: u32) -> Piece {
+        let burst_left = burst - (offset - base.offset) % burst;
+        let length = (data_in - offset).min(base.segment).min(burst_left);
+        let last = offset + length == data_in;
+        Piece { offset, length, ends_sequence: last || length == burst_left, last }
+    }
+}
+
+fn data_in_header(task: &Task, piece: &Piece, data_sn: u32) -> DataIn {
+    let mut header = DataIn::empty();
+    header.set_data_segment_bytes(piece.length);
+    header.initiator_task_tag = task.initiator_task_tag.into();
+    header.target_transfer_tag = RESERVED_TAG.into();
+    header.data_sn = data_sn.into();
+    header.buffer_offset = piece.offset.into();
+    if piece.ends_sequence {
+        header.flags |= FINAL;
+    }
+    header
+}
+
+/// At the end of a sequence (§11.7.2).
+fn ask_for_acknowledgment(header: &mut DataIn, id: TaskId, lun: [u8; 8]) {
+    header.flags |= ACKNOWLEDGE;
+    header.lun = lun;
+    header.target_transfer_tag = acknowledge_tag(id, header.data_sn.get()).into();
+}
+
+fn put_status(header: &mut DataIn, response: &Response, residual: &Residual, stat_sn: u32) {
+    header.flags |= STATUS | residual.flags;
+    header.status = response.status;
+    header.residual_count = residual.count.into();
+    header.stat_sn = stat_sn.into();
+}
+
+fn push_ready_to_transfer(
+    task: &Task,
+    grant: &Grant,
+    stat_sn: u32,
+    (exp_cmd_sn, max_cmd_sn): (u32, u32),
+    parameters: &crate::key::ConnectionParameters,
+    out: &mut TxBatch,
+) {
+    let mut header = ReadyToTransfer::empty();
+    header.flags = FINAL;
+    header.lun = task.lun;
+    header.initiator_task_tag = task.initiator_task_tag.into();
+    header.target_transfer_tag = grant.target_transfer_tag.into();
+    header.stat_sn = stat_sn.into();
+    header.exp_cmd_sn = exp_cmd_sn.into();
+    header.max_cmd_sn = max_cmd_sn.into();
+    header.r2t_sn = grant.r2t_sn.into();
+    header.buffer_offset = grant.offset.into();
+    header.desired_data_transfer_length = grant.length.into();
+    out.push_header(&header, parameters);
+}
+
+#[allow(clippy::too_many_arguments, reason = "the fields of one PDU, from four owners")]
+fn push_response(
+    task: &Task,
+    response: &Response,
+    residual: &Residual,
+    stat_sn: u32,
+    (exp_cmd_sn, max_cmd_sn): (u32, u32),
+    segment: u32,
+    parameters: &crate::key::ConnectionParameters,
+    out: &mut TxBatch,
+) {
+    let mut header = ScsiResponse::empty();
+    header.flags = FINAL | residual.flags;
+    header.status = response.status;
+    header.initiator_task_tag = task.initiator_task_tag.into();
+    header.snack_tag = task.snack_tag.into();
+    header.exp_data_sn = task.data_sn.wrapping_add(task.r2t_sn).into();
+    header.residual_count = residual.count.into();
+    header.bidirectional_read_residual_count = residual.read_count.into();
+    header.stat_sn = stat_sn.into();
+    header.exp_cmd_sn = exp_cmd_sn.into();
+    header.max_cmd_sn = max_cmd_sn.into();
+    match &response.sense {
+        None => out.push_small(&mut header, &[], parameters),
+        Some(sense) => {
+            let mut data = [0u8; 256];
+            let length = sense.len().min(252);
+            data[..2].copy_from_slice(&(length as u16).to_be_bytes());
+            data[2..2 + length].copy_from_slice(&sense[..length]);
+            let limit = (2 + length).min(segment as usize);
+            out.push_small(&mut header, &data[..limit], parameters);
         }
     }
 }
@@ -419,7 +687,7 @@ struct Residual {
 impl Residual {
     /// Data that a command wanted to move in another direction than the initiator expects is not moved:
     /// all that was expected is the residual.
-    fn of(task: &super::task::Task, response: &super::task::Response) -> Residual {
+    fn of(task: &Task, response: &Response) -> Residual {
         let wanted = response.transfer_length;
         let (wanted_in, wanted_out) = if response.outward { (0, wanted) } else { (wanted, 0) };
         let expected = u64::from(task.expected_data_transfer_length);

@@ -62,6 +62,26 @@ impl Window {
         Some(self.early.swap_remove(at).1)
     }
 
+    /// Requests that came before their turn on this connection count as not received. Commands are its own
+    /// where `is_its` says so.
+    pub fn discard(
+        &mut self,
+        c: super::ConnectionId,
+        is_its: impl Fn(super::TaskId) -> bool,
+    ) -> Vec<super::receive::Deferred> {
+        self.early.extract_if(.., |(_, request)| request.is_of(c, &is_its)).map(|(_, request)| request).collect()
+    }
+
+    /// The number that is expected next.
+    pub fn expected(&self) -> u32 {
+        self.exp_cmd_sn
+    }
+
+    /// Whether this number is missing below `end`: within the window and not here.
+    pub fn first_gap_below(&self, end: u32) -> Option<u32> {
+        (precedes(self.exp_cmd_sn, end) && at_most(self.exp_cmd_sn, self.max_cmd_sn)).then_some(self.exp_cmd_sn)
+    }
+
     /// Gives no further credit: what was allowed may still come, and nothing after it.
     pub fn shut(&mut self) {
         self.shut = true;

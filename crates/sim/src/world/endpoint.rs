@@ -211,7 +211,7 @@ impl Endpoint {
         };
         if !running.lost {
             running.lost = true;
-            running.session.handle_closed(running.c);
+            running.session.handle_closed(running.c, world.now);
             running.batch = None;
             match running.nexus {
                 None => self.stage = Stage::Closed,
@@ -410,7 +410,7 @@ impl Running {
                     let text = if known { world.targets.as_slice() } else { &[] };
                     self.session.answer_text(connection, text);
                 }
-                Event::LoggedOut { .. } => {}
+                Event::LoggedOut { .. } | Event::CommandsCleared { .. } => {}
             }
         }
         told
@@ -467,6 +467,7 @@ impl Running {
                     data_in: completed.data_in_length,
                     transfer_length: completed.transfer_length,
                     outward: completed.outward,
+                    fenced: false,
                 };
                 self.session.complete(task, response);
             }

@@ -174,6 +174,7 @@ impl Driver {
                         data_in: completed.data_in_length,
                         transfer_length: completed.transfer_length,
                         outward: completed.outward,
+                        fenced: false,
                     };
                     self.session.complete(task, response);
                 }
@@ -284,7 +285,7 @@ impl Driver {
                     }
                     self.session.answer_text(connection, &text);
                 }
-                Event::LoggedOut { .. } => {}
+                Event::LoggedOut { .. } | Event::CommandsCleared { .. } => {}
             }
         }
     }
@@ -482,7 +483,7 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
 
 /// The nexus is lost: its tasks end, and with the last of them the session.
 async fn close(shared: &Shared, driver: &RefCell<Driver>, c: ConnectionId) {
-    driver.borrow_mut().session.handle_closed(c);
+    driver.borrow_mut().session.handle_closed(c, Instant::now());
     end_nexus(shared, driver).await;
 }
 
@@ -512,7 +513,7 @@ async fn replace(
 ) -> Result<Link, LinkError> {
     let stream = TcpStream::from_std(handover.stream)?;
     let local = stream.local_addr()?;
-    driver.borrow_mut().session.detach(*c);
+    driver.borrow_mut().session.reinstate(handover.logged_in.asked.cid, Instant::now());
     poll_fn(|cx| {
         driver.borrow_mut().events(shared);
         shared.pump();

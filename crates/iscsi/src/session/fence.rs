@@ -1,0 +1,160 @@
+//! Response fences: in a session of several connections some responses are delivered after everything that
+//! was sent before them, and before everything behind them (RFC 7143 §4.2.2.3).
+//!
+//! In a session of one connection the order of its stream does that.
+
+use super::Session;
+use super::connection::{Connection, ConnectionId, Outgoing};
+use super::task::TaskId;
+use crate::serial::precedes;
+use std::collections::VecDeque;
+
+/// A response that stands alone.
+#[derive(Debug)]
+struct Fence {
+    connection: ConnectionId,
+    /// Until it is sent.
+    what: Option<Outgoing>,
+    /// The task, or the tag of the function, by which it is known when it is sent.
+    task: Option<TaskId>,
+    function: Option<u32>,
+    /// Who has to acknowledge everything below which StatSN before it is sent, where that is known already;
+    /// then who has to acknowledge itself.
+    awaits: Vec<(ConnectionId, Option<u32>)>,
+}
+
+/// The fence that stands, and the responses that wait behind it.
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    standing: Option<Fence>,
+    waiting: VecDeque<(ConnectionId, Outgoing, bool)>,
+}
+
+impl Fences {
+    pub fn is_empty(&self) -> bool {
+        self.standing.is_none()
+    }
+}
+
+impl Session {
+    /// Queues the answer of a task or a function: behind a fence where one stands, as one where it is
+    /// `fenced`.
+    pub(super) fn respond(&mut self, c: ConnectionId, what: Outgoing, fenced: bool) {
+        if !self.fences.is_empty() {
+            self.fences.waiting.push_back((c, what, fenced));
+        } else if fenced && self.connections.len() > 1 {
+            self.raise_fence(c, what);
+        } else if let Some(connection) = self.connections.get_mut(c) {
+            connection.queue(what);
+        }
+    }
+
+    fn raise_fence(&mut self, c: ConnectionId, what: Outgoing) {
+        let (task, function) = match &what {
+            Outgoing::Answer(id) => (Some(*id), None),
+            Outgoing::TaskManagement { initiator_task_tag, .. } => (None, Some(*initiator_task_tag)),
+            _ => (None, None),
+        };
+        // What is queued already goes before it; on its own connection the stream keeps the order.
+        let mut awaits = Vec::new();
+        for (other, connection) in self.connections.iter_mut().filter(|(other, _)| *other != c) {
+            if !connection.outgoing.is_empty() || precedes(connection.acknowledged, connection.stat_sn) {
+                awaits.push((other, None));
+                connection.queue(Outgoing::FenceMark);
+                let now = connection.last_heard;
+                connection.queue_ping(now);
+            }
+        }
+        self.fences.standing = Some(Fence { connection: c, what: Some(what), task, function, awaits });
+        self.fences_proceed();
+    }
+
+    /// Everything that was queued on this connection when a fence was raised has its StatSN.
+    pub(super) fn fence_mark_passed(&mut self, c: ConnectionId) {
+        let stat_sn = self.connections.get(c).map(|connection| connection.stat_sn);
+        if let Some(fence) = &mut self.fences.standing
+            && let Some((_, awaited)) =
+                fence.awaits.iter_mut().find(|(other, awaited)| *other == c && awaited.is_none())
+        {
+            *awaited = stat_sn;
+        }
+        self.fences_proceed();
+    }
+
+    /// The answer of this task has got its StatSN.
+    pub(super) fn fence_sent(&mut self, id: TaskId, stat_sn: u32) {
+        if self.fences.standing.as_ref().is_some_and(|fence| fence.task == Some(id)) {
+            self.fence_is_sent(stat_sn);
+        }
+    }
+
+    /// The answer of this function has got its StatSN.
+    pub(super) fn fence_answered(&mut self, c: ConnectionId, tag: u32, stat_sn: u32) {
+        let is_it = |fence: &Fence| fence.connection == c && fence.function == Some(tag);
+        if self.fences.standing.as_ref().is_some_and(is_it) {
+            self.fence_is_sent(stat_sn);
+        }
+    }
+
+    fn fence_is_sent(&mut self, stat_sn: u32) {
+        let Some(fence) = &mut self.fences.standing else { return };
+        let c = fence.connection;
+        fence.awaits = vec![(c, Some(stat_sn.wrapping_add(1)))];
+        (fence.task, fence.function) = (None, None);
+        if let Some(connection) = self.connections.get_mut(c) {
+            let now = connection.last_heard;
+            connection.queue_ping(now);
+        }
+    }
+
+    /// Something was acknowledged, or a connection is gone: what waited may go.
+    pub(super) fn fences_proceed(&mut self) {
+        while let Some(fence) = &mut self.fences.standing {
+            let connections = &self.connections;
+            fence.awaits.retain(|(c, stat_sn)| {
+                let open = |connection: &Connection| stat_sn.is_none_or(|sn| precedes(connection.acknowledged, sn));
+                connections.get(*c).is_some_and(open)
+            });
+            let gone = connections.get(fence.connection).is_none();
+            if !fence.awaits.is_empty() && !gone {
+                return;
+            }
+            if let Some(what) = fence.what.take()
+                && let Some(connection) = self.connections.get_mut(fence.connection)
+            {
+                connection.queue(what);
+                return;
+            }
+            if (fence.task.is_some() || fence.function.is_some()) && !gone {
+                // It is queued and has no number yet.
+                return;
+            }
+            self.fences.standing = None;
+            while let Some((c, what, fenced)) = self.fences.waiting.pop_front() {
+                if fenced && self.connections.len() > 1 {
+                    self.raise_fence(c, what);
+                    break;
+                }
+                if let Some(connection) = self.connections.get_mut(c) {
+                    connection.queue(what);
+                }
+            }
+        }
+    }
+
+    /// The task is over without its answer: no fence waits for it.
+    pub(super) fn fence_forgets(&mut self, id: TaskId) {
+        if self.fences.is_empty() {
+            return;
+        }
+        let is_it = |what: &Outgoing| matches!(what, Outgoing::Answer(task) if *task == id);
+        self.fences.waiting.retain(|(_, what, _)| !is_it(what));
+        if let Some(fence) = &mut self.fences.standing
+            && fence.task == Some(id)
+        {
+            fence.awaits.clear();
+            (fence.task, fence.what) = (None, None);
+            self.fences_proceed();
+        }
+    }
+}
