@@ -55,12 +55,15 @@ impl Session {
     /// ExpStatSN of a PDU from the connection (§4.2.2.2).
     pub(super) fn acknowledge(&mut self, c: ConnectionId, exp_stat_sn: u32) -> Result<(), ConnectionError> {
         let Some(connection) = self.connections.get_mut(c) else { return Ok(()) };
-        if !precedes(connection.acknowledged, exp_stat_sn) {
+        if connection.acknowledged == exp_stat_sn {
             return Ok(());
         }
         // libiscsi (QEMU's initiator) counts the StatSN of an R2T as received, which puts it one ahead.
         if precedes(connection.stat_sn.wrapping_add(1), exp_stat_sn) {
             return Err(ConnectionError::Format("ExpStatSN acknowledges what was not sent"));
+        }
+        if !precedes(connection.acknowledged, exp_stat_sn) {
+            return Ok(());
         }
         connection.acknowledged =
             if precedes(connection.stat_sn, exp_stat_sn) { connection.stat_sn } else { exp_stat_sn };
