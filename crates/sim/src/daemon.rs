@@ -86,6 +86,10 @@ impl Daemon {
             all.extend(["--state-dir".into(), folder.file("state")]);
         }
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        // Most tests that are refused a lot are not about how long that takes.
+        if !arguments.iter().any(|argument| argument.starts_with("failure-delay=")) {
+            all.extend(["--limit".into(), "failure-delay=0".into()]);
+        }
         let environment: Vec<(String, String)> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let child = spawn(&program, &all, &environment, &folder);

@@ -52,8 +52,8 @@ impl Admission<'_> {
     }
 
     /// Who looks, for what a discovery session lists.
-    pub fn viewer(self, initiator: &str) -> Viewer {
-        Viewer { initiator: initiator.to_owned(), address: self.address, account: self.account }
+    pub fn viewer(&mut self, initiator: &str) -> Viewer {
+        Viewer { initiator: initiator.to_owned(), address: self.address, account: self.account.take() }
     }
 
     /// The login has failed.

@@ -1,5 +1,6 @@
 //! Discovery sessions, served at the door to their end (RFC 7143 §4.3, Appendix C).
 
+use crate::limits::Limits;
 use crate::target::{Target, Targets, Viewer};
 use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
 use iscsi::login::target::LoggedIn;
@@ -8,6 +9,7 @@ use iscsi::session::{Event, Session, SessionKind, SessionLimits, TaskId};
 use iscsi::text;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -49,16 +51,48 @@ impl Memory for NoMemory {
     }
 }
 
-/// Serves the session, at most this long.
-pub(crate) async fn serve(
+/// What discovery sessions share.
+pub(crate) struct Discoveries {
+    limits: Arc<Limits>,
+    /// Lent to whichever is at work; it is held for no longer than that.
+    scratch: Mutex<Scratch>,
+}
+
+impl Discoveries {
+    pub fn new(limits: &Arc<Limits>) -> Discoveries {
+        Discoveries { limits: Arc::clone(limits), scratch: Mutex::new(Scratch::small()) }
+    }
+
+    /// Serves a session, as long as it may take.
+    pub async fn serve(
+        &self,
+        stream: TcpStream,
+        logged_in: LoggedIn,
+        targets: &Targets,
+        viewer: &Viewer,
+    ) -> Result<(), LinkError> {
+        let work = serve(stream, logged_in, targets, viewer, &self.limits.session, &self.scratch);
+        match tokio::time::timeout(self.limits.discovery_time, work).await {
+            Ok(Err(LinkError::Closed)) => Ok(()),
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.limits.struck.discovery_time.count();
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn serve(
     stream: TcpStream,
     logged_in: LoggedIn,
     targets: &Targets,
     viewer: &Viewer,
-    time: Duration,
+    limits: &SessionLimits,
+    scratch: &Mutex<Scratch>,
 ) -> Result<(), LinkError> {
     let local = stream.local_addr()?;
-    let limits = SessionLimits { nop_interval: Duration::ZERO, ..SessionLimits::default() };
+    let limits = SessionLimits { nop_interval: Duration::ZERO, ..limits.clone() };
     let (mut session, c) = Session::new(
         SessionKind::Discovery,
         logged_in.session,
@@ -68,13 +102,13 @@ pub(crate) async fn serve(
         Instant::now(),
     );
     let mut link = Link::new(stream, Vec::new());
-    let mut scratch = Scratch::small();
-    let work = poll_fn(|cx| {
+    poll_fn(|cx| {
+        let scratch = &mut *scratch.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut idle = true;
             let now = Instant::now();
             if !session.congested(c) && !session.wants_close(c) {
-                match link.poll_receive(cx, now, &mut session, c, &mut NoMemory, &mut scratch) {
+                match link.poll_receive(cx, now, &mut session, c, &mut NoMemory, scratch) {
                     Poll::Ready(Ok(Received::Some)) => idle = false,
                     Poll::Ready(Ok(Received::WaitsForMemory)) | Poll::Pending => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -85,7 +119,7 @@ pub(crate) async fn serve(
                     session.answer_text(connection, &answer(targets, viewer, &value, local));
                 }
             }
-            match link.poll_transmit(cx, now, &mut session, c, &NoMemory, &mut scratch) {
+            match link.poll_transmit(cx, now, &mut session, c, &NoMemory, scratch) {
                 Poll::Ready(Ok(())) if session.wants_close(c) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -94,9 +128,6 @@ pub(crate) async fn serve(
                 return Poll::Pending;
             }
         }
-    });
-    match tokio::time::timeout(time, work).await {
-        Ok(Err(LinkError::Closed)) | Err(_) => Ok(()),
-        Ok(outcome) => outcome,
-    }
+    })
+    .await
 }

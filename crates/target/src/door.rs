@@ -1,21 +1,31 @@
 //! The front door: accepting, the login, discovery. A worker gets a connection only after its login.
 
+mod failures;
+mod lines;
+mod places;
+
+pub use failures::{Cause, Record};
+pub(crate) use lines::{Lines, printable};
+
 use crate::admission::Admission;
+use crate::discovery::Discoveries;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
 use crate::registry::{Admitted, Registry, SessionOrder};
 use crate::target::{Handover, Targets, Viewer};
 use crate::worker::WorkerHandle;
+use failures::{Failures, Sentence};
+use iscsi::counter::Counter;
 use iscsi::key::Offers;
-use iscsi::login::target::{Failure, LoggedIn, Login, Step};
+use iscsi::login::target::{Failure, LoggedIn, Login, LoginBound, Step};
 use iscsi::session::SessionKind;
 use iscsi::wire::BHS_BYTES;
 use lun::{NexusDescription, TargetPort};
+use places::{Places, Seat};
 use scsi::transport_id::TransportId;
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -23,10 +33,12 @@ use tokio::net::{TcpListener, TcpStream};
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long accepting rests when the system has no descriptors.
 const REST: Duration = Duration::from_millis(100);
-/// A refusal of the same kind is logged at most this often.
+/// How often that is told.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// Refused logins that are logged one by one in that time.
-const REFUSALS_LOGGED: u32 = 20;
+/// How long a refused peer may take to read why.
+const LINGER: Duration = Duration::from_millis(500);
+/// Memory for text that is kept from one request of a login to the next.
+const KEEP_BYTES: usize = 512;
 
 /// The front door of all targets.
 pub struct Door {
@@ -34,27 +46,58 @@ pub struct Door {
     pub(crate) limits: Arc<Limits>,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) registry: Registry,
-    logins: Mutex<Logins>,
+    pub(crate) lines: Arc<Lines>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) failures: Arc<Failures>,
+    /// Logins that succeeded.
+    pub(crate) succeeded: Counter,
+    discoveries: Discoveries,
 }
 
-/// Connections in their login, or in a discovery session behind it.
-#[derive(Default)]
-struct Logins {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
-    /// When too many were last logged, and how many were not since.
-    told: Option<Instant>,
-    silent: u64,
-    /// Logins that were refused since, and how many of them were not logged.
-    refusals_since: Option<Instant>,
-    refusals: u32,
-    refusals_silent: u64,
+/// A connection in its login.
+struct Guest {
+    stream: TcpStream,
+    peer: SocketAddr,
+    portal_group: u16,
+    seat: Seat,
+}
+
+/// Why a login has no end that is success, and what the initiator is told, if anything.
+struct Unfinished {
+    cause: Cause,
+    failure: Result<Failure, String>,
+    answer: Vec<u8>,
+}
+
+impl Unfinished {
+    fn closed(cause: Cause, why: impl ToString) -> Unfinished {
+        Unfinished { cause, failure: Err(why.to_string()), answer: Vec::new() }
+    }
+}
+
+impl From<std::io::Error> for Unfinished {
+    fn from(error: std::io::Error) -> Unfinished {
+        match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Unfinished::closed(Cause::Connection, "closed by the peer"),
+            _ => Unfinished::closed(Cause::Connection, error),
+        }
+    }
 }
 
 impl Door {
     /// A door to these targets; sessions are spread over the workers.
     pub fn new(targets: Targets, limits: Arc<Limits>, workers: Vec<WorkerHandle>) -> Arc<Door> {
-        Arc::new(Door { targets, limits, workers, registry: Registry::default(), logins: Mutex::default() })
+        Arc::new(Door {
+            targets,
+            workers,
+            registry: Registry::default(),
+            lines: Arc::new(Lines::new(Arc::clone(&limits))),
+            places: Places::new(Arc::clone(&limits)),
+            failures: Failures::new(Arc::clone(&limits)),
+            succeeded: Counter::default(),
+            discoveries: Discoveries::new(&limits),
+            limits,
+        })
     }
 
     /// Sessions that are there.
@@ -69,28 +112,7 @@ impl Door {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     exhausted = None;
-                    let address = peer.ip().to_canonical();
-                    if self.enter(address) {
-                        let door = Arc::clone(&self);
-                        tokio::spawn(async move {
-                            let outcome =
-                                tokio::time::timeout(door.limits.login_time, door.login(stream, peer, portal_group))
-                                    .await;
-                            match outcome {
-                                Err(_) => {
-                                    let why = "not finished in time".to_owned();
-                                    door.refused(&Refusal { peer, asked: None, status: None, why, access: None });
-                                }
-                                Ok(Err(refusal)) => door.refused(&refusal),
-                                Ok(Ok(None)) => {}
-                                // It keeps its place at the door: strangers may discover.
-                                Ok(Ok(Some((stream, logged_in, viewer)))) => {
-                                    door.discovery(stream, peer, *logged_in, &viewer).await;
-                                }
-                            }
-                            door.leave(address);
-                        });
-                    }
+                    self.welcome(stream, peer, portal_group);
                 }
                 // No descriptors: those who are here go on; look again a little later (F23).
                 Err(error) => {
@@ -104,122 +126,164 @@ impl Door {
         }
     }
 
-    fn enter(&self, address: IpAddr) -> bool {
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = logins.by_address.get(&address).copied().unwrap_or(0);
-        if logins.all >= self.limits.logins || here >= self.limits.logins_by_address {
-            logins.silent += 1;
-            if logins.told.is_none_or(|told| told.elapsed() > LOG_INTERVAL) {
-                tracing::warn!(%address, refused = logins.silent, "connections refused: too many logins at a time");
-                (logins.told, logins.silent) = (Some(Instant::now()), 0);
-            }
-            return false;
-        }
-        logins.all += 1;
-        *logins.by_address.entry(address).or_default() += 1;
-        true
+    /// Gives a connection a place at the door, from which its login goes on by itself.
+    fn welcome(self: &Arc<Door>, stream: TcpStream, peer: SocketAddr, portal_group: u16) {
+        let now = Instant::now();
+        let Some(seat) = self.places.enter(now, peer.ip()) else {
+            let why = "connection refused: too many logins at a time";
+            return self.lines.write(peer, |not_shown| tracing::warn!(%peer, not_shown, "{why}"));
+        };
+        let number = seat.number();
+        let guest = Guest { stream, peer, portal_group, seat };
+        let login = tokio::spawn(Arc::clone(self).receive(guest));
+        self.places.ended_by(number, login.abort_handle());
     }
 
-    fn leave(&self, address: IpAddr) {
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        logins.all = logins.all.saturating_sub(1);
-        if let Some(count) = logins.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                logins.by_address.remove(&address);
-            }
-        }
-    }
-
-    async fn discovery(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn, viewer: &Viewer) {
-        tracing::info!(%peer, initiator = %logged_in.asked.initiator_name, "discovery");
-        let time = self.limits.discovery_time;
-        if let Err(error) = crate::discovery::serve(stream, logged_in, &self.targets, viewer, time).await {
-            tracing::debug!(%peer, "discovery: {error}");
-        }
-    }
-
-    /// Says why a login was refused, unless too many are: a stranger does not fill the log.
-    fn refused(&self, refusal: &Refusal) {
-        let peer = refusal.peer;
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        if logins.refusals_since.is_none_or(|since| since.elapsed() > LOG_INTERVAL) {
-            (logins.refusals_since, logins.refusals) = (Some(Instant::now()), 0);
-        }
-        logins.refusals += 1;
-        if logins.refusals > REFUSALS_LOGGED {
-            logins.refusals_silent += 1;
-            return;
-        }
-        match std::mem::take(&mut logins.refusals_silent) {
-            0 => tracing::warn!(%peer, "login refused: {refusal}"),
-            silent => tracing::warn!(%peer, not_shown = silent, "login refused: {refusal}"),
-        }
-    }
-
-    /// A login to its end. What comes back is a discovery session; others are with their workers.
-    async fn login(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        portal_group: u16,
-    ) -> Result<Option<(TcpStream, Box<LoggedIn>, Viewer)>, Refusal> {
-        let mut policy = Admission::new(self, peer, portal_group);
-        match self.exchange(stream, &mut policy).await {
-            Ok((stream, logged_in)) if logged_in.asked.kind == SessionKind::Discovery => {
+    /// A connection from its first byte to its end, or to its worker.
+    async fn receive(self: Arc<Door>, mut guest: Guest) {
+        let mut policy = None;
+        let login = self.login(&mut guest, &mut policy);
+        let outcome = tokio::time::timeout(self.limits.login_time, login).await.unwrap_or_else(|_| {
+            self.limits.struck.login_time.count();
+            Err(Unfinished::closed(Cause::Time, "not finished in time"))
+        });
+        let Guest { stream, peer, seat, .. } = guest;
+        let unfinished = match (outcome, policy.as_mut()) {
+            (Ok(logged_in), Some(policy)) if logged_in.asked.kind == SessionKind::Discovery => {
                 let viewer = policy.viewer(&logged_in.asked.initiator_name);
-                Ok(Some((stream, logged_in, viewer)))
+                // It keeps its place at the door: strangers may discover.
+                return self.discover(stream, peer, *logged_in, viewer, seat).await;
             }
-            Ok((stream, logged_in)) => match self.hand_over(stream, peer, *logged_in, &mut policy) {
-                Ok(()) => Ok(None),
-                Err(why) => Err(policy.refusal(None, why)),
+            (Ok(logged_in), Some(policy)) => match self.hand_over(stream, peer, *logged_in, policy) {
+                Ok(()) => return,
+                Err(why) => return self.tell(&policy.refusal(None, why)),
             },
-            Err(Unfinished::Failed(failure)) if failure.is_redirection() => {
-                tracing::info!(%peer, "login redirected: {}", policy.refusal(Some(failure.status), failure.why));
-                Ok(None)
-            }
-            Err(Unfinished::Failed(failure)) => Err(policy.refusal(Some(failure.status), failure.why)),
-            Err(Unfinished::Closed(why)) => Err(policy.refusal(None, why)),
-        }
+            (Ok(_), None) => return,
+            (Err(unfinished), _) => unfinished,
+        };
+        let (status, why) = match unfinished.failure {
+            Ok(failure) => (Some(failure.status), failure.why),
+            Err(why) => (None, why),
+        };
+        let refusal = match policy {
+            Some(mut policy) => policy.refusal(status, why),
+            None => Refusal { peer, asked: None, status, why, access: None },
+        };
+        // Whoever waits for his answer holds no place that another could have.
+        drop(seat);
+        self.refuse(stream, unfinished.cause, refusal, &unfinished.answer).await;
     }
 
     /// Requests and responses until the last one.
-    async fn exchange(
-        &self,
-        mut stream: TcpStream,
-        policy: &mut Admission<'_>,
-    ) -> Result<(TcpStream, Box<LoggedIn>), Unfinished> {
+    async fn login<'a>(
+        &'a self,
+        guest: &mut Guest,
+        policy: &mut Option<Box<Admission<'a>>>,
+    ) -> Result<Box<LoggedIn>, Unfinished> {
+        let Guest { stream, peer, portal_group, seat } = guest;
         stream.set_nodelay(true)?;
         // A half-dead network ends a connection even while pings wait behind data.
-        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
-        let mut login = Login::new(Offers::default(), self.limits.login);
+        let _ = socket2::SockRef::from(&*stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let mut header = [0; BHS_BYTES];
+        stream.read_exact(&mut header).await?;
+        // Who says nothing has cost next to nothing until here.
+        let mut login = Box::new(Login::new(Offers::default(), self.limits.login));
+        let policy = &mut **policy.insert(Box::new(Admission::new(self, *peer, *portal_group)));
         let (mut out, mut data) = (Vec::new(), Vec::new());
         loop {
-            let mut header = [0; BHS_BYTES];
-            stream.read_exact(&mut header).await?;
-            let length = login.data_bytes(&header).map_err(|failure| Unfinished::Closed(failure.why))?;
-            data.resize(length, 0);
-            stream.read_exact(&mut data).await?;
-            out.clear();
+            let length = login.data_bytes(&header).map_err(|failure| self.failed(failure, Vec::new()))?;
+            // Memory grows with what comes, not with what was announced.
+            (&mut *stream).take(length as u64).read_to_end(&mut data).await?;
+            if data.len() < length {
+                return Err(Unfinished::closed(Cause::Connection, "closed by the peer"));
+            }
             let step = login.handle(&header, &data, policy, &mut out);
-            // The session whose place is taken has ended before its successor hears of success (SES-01).
+            if let Step::Failed(failure) = step {
+                return Err(self.failed(failure, out));
+            }
             if let Some(Admitted::New { replaces, .. }) = &mut policy.admitted {
+                seat.keep();
+                // The session whose place is taken has ended before its successor hears of success (SES-01).
                 let all = async {
                     for ended in replaces.iter_mut() {
                         let _ = ended.wait_for(|ended| *ended).await;
                     }
                 };
                 if tokio::time::timeout(self.limits.reinstatement_time, all).await.is_err() {
-                    return Err(Unfinished::Closed("the session whose place it takes does not end".into()));
+                    self.limits.struck.reinstatement_time.count();
+                    let why = "the session whose place it takes does not end";
+                    return Err(Unfinished::closed(Cause::Resources, why));
                 }
             }
             stream.write_all(&out).await?;
-            match step {
-                Step::More => {}
-                Step::Failed(failure) => return Err(Unfinished::Failed(failure)),
-                Step::Done(logged_in) => return Ok((stream, logged_in)),
+            if let Step::Done(logged_in) = step {
+                self.succeeded.count();
+                return Ok(logged_in);
             }
+            for used in [&mut data, &mut out] {
+                used.clear();
+                used.shrink_to(KEEP_BYTES);
+            }
+            stream.read_exact(&mut header).await?;
         }
+    }
+
+    /// What the protocol says of a failure, with the bound that struck.
+    fn failed(&self, failure: Failure, answer: Vec<u8>) -> Unfinished {
+        let struck = &self.limits.struck;
+        match failure.bound {
+            Some(LoginBound::TextBytes) => struck.text_bytes.count(),
+            Some(LoginBound::Keys) => struck.keys.count(),
+            Some(LoginBound::Exchanges) => struck.exchanges.count(),
+            Some(LoginBound::RequestBytes) | None => {}
+        }
+        Unfinished { cause: Cause::of(failure.status), failure: Ok(failure), answer }
+    }
+
+    /// Takes note of a login that failed, and answers it: the later, the more often its address has failed.
+    async fn refuse(&self, mut stream: TcpStream, cause: Cause, refusal: Refusal, answer: &[u8]) {
+        let redirected = refusal.status.is_some_and(|status| status.0 == 1);
+        let Sentence { delay, place } = match redirected {
+            true => {
+                let peer = refusal.peer;
+                let what = printable(&refusal.to_string());
+                self.lines.write(peer, |not_shown| tracing::info!(%peer, not_shown, "login redirected: {what}"));
+                Sentence { delay: Duration::ZERO, place: None }
+            }
+            false => {
+                self.tell(&refusal);
+                self.failures.note(Instant::now(), Record { when: SystemTime::now(), cause, refusal })
+            }
+        };
+        if answer.is_empty() || place.is_none() && !delay.is_zero() {
+            return;
+        }
+        tokio::time::sleep(delay).await;
+        let answered = async {
+            stream.write_all(answer).await?;
+            stream.shutdown().await?;
+            // A close with unread bytes would be a reset, and take the answer with it.
+            while place.is_some() && stream.read(&mut [0; 64]).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER, answered).await;
+    }
+
+    /// Says why a login was refused, unless too many are: a stranger does not fill the log.
+    fn tell(&self, refusal: &Refusal) {
+        let peer = refusal.peer;
+        self.lines.write(peer, |not_shown| {
+            tracing::warn!(%peer, not_shown, "login refused: {}", printable(&refusal.to_string()));
+        });
+    }
+
+    async fn discover(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn, viewer: Viewer, seat: Seat) {
+        let initiator = &logged_in.asked.initiator_name;
+        self.lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, not_shown, "discovery"));
+        if let Err(error) = self.discoveries.serve(stream, logged_in, &self.targets, &viewer).await {
+            tracing::debug!(%peer, "discovery: {error}");
+        }
+        drop(seat);
     }
 
     fn hand_over(
@@ -249,6 +313,7 @@ impl Door {
             nexus,
             limits: Arc::clone(&self.limits),
             registered: None,
+            lines: Arc::clone(&self.lines),
         };
         match admitted {
             Admitted::New { registered, .. } => {
@@ -263,19 +328,5 @@ impl Door {
             }
         }
         Ok(())
-    }
-}
-
-/// Why a login has no end that is success.
-enum Unfinished {
-    /// The initiator was told so.
-    Failed(Failure),
-    /// It was not: the connection is closed, by whichever side.
-    Closed(String),
-}
-
-impl From<std::io::Error> for Unfinished {
-    fn from(error: std::io::Error) -> Unfinished {
-        Unfinished::Closed(error.to_string())
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod address;
+pub mod admin;
 mod admission;
 mod discovery;
 mod door;
@@ -15,7 +16,7 @@ mod worker;
 
 pub use access::{Access, Chap, Initiators, NamePattern, Network, NetworkError, NoRule, PatternError, Rule};
 pub use address::{HostPort, HostPortError, ISCSI_PORT};
-pub use door::Door;
+pub use door::{Cause, Door, Record};
 pub use limits::{BOUNDS, Bound, Counters, Limits, Unit};
 pub use refusal::{NoAccess, Refusal};
 pub use registry::Registered;

@@ -107,8 +107,14 @@ impl Registry {
                 entry.ended.clone()
             })
             .collect();
-        let full = state.sessions.len() >= limits.sessions || of_initiator >= limits.sessions_by_initiator;
-        if full && replaces.len() != 1 {
+        let struck = &limits.struck;
+        let full = match () {
+            () if of_initiator >= limits.sessions_by_initiator => Some(&struck.sessions_by_initiator),
+            () if state.sessions.len() >= limits.sessions => Some(&struck.sessions),
+            () => None,
+        };
+        if let Some(bound) = full.filter(|_| replaces.len() != 1) {
+            bound.count();
             return Err(Status::OUT_OF_RESOURCES);
         }
         let tsih = state.free_tsih().ok_or(Status::OUT_OF_RESOURCES)?;
@@ -299,5 +305,6 @@ mod tests {
         assert_eq!(admit("b", 1), Ok(Some(0)));
         assert_eq!(admit("c", 1), Err(Status::OUT_OF_RESOURCES));
         assert_eq!(admit("a", 2), Ok(Some(1)), "taking one's own place needs no room");
+        assert_eq!((limits.struck.sessions_by_initiator.get(), limits.struck.sessions.get()), (1, 1));
     }
 }

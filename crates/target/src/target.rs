@@ -2,6 +2,7 @@
 
 use crate::access::{Access, Rule};
 use crate::address::HostPort;
+use crate::door::Lines;
 use crate::limits::Limits;
 use crate::registry::Registered;
 use iscsi::auth::{Account, Algorithm};
@@ -167,6 +168,8 @@ pub struct Handover {
     pub target: Arc<Target>,
     /// The nexus.
     pub nexus: NexusDescription,
+    /// Bounds the log lines about it.
+    pub(crate) lines: Arc<Lines>,
     /// The bounds.
     pub limits: Arc<Limits>,
     /// The session's place in the registry; `None` for a connection that joins a session.

@@ -382,12 +382,13 @@ pub(super) async fn serve(shared: Rc<Shared>, mut handover: Handover) {
 
 /// The life of a session.
 async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Registered, nexus: NexusId) {
-    let Handover { stream, early, peer, logged_in, target, limits, .. } = handover;
+    let Handover { stream, early, peer, logged_in, target, limits, lines, .. } = handover;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let Ok(local) = stream.local_addr() else { return };
     let initiator = logged_in.asked.initiator_name.clone();
     let account = logged_in.account.clone();
-    tracing::info!(%peer, %initiator, account, worker = registered.worker(), "session opened");
+    let worker = registered.worker();
+    lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, account, worker, not_shown, "session opened"));
     let now = Instant::now();
     let Some(account) = shared.lane.borrow().account(nexus) else { return };
     let first_burst = logged_in.session.first_burst_length;
@@ -478,7 +479,7 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
     }
     close(shared, &driver, c).await;
     // Logged before the place is free, so that the next session is told of after it.
-    tracing::info!(%peer, %initiator, "session closed: {why}");
+    lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, not_shown, "session closed: {why}"));
 }
 
 /// The nexus is lost: its tasks end, and with the last of them the session.

@@ -1,0 +1,71 @@
+//! What an administrator may ask: snapshots as plain values, taken beside the path of commands. How they are
+//! asked for and written is not known here.
+
+use crate::door::{Cause, Door, Record};
+use crate::limits::BOUNDS;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Addresses that are told.
+const CROWDS: usize = 16;
+
+/// The front door as it stands.
+#[derive(Debug, Clone)]
+pub struct DoorView {
+    /// Connections in their login, or in discovery.
+    pub at_the_door: usize,
+    /// How long the oldest of them has been there.
+    pub oldest: Duration,
+    /// Where most of them come from, and how many.
+    pub crowds: Vec<(IpAddr, usize)>,
+    /// Refused connections that wait for their answer.
+    pub delayed: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Logins that succeeded since the start.
+    pub succeeded: u64,
+    /// Logins that failed since the start, by cause.
+    pub failed: Vec<(Cause, u64)>,
+    /// Every bound.
+    pub bounds: Vec<BoundView>,
+    /// Refused logins of late, the newest first.
+    pub refusals: Vec<Record>,
+}
+
+/// A bound as it is set.
+#[derive(Debug, Clone)]
+pub struct BoundView {
+    /// The setting's name.
+    pub name: &'static str,
+    /// What it is set to, in its unit: a number, bytes, milliseconds.
+    pub value: u64,
+    /// The same as a setting says it.
+    pub text: String,
+    /// How often it struck since the start.
+    pub struck: u64,
+    /// What is bounded.
+    pub what: &'static str,
+}
+
+impl Door {
+    /// The door as it stands now.
+    pub fn view(&self) -> DoorView {
+        let (at_the_door, oldest) = self.places.taken(Instant::now());
+        let bounds = BOUNDS.iter().map(|bound| {
+            let value = bound.value(&self.limits);
+            let struck = bound.struck(&self.limits);
+            BoundView { name: bound.name, value, text: bound.text(value), struck, what: bound.what }
+        });
+        DoorView {
+            at_the_door,
+            oldest,
+            crowds: self.places.crowds(CROWDS),
+            delayed: self.failures.waiting(),
+            sessions: self.sessions(),
+            succeeded: self.succeeded.get(),
+            failed: Cause::ALL.iter().map(|cause| (*cause, self.failures.count(*cause))).collect(),
+            bounds: bounds.collect(),
+            refusals: self.failures.recent(),
+        }
+    }
+}
