@@ -31,6 +31,8 @@ mod transmit;
 mod window;
 
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;
 
 pub use connection::ConnectionId;
