@@ -249,6 +249,15 @@ impl Lane {
         }
     }
 
+    /// The transport has ended commands of the nexus at this unit, which goes on: SOME COMMANDS CLEARED BY ISCSI
+    /// PROTOCOL EVENT (RFC 7143 §11.14.5).
+    pub fn commands_cleared(&mut self, nexus: NexusId, lun: [u8; 8]) {
+        let Some(nexus) = self.nexuses.get_mut(&nexus) else { return };
+        if let Where::Unit(at) = nexus.locate(lun) {
+            nexus.views[at].owe(Condition::new(SenseKey::UnitAttention, 0x47, 0x7f));
+        }
+    }
+
     fn attention(&mut self, unit: &Arc<LogicalUnit>, whom: &Whom, condition: Condition) {
         let Some(channel) = self.channel(unit) else { return };
         let lane = self.mailbox.address();

@@ -145,6 +145,16 @@ impl Driver {
         }
     }
 
+    /// What is delivered alone (RFC 7143 §4.2.2.3.4): the news that other nexuses' functions have ended tasks,
+    /// and the answer of PREEMPT AND ABORT.
+    fn is_fenced(&self, task: TaskId, sense: Option<&Sense>) -> bool {
+        let told = sense.and_then(Sense::condition_code);
+        let attention =
+            told.is_some_and(|(key, code, _)| key == SenseKey::UnitAttention as u8 && [0x29, 0x2f].contains(&code));
+        let preempts = |cdb: &[u8; 16]| cdb[0] == 0x5f && cdb[1] & 0x1f == 5;
+        attention || self.session.task(task).is_some_and(|task| preempts(&task.cdb))
+    }
+
     /// Something that the lane has to say.
     pub fn lane_event(&mut self, shared: &Shared, event: lun::Event) {
         match event {
@@ -168,13 +178,14 @@ impl Driver {
                     if let Some(buffer) = completed.data_in {
                         self.memory.put(task, buffer);
                     }
+                    let fenced = self.session.connections() > 1 && self.is_fenced(task, completed.sense.as_ref());
                     let response = Response {
                         status: completed.status as u8,
                         sense: completed.sense.map(Sense::into_bytes),
                         data_in: completed.data_in_length,
                         transfer_length: completed.transfer_length,
                         outward: completed.outward,
-                        fenced: false,
+                        fenced,
                     };
                     self.session.complete(task, response);
                 }
@@ -285,7 +296,8 @@ impl Driver {
                     }
                     self.session.answer_text(connection, &text);
                 }
-                Event::LoggedOut { .. } | Event::CommandsCleared { .. } => {}
+                Event::CommandsCleared { lun } => shared.lane.borrow_mut().commands_cleared(self.nexus, lun),
+                Event::LoggedOut { .. } => {}
             }
         }
     }
