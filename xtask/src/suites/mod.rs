@@ -2,6 +2,7 @@
 
 mod counts;
 mod image;
+mod isns;
 mod libiscsi;
 mod licences;
 mod peers;
@@ -51,6 +52,7 @@ const SUITES: &[Suite] = &[
         needs: &["tshark", "iscsi-test-cu"],
         run: tshark::run,
     },
+    Suite { name: "isns", about: "registration with open-isns' server", needs: &[], run: isns::run },
     Suite {
         name: "vm",
         about: "the Linux kernel's initiator, in a virtual machine",

@@ -1,5 +1,6 @@
 //! The arguments of `lunette serve`, and the check of those that need no look at the world.
 
+use super::isns::Isns;
 use crate::failure::Failure;
 use crate::logging::Format;
 use clap::Args;
@@ -81,6 +82,11 @@ pub struct Arguments {
     /// [default: /var/lib/lunette as root, else ~/.local/state/lunette]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Register the targets with this iSNS server. After commas: entity=NAME (what they are registered under; the
+    /// target's name), period=SECONDS (without a sign of us until it forgets us; 300), notify=PORT|off (where it
+    /// reaches us; a free port)
+    #[arg(long, value_name = "HOST[:PORT][,OPTION...]", value_parser = super::isns::parse)]
+    pub isns: Option<Isns>,
     /// Seconds after which a silent initiator is pinged, and in which it has to answer; 0: never
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub nop_interval: u16,

@@ -4,6 +4,7 @@ mod access_states;
 mod arguments;
 mod banner;
 mod flush;
+mod isns;
 mod portals;
 mod refresh;
 mod secrets;
@@ -25,7 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use target::{
-    Access, Chap, Discovery, Door, Initiators, Limits, Portal, Rule, StateFiles, Target, Targets, WorkerHandle,
+    Access, Chap, Discovery, Door, Initiators, Isns, Limits, Notified, Portal, Rule, StateFiles, Target, Targets,
+    WorkerHandle,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -47,6 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let listeners = bind(&listens)?;
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
     warn_of_strangers(&rule, &portals);
+    let notified = arguments.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
     let state = state(arguments)?;
     let units = units::open(&arguments.stores, state.as_ref())?;
     rule.units = Arc::new(units::map(&units));
@@ -66,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
-    let served = runtime.block_on(serve(arguments, target, listeners, &units, states, &ready));
+    let served = runtime.block_on(serve(arguments, target, listeners, notified, &units, states, &ready));
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
     served?;
@@ -77,6 +80,7 @@ async fn serve(
     arguments: &Arguments,
     target: Target,
     listeners: Vec<(TcpListener, Portal)>,
+    notified: Vec<Notified>,
     units: &[Arc<LogicalUnit>],
     states: Option<AccessStates>,
     ready: &str,
@@ -100,6 +104,13 @@ async fn serve(
     let own = target.access.rules.iter().find_map(|rule| rule.chap.as_ref()?.own.clone());
     let discovery = Discovery::AsTargets { own };
     let targets = Targets::new(vec![target], discovery, arguments.chap_algorithms.clone());
+    let isns = match &arguments.isns {
+        Some(isns) => {
+            let started = Isns::start(isns.settings.clone(), targets.all().to_vec(), notified);
+            Some(started.map_err(|error| Failure::runtime(format!("--isns: {error}")))?)
+        }
+        None => None,
+    };
     let door = Door::new(targets, limits, workers.clone());
     let mut doors = Vec::new();
     for (listener, portal) in listeners {
@@ -126,8 +137,16 @@ async fn serve(
     for listening in &doors {
         listening.abort();
     }
+    // Who asks the server finds us no more from now on.
+    let leaving = isns.map(|isns| tokio::spawn(isns.stop()));
+    let ended = async {
+        stop(&workers, grace).await;
+        if let Some(leaving) = leaving {
+            let _ = leaving.await;
+        }
+    };
     tokio::select! {
-        () = stop(&workers, grace) => match died {
+        () = ended => match died {
             false => Ok(()),
             true => Err(Failure::runtime("a worker died; please report what stands above")),
         },
