@@ -12,6 +12,10 @@ use crate::raw::Transport;
 use block::layer::Valve;
 use block::{Backend, NoEngine, Pool};
 use endpoint::Endpoint;
+use iscsi::auth::Rules;
+use iscsi::key::Offers;
+use iscsi::login::target::LoginLimits;
+use iscsi::session::SessionLimits;
 use lun::{Event, Identity, Lane, LaneContext, LogicalUnit, LunEntry, LunMap, NexusId, Options};
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,6 +34,7 @@ pub struct World {
     pool: Pool,
     units: Arc<LunMap>,
     valve: Option<Valve>,
+    setup: Setup,
     endpoints: Vec<Endpoint>,
     now: Instant,
     next_tsih: u16,
@@ -40,19 +45,61 @@ pub struct World {
 #[derive(Clone)]
 pub struct Shared(Rc<RefCell<World>>);
 
+/// What a target in this process is like.
+pub struct Setup {
+    /// The disks, from LUN 1 on.
+    pub units: Vec<Arc<dyn Backend>>,
+    /// Completions that wait at this valve are let go one by one, when nothing else happens.
+    pub valve: Option<Valve>,
+    /// What the target offers at login.
+    pub offers: Offers,
+    /// What bounds a login.
+    pub login: LoginLimits,
+    /// What bounds a session.
+    pub limits: SessionLimits,
+    /// Who has to show who it is, and how; each login has a challenge of its own.
+    pub rules: Option<Rules>,
+    /// TargetAlias.
+    pub alias: Option<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            units: Vec::new(),
+            valve: None,
+            offers: Offers::default(),
+            login: LoginLimits::default(),
+            limits: SessionLimits::default(),
+            rules: None,
+            alias: None,
+        }
+    }
+}
+
 impl Shared {
     /// A target named [`crate::daemon::TARGET`] with this backend as LUN 1. Completions that wait at
     /// `valve` are let go one by one, when nothing else happens.
     pub fn new(backend: Arc<dyn Backend>, valve: Option<Valve>) -> Shared {
-        let identity = Identity {
-            uuid: *b"0123456789abcdef",
-            vendor: "LUNETTE".to_owned(),
-            product: "Disk".to_owned(),
-            revision: "0001".to_owned(),
-            serial: "0123456789abcdef".to_owned(),
-        };
-        let unit = LogicalUnit::new(identity, Options::default(), backend);
-        let units = LunMap { entries: vec![LunEntry { number: 1, unit, read_only: false }] };
+        Shared::with(Setup { units: vec![backend], valve, ..Setup::default() })
+    }
+
+    /// A target like this.
+    pub fn with(mut setup: Setup) -> Shared {
+        let mut units = LunMap { entries: Vec::new() };
+        for (number, backend) in (1..).zip(std::mem::take(&mut setup.units)) {
+            let mut uuid = *b"0123456789abcdef";
+            uuid[15] += number as u8 - 1;
+            let identity = Identity {
+                uuid,
+                vendor: "LUNETTE".to_owned(),
+                product: "Disk".to_owned(),
+                revision: "0001".to_owned(),
+                serial: String::from_utf8_lossy(&uuid).into_owned(),
+            };
+            let unit = LogicalUnit::new(identity, Options::default(), backend);
+            units.entries.push(LunEntry { number, unit, read_only: false });
+        }
         let pool = Pool::new(POOL_BYTES, 0);
         let context = LaneContext {
             pool: pool.clone(),
@@ -70,7 +117,8 @@ impl Shared {
             lane: Lane::new(context),
             pool,
             units: Arc::new(units),
-            valve,
+            valve: setup.valve.take(),
+            setup,
             endpoints: Vec::new(),
             now: Instant::now(),
             next_tsih: 1,
@@ -82,7 +130,8 @@ impl Shared {
     pub fn connect(&self, network: Network) -> Wire {
         let mut world = self.0.borrow_mut();
         let number = world.endpoints.len();
-        world.endpoints.push(Endpoint::new());
+        let endpoint = Endpoint::new(&world.setup);
+        world.endpoints.push(endpoint);
         Wire {
             world: self.clone(),
             number,

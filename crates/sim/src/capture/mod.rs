@@ -256,7 +256,7 @@ impl Capture {
             Some(Opcode::ScsiCommand) => self.tasks.rejected(tag, refused.as_bytes(), wrong),
             Some(Opcode::TextRequest) => self.texts.retain(|text| *text != tag),
             Some(Opcode::NopOut) => drop(self.pings.remove(&tag)),
-            Some(Opcode::TaskManagementRequest) => self.functions.rejected(tag),
+            Some(Opcode::TaskManagementRequest) => self.functions.rejected(tag, basic.flags),
             _ => {}
         }
     }

@@ -255,8 +255,11 @@ impl Functions {
         self.0.entry(request.initiator_task_tag.get()).or_insert(*request);
     }
 
-    pub fn rejected(&mut self, tag: u32) {
-        self.0.remove(&tag);
+    /// One with a tag that was in use leaves the other alone.
+    pub fn rejected(&mut self, tag: u32, function: u8) {
+        if self.0.get(&tag).is_some_and(|request| request.function == function) {
+            self.0.remove(&tag);
+        }
     }
 
     /// Takes a response; tasks that it covers must not be answered any more (TMF-02). Returns the

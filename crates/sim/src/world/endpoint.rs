@@ -4,15 +4,16 @@
 //! test finds is theirs. What leaves is read from the tasks' memory at the moment in which it leaves,
 //! as a socket would.
 
-use super::World;
+use super::{Setup, World};
 use crate::frame::crc32c;
 use block::{Buf, Pool};
-use iscsi::key::{Offers, SessionParameters};
+use iscsi::auth::Rules;
+use iscsi::key::SessionParameters;
 use iscsi::login::Status;
-use iscsi::login::target::{Asked, Failure, Found, LoggedIn, Login, LoginLimits, Policy, Step};
+use iscsi::login::target::{Asked, Failure, Found, LoggedIn, Login, Policy, Step};
 use iscsi::session::{
-    ConnectionId, DataOutFault, Digest, Event, Incoming, Place, Response, Segment, Session, SessionKind, SessionLimits,
-    TaskId, TxBatch, task_management_response as code,
+    ConnectionId, DataOutFault, Digest, Event, Incoming, Place, Response, Segment, Session, SessionKind, TaskId,
+    TxBatch, task_management_response as code,
 };
 use iscsi::wire::BHS_BYTES;
 use lun::{Cdb, Command, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag};
@@ -71,18 +72,28 @@ pub(super) struct Endpoint {
     lost: bool,
 }
 
-struct Open<'a> {
+/// What the target says at a login.
+struct Admission<'a> {
     next_tsih: &'a mut u16,
+    setup: &'a mut Setup,
 }
 
-impl Policy for Open<'_> {
+impl Policy for Admission<'_> {
     fn portal_group_tag(&self) -> u16 {
         1
     }
 
+    fn authentication(&mut self, _: &Asked) -> Result<Option<Rules>, Failure> {
+        if let Some(rules) = &mut self.setup.rules {
+            rules.challenge.identifier = rules.challenge.identifier.wrapping_add(1);
+            rules.challenge.bytes[0] = rules.challenge.identifier;
+        }
+        Ok(self.setup.rules.clone())
+    }
+
     fn find(&mut self, asked: &Asked) -> Result<Found, Failure> {
         match asked.target_name.as_deref() {
-            None | Some(crate::daemon::TARGET) => Ok(Found::default()),
+            None | Some(crate::daemon::TARGET) => Ok(Found { alias: self.setup.alias.clone(), ..Found::default() }),
             Some(_) => Err(Status::NOT_FOUND.into()),
         }
     }
@@ -98,8 +109,8 @@ impl Policy for Open<'_> {
 }
 
 impl Endpoint {
-    pub fn new() -> Endpoint {
-        let login = Login::new(Offers::default(), LoginLimits::default());
+    pub fn new(setup: &Setup) -> Endpoint {
+        let login = Login::new(setup.offers.clone(), setup.login);
         Endpoint { stage: Stage::Login(Box::new(login)), ..Endpoint::default() }
     }
 
@@ -173,7 +184,12 @@ impl Endpoint {
                 };
                 let Some(data) = self.input.get(BHS_BYTES..BHS_BYTES + length) else { return false };
                 let mut out = Vec::new();
-                let step = login.handle(first, data, &mut Open { next_tsih: &mut world.next_tsih }, &mut out);
+                let step = login.handle(
+                    first,
+                    data,
+                    &mut Admission { next_tsih: &mut world.next_tsih, setup: &mut world.setup },
+                    &mut out,
+                );
                 self.input.drain(..BHS_BYTES + length);
                 self.output.extend(out);
                 match step {
@@ -248,7 +264,7 @@ impl Running {
         let (session, c) = Session::new(
             asked.kind,
             logged_in.session,
-            SessionLimits::default(),
+            world.setup.limits.clone(),
             logged_in.exp_cmd_sn,
             logged_in.opening,
             world.now,

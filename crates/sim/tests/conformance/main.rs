@@ -4,4 +4,6 @@
 mod data;
 mod framing;
 mod help;
+mod management;
 mod numbers;
+mod responses;
