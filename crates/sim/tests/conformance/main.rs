@@ -2,8 +2,10 @@
 //! initiator against the whole target in this process.
 
 mod data;
+mod digests;
 mod framing;
 mod help;
 mod management;
 mod numbers;
 mod responses;
+mod unsolicited;
