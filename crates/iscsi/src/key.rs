@@ -198,6 +198,12 @@ pub const KEYS: &[Key] = &[
     row("RDMAExtensions", Rule::Refused("No"), When::Leading, false, "7145 6.3"),
 ];
 
+/// Keys that only a target sends.
+pub const FROM_TARGET: &[&str] = &["TargetAlias", "TargetAddress", "TargetPortalGroupTag"];
+
+/// Words that answer a proposal and are none (§6.2).
+pub const RESERVED_WORDS: &[&str] = &["Reject", "Irrelevant", "NotUnderstood"];
+
 /// The row of a key.
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
@@ -250,7 +256,7 @@ pub fn answer(
     session: &mut SessionParameters,
     connection: &mut ConnectionParameters,
 ) -> Result<Option<String>, ReservedWord> {
-    if ["Reject", "Irrelevant", "NotUnderstood"].contains(&proposed) {
+    if RESERVED_WORDS.contains(&proposed) {
         return Err(ReservedWord);
     }
     if discovery && key.irrelevant_in_discovery {
@@ -316,7 +322,8 @@ pub const CONSTRAINTS: &[fn(&mut SessionParameters)] = &[
     },
 ];
 
-fn bounded(value: &str, low: u32, high: u32) -> Option<u32> {
+/// A number within bounds.
+pub(crate) fn bounded(value: &str, low: u32, high: u32) -> Option<u32> {
     let number = u32::try_from(crate::text::number(value)?).ok()?;
     (low..=high).contains(&number).then_some(number)
 }

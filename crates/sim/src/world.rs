@@ -46,6 +46,7 @@ pub struct World {
 pub struct Shared(Rc<RefCell<World>>);
 
 /// What a target in this process is like.
+#[derive(Default)]
 pub struct Setup {
     /// The disks, from LUN 1 on.
     pub units: Vec<Arc<dyn Backend>>,
@@ -61,20 +62,6 @@ pub struct Setup {
     pub rules: Option<Rules>,
     /// TargetAlias.
     pub alias: Option<String>,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Setup {
-            units: Vec::new(),
-            valve: None,
-            offers: Offers::default(),
-            login: LoginLimits::default(),
-            limits: SessionLimits::default(),
-            rules: None,
-            alias: None,
-        }
-    }
 }
 
 impl Shared {

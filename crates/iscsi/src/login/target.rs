@@ -320,7 +320,7 @@ impl Login {
                     self.agreed = self.chap.is_some();
                     text::push(answers, name, wanted);
                 }
-                "TargetAlias" | "TargetAddress" | "TargetPortalGroupTag" => {
+                name if key::FROM_TARGET.contains(&name) => {
                     return Err(wrong(format!("{name} comes from targets only")));
                 }
                 _ if chap_keys.take(key.name, value) && !agreed_before => {

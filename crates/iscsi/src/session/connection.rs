@@ -135,7 +135,7 @@ pub(super) struct Connection {
     pub backlog_bytes: usize,
     /// Whether reading waited when it was last asked.
     pub congested: bool,
-    pub text: Option<super::text::Exchange>,
+    pub text: super::text::Texts,
     pub rejects: u32,
     /// Since when `rejects` counts.
     pub rejects_since: Instant,
@@ -175,7 +175,7 @@ impl Connection {
             outgoing: VecDeque::new(),
             backlog_bytes: 0,
             congested: false,
-            text: None,
+            text: super::text::Texts::default(),
             rejects: 0,
             rejects_since: now,
             refused: 0,

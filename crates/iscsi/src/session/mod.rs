@@ -76,6 +76,8 @@ pub struct SessionLimits {
     pub text_bytes: usize,
     /// Keys of one text negotiation.
     pub keys: usize,
+    /// A text negotiation that lasts longer is forgotten.
+    pub text_time: Duration,
     /// Bytes of requests of one session that came before their turn. With one connection only what was
     /// rejected leaves a gap, so that an initiator that means well needs next to nothing.
     pub early_bytes: usize,
@@ -100,6 +102,8 @@ pub struct SessionCounters {
     pub text_bytes: Counter,
     /// Text negotiations of too many keys.
     pub keys: Counter,
+    /// Text negotiations that were left half way.
+    pub text_time: Counter,
     /// Connections closed for requests before their turn.
     pub early_bytes: Counter,
 }
@@ -116,6 +120,7 @@ impl Default for SessionLimits {
             nop_timeout: Duration::from_secs(15),
             text_bytes: 64 << 10,
             keys: 4096,
+            text_time: Duration::from_secs(60),
             early_bytes: 256 << 10,
             struck: Arc::default(),
         }
@@ -316,7 +321,8 @@ impl Session {
     /// When [`Session::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pings = self.connections.iter().filter_map(|(_, connection)| connection.deadline(&self.limits)).min();
-        pings.into_iter().chain(self.functions_deadline()).chain(self.recovery_deadline()).min()
+        let others = [self.functions_deadline(), self.recovery_deadline(), self.texts_deadline()];
+        pings.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Pings connections that have been idle and names one that did not answer; asks for data that does not
@@ -324,6 +330,7 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) -> Option<(ConnectionId, ConnectionError)> {
         self.functions_lose_patience(now);
         self.recover_in_time(now);
+        self.forget_old_texts(now);
         for (c, connection) in self.connections.iter_mut() {
             if self.kind == SessionKind::Normal && connection.tick(now, &self.limits).is_err() {
                 self.limits.struck.nop_timeout.count();

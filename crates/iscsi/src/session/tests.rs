@@ -378,9 +378,9 @@ impl World {
 #[test]
 fn dsc_04_an_answer_longer_than_a_pdu_goes_on_when_asked() {
     let mut world = world(SessionParameters::default());
-    world.say(ask(9, wire::RESERVED_TAG, 0x80, b"SendTargets=All\0"));
+    world.say(ask(9, wire::RESERVED_TAG, 0x80, b"SendTargets=\0"));
     let events = world.events();
-    assert_eq!(events, [Event::SendTargets { connection: world.c, value: "All".into() }]);
+    assert_eq!(events, [Event::SendTargets { connection: world.c, value: String::new() }]);
     world.session.answer_text(world.c, &[b'x'; 5000]);
     let first = world.receive();
     let view = wire::TextResponse::view(&first[0]);

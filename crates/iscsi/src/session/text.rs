@@ -1,130 +1,184 @@
-//! Text in the full feature phase: questions that may span PDUs, answers that may too (RFC 7143
-//! §6.4, §11.10, §11.11). One exchange at a time for a connection, bounded.
+//! Text in the full feature phase: negotiations of several requests, each of which, and each of whose
+//! answers, may span PDUs (RFC 7143 §6.4, §11.10, §11.11).
+//!
+//! A connection has one negotiation at a time, bounded in bytes, keys and time. What it agrees on takes
+//! effect with the response that ends it, and nothing of it before.
 
-use super::connection::{ConnectionId, Outgoing};
-use super::{ConnectionError, Event, Session};
-use crate::key::{self, Rule, When};
+use super::connection::{Connection, ConnectionId, Outgoing};
+use super::{ConnectionError, Event, Session, SessionKind};
+use crate::key::{self, FROM_TARGET, RESERVED_WORDS, Rule, When};
 use crate::text;
-use crate::wire::{FINAL, RESERVED_TAG, RejectReason, TextRequest};
+use crate::wire::{CONTINUE, FINAL, Header, Pdu, RESERVED_TAG, RejectReason, TextRequest};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
 use zerocopy::IntoBytes;
 
-/// The target's name for the exchange of a connection; there is only one.
-const EXCHANGE_TAG: u32 = 1;
-
-/// An exchange in progress.
+/// The negotiation of a connection, where there is one.
 #[derive(Debug, Default)]
-pub(super) struct Exchange {
+pub(super) struct Texts {
+    negotiation: Option<Negotiation>,
+    last_tag: u32,
+}
+
+/// A negotiation in progress.
+#[derive(Debug)]
+struct Negotiation {
     initiator_task_tag: u32,
-    question: Vec<u8>,
+    immediate: bool,
+    /// The target's name for it (§11.10.4).
+    transfer_tag: u32,
+    began: Instant,
+    /// Bytes that came in all of its requests.
+    bytes: usize,
+    /// Text whose end has not come (C).
+    collected: Vec<u8>,
+    /// Keys that were said: none is said twice (§6.4).
+    seen: BTreeSet<String>,
+    /// The initiator's MaxRecvDataSegmentLength, from the end of the negotiation on.
+    segment: Option<u32>,
     answer: Vec<u8>,
-    answering: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The initiator is to go on.
+    Asking,
+    /// The application is to say which targets there are; whether the initiator has said all.
+    Targets(bool),
+    /// The answer goes on when the initiator asks for it; whether the initiator has said all.
+    Answering(bool),
+}
+
+/// What the pairs of one request come to.
+#[derive(Default)]
+struct Said {
+    answers: Vec<u8>,
+    send_targets: Option<String>,
+    segment: Option<u32>,
 }
 
 impl Session {
     pub(super) fn text(&mut self, c: ConnectionId, header: &TextRequest, text: &[u8]) -> Result<(), ConnectionError> {
         let limit = self.limits.text_bytes;
         let Some(connection) = self.connection_mut(c) else { return Ok(()) };
-        let (tag, transfer_tag) = (header.initiator_task_tag.get(), header.target_transfer_tag.get());
-        let known = connection.text.as_ref().is_some_and(|exchange| exchange.initiator_task_tag == tag);
-        let refused = match transfer_tag {
+        let transfer_tag = header.target_transfer_tag.get();
+        let now = connection.last_heard;
+        if connection.owes_text() {
+            // The one before has not been answered (§6.2): it goes on, this one does not.
+            return self.reject(c, RejectReason::ProtocolError, header.as_bytes().into());
+        }
+        let texts = &mut connection.text;
+        if transfer_tag == RESERVED_TAG {
             // A reserved tag begins anew and forgets what was (§11.10.4).
-            RESERVED_TAG => {
-                connection.text = Some(Exchange { initiator_task_tag: tag, ..Exchange::default() });
-                None
-            }
-            EXCHANGE_TAG if known => None,
-            _ => Some(RejectReason::InvalidPduField),
+            texts.begin(header, now);
+        }
+        let Some(negotiation) = texts.negotiation.as_mut().filter(|one| one.is_meant(header)) else {
+            return self.reject(c, RejectReason::InvalidPduField, header.as_bytes().into());
         };
-        if let Some(reason) = refused {
-            return self.reject(c, reason, header.as_bytes().into());
-        }
-        let Some(exchange) = &mut connection.text else { return Ok(()) };
-        if exchange.answering {
-            self.answer_goes_on(c);
-            return Ok(());
-        }
-        exchange.question.extend_from_slice(text);
-        if exchange.question.len() > limit {
-            connection.text = None;
+        negotiation.bytes = negotiation.bytes.saturating_add(text.len());
+        if negotiation.bytes > limit {
+            texts.negotiation = None;
             self.limits.struck.text_bytes.count();
             return self.reject(c, RejectReason::LongOperationReject, header.as_bytes().into());
         }
-        if header.flags & FINAL == 0 {
-            let target_transfer_tag = EXCHANGE_TAG;
-            connection.queue(Outgoing::Text {
-                initiator_task_tag: tag,
-                final_bit: false,
-                continues: false,
-                target_transfer_tag,
-                data: Vec::new(),
-            });
-            return Ok(());
-        }
-        let question = std::mem::take(&mut exchange.question);
-        exchange.answering = true;
-        self.questions(c, &question, header)
-    }
-
-    fn questions(&mut self, c: ConnectionId, question: &[u8], header: &TextRequest) -> Result<(), ConnectionError> {
-        let mut answers = Vec::new();
-        let (mut send_targets, mut segment) = (None, None);
-        let mut seen = BTreeSet::new();
-        for pair in text::pairs(question) {
-            // Nothing takes effect where a part of it is refused (TXT-16), or said twice (TXT-18).
-            let refused = match pair {
-                Err(_) => true,
-                Ok((name, _)) if seen.contains(name) => true,
-                Ok(_) if seen.len() >= self.limits.keys => {
-                    self.limits.struck.keys.count();
-                    true
-                }
-                Ok((name, value)) => {
-                    seen.insert(name);
-                    match key::find(name) {
-                        None => text::push(&mut answers, name, "NotUnderstood"),
-                        Some(key) if key.name == "SendTargets" => send_targets = Some(value.to_owned()),
-                        Some(key) if key.when == When::Any && matches!(key.rule, Rule::DeclaredNumber(..)) => {
-                            match text::number(value).and_then(|value| u32::try_from(value).ok()) {
-                                Some(length) if (512..1 << 24).contains(&length) => segment = Some(length),
-                                _ => text::push(&mut answers, name, "Reject"),
-                            }
-                        }
-                        Some(key) if key.when == When::Any => {}
-                        Some(_) => return self.refuse_text(c, header),
-                    }
-                    false
-                }
-            };
-            if refused {
+        if let Stage::Answering(_) = negotiation.stage {
+            // Nothing is said in between (§6.2).
+            if !text.is_empty() || header.flags & CONTINUE != 0 {
                 return self.refuse_text(c, header);
             }
+            self.answer_goes_on(c);
+            return Ok(());
         }
-        if let (Some(length), Some(connection)) = (segment, self.connection_mut(c)) {
-            connection.parameters.max_send_data_segment_length = length;
+        negotiation.collected.extend_from_slice(text);
+        if header.flags & CONTINUE != 0 {
+            let (initiator_task_tag, target_transfer_tag) = (negotiation.initiator_task_tag, negotiation.transfer_tag);
+            let (final_bit, continues, data) = (false, false, Vec::new());
+            connection.queue(Outgoing::Text { initiator_task_tag, final_bit, continues, target_transfer_tag, data });
+            return Ok(());
         }
-        if let Some(exchange) = self.connection_mut(c).and_then(|connection| connection.text.as_mut()) {
-            exchange.answer = answers;
-        }
-        match send_targets {
-            Some(value) => self.events.push_back(Event::SendTargets { connection: c, value }),
-            None => self.answer_goes_on(c),
+        let question = std::mem::take(&mut negotiation.collected);
+        let last = header.flags & FINAL != 0;
+        let Some(said) = self.said(c, &question) else { return self.refuse_text(c, header) };
+        let Some(negotiation) = self.connection_mut(c).and_then(|connection| connection.text.negotiation.as_mut())
+        else {
+            return Ok(());
+        };
+        negotiation.segment = said.segment.or(negotiation.segment);
+        negotiation.answer = said.answers;
+        match said.send_targets {
+            Some(value) => {
+                negotiation.stage = Stage::Targets(last);
+                self.events.push_back(Event::SendTargets { connection: c, value });
+            }
+            None => {
+                negotiation.stage = Stage::Answering(last);
+                self.answer_goes_on(c);
+            }
         }
         Ok(())
     }
 
-    /// The negotiation fails and is over (§7.10).
+    /// Judges the pairs of a request. None: something is wrong with one of them, and so with all (§6.2).
+    fn said(&mut self, c: ConnectionId, question: &[u8]) -> Option<Said> {
+        let (keys, discovery) = (self.limits.keys, self.kind == SessionKind::Discovery);
+        let struck = Arc::clone(&self.limits.struck);
+        let negotiation = self.connection_mut(c)?.text.negotiation.as_mut()?;
+        let mut said = Said::default();
+        for pair in text::pairs(question) {
+            let (name, value) = pair.ok()?;
+            if negotiation.seen.len() >= keys {
+                struck.keys.count();
+                return None;
+            }
+            if !negotiation.seen.insert(name.to_owned()) || RESERVED_WORDS.contains(&value) {
+                return None;
+            }
+            let key = key::find(name);
+            if discovery && key.is_none_or(|key| key.when != When::FullFeature) {
+                // §4.3: such a session is there for SendTargets alone.
+                return None;
+            }
+            match key {
+                None => text::push(&mut said.answers, name, "NotUnderstood"),
+                Some(key) if key.when == When::FullFeature => match value {
+                    // Appendix C: an operational session does not learn of other targets.
+                    "All" if !discovery => text::push(&mut said.answers, name, "Reject"),
+                    _ => said.send_targets = Some(value.to_owned()),
+                },
+                Some(key) if FROM_TARGET.contains(&key.name) => return None,
+                Some(key) if key.when == When::Any => {
+                    if let Rule::DeclaredNumber(low, high) = key.rule {
+                        match key::bounded(value, low, high) {
+                            Some(length) => said.segment = Some(length),
+                            None => text::push(&mut said.answers, name, "Reject"),
+                        }
+                    }
+                }
+                // Keys of the login change nothing any more (KEY-17).
+                Some(_) => return None,
+            }
+        }
+        Some(said)
+    }
+
+    /// The negotiation fails and is over (§7.12).
     fn refuse_text(&mut self, c: ConnectionId, header: &TextRequest) -> Result<(), ConnectionError> {
         if let Some(connection) = self.connection_mut(c) {
-            connection.text = None;
+            connection.text.negotiation = None;
         }
         self.reject(c, RejectReason::ProtocolError, header.as_bytes().into())
     }
 
     /// The answer to [`Event::SendTargets`]: text of TargetName and TargetAddress pairs.
     pub fn answer_text(&mut self, c: ConnectionId, answer: &[u8]) {
-        if let Some(exchange) = self.connection_mut(c).and_then(|connection| connection.text.as_mut()) {
-            exchange.answer.extend_from_slice(answer);
+        let negotiation = self.connection_mut(c).and_then(|connection| connection.text.negotiation.as_mut());
+        if let Some(negotiation) = negotiation
+            && let Stage::Targets(last) = negotiation.stage
+        {
+            negotiation.answer.extend_from_slice(answer);
+            negotiation.stage = Stage::Answering(last);
             self.answer_goes_on(c);
         }
     }
@@ -133,20 +187,74 @@ impl Session {
     fn answer_goes_on(&mut self, c: ConnectionId) {
         let Some(connection) = self.connection_mut(c) else { return };
         let limit = connection.parameters.max_send_data_segment_length as usize;
-        let Some(exchange) = &mut connection.text else { return };
-        let rest = exchange.answer.split_off(exchange.answer.len().min(limit));
-        let data = std::mem::replace(&mut exchange.answer, rest);
-        let last = exchange.answer.is_empty();
-        let initiator_task_tag = exchange.initiator_task_tag;
-        if last {
-            connection.text = None;
+        let Some(negotiation) = &mut connection.text.negotiation else { return };
+        let rest = negotiation.answer.split_off(negotiation.answer.len().min(limit));
+        let data = std::mem::replace(&mut negotiation.answer, rest);
+        let continues = !negotiation.answer.is_empty();
+        let final_bit = !continues && negotiation.stage == Stage::Answering(true);
+        let initiator_task_tag = negotiation.initiator_task_tag;
+        let target_transfer_tag = if final_bit { RESERVED_TAG } else { negotiation.transfer_tag };
+        if !continues {
+            negotiation.stage = Stage::Asking;
         }
-        connection.queue(Outgoing::Text {
-            initiator_task_tag,
-            final_bit: last,
-            continues: !last,
-            target_transfer_tag: if last { RESERVED_TAG } else { EXCHANGE_TAG },
-            data,
+        if final_bit {
+            if let Some(length) = negotiation.segment {
+                connection.parameters.max_send_data_segment_length = length;
+            }
+            connection.text.negotiation = None;
+        }
+        connection.queue(Outgoing::Text { initiator_task_tag, final_bit, continues, target_transfer_tag, data });
+    }
+
+    /// When the oldest negotiation is old enough to be forgotten.
+    pub(super) fn texts_deadline(&self) -> Option<Instant> {
+        let began = |connection: &Connection| Some(connection.text.negotiation.as_ref()?.began);
+        Some(self.connections.iter().filter_map(|(_, connection)| began(connection)).min()? + self.limits.text_time)
+    }
+
+    /// Forgets negotiations that were left half way: their tags mean nothing any more.
+    pub(super) fn forget_old_texts(&mut self, now: Instant) {
+        for (_, connection) in self.connections.iter_mut() {
+            let old = |one: &Negotiation| now.saturating_duration_since(one.began) >= self.limits.text_time;
+            if connection.text.negotiation.take_if(|one| old(one)).is_some() {
+                self.limits.struck.text_time.count();
+            }
+        }
+    }
+}
+
+impl Texts {
+    fn begin(&mut self, header: &TextRequest, now: Instant) {
+        self.last_tag = self.last_tag % 0x7fff_ffff + 1;
+        self.negotiation = Some(Negotiation {
+            initiator_task_tag: header.initiator_task_tag.get(),
+            immediate: Header::immediate(header.header()),
+            transfer_tag: self.last_tag,
+            began: now,
+            bytes: 0,
+            collected: Vec::new(),
+            seen: BTreeSet::new(),
+            segment: None,
+            answer: Vec::new(),
+            stage: Stage::Asking,
         });
+    }
+}
+
+impl Negotiation {
+    /// Whether the request belongs to it: the tags and the immediate bit do not change (§11.10).
+    fn is_meant(&self, header: &TextRequest) -> bool {
+        let transfer_tag = header.target_transfer_tag.get();
+        self.initiator_task_tag == header.initiator_task_tag.get()
+            && self.immediate == header.header().immediate()
+            && (transfer_tag == self.transfer_tag || transfer_tag == RESERVED_TAG)
+    }
+}
+
+impl Connection {
+    /// Whether a request has not been answered yet.
+    fn owes_text(&self) -> bool {
+        matches!(self.text.negotiation, Some(Negotiation { stage: Stage::Targets(_), .. }))
+            || self.outgoing.iter().any(|outgoing| matches!(outgoing, Outgoing::Text { .. }))
     }
 }

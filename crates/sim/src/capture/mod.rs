@@ -48,6 +48,8 @@ pub struct Capture {
     functions: Functions,
     pings: HashMap<u32, Vec<u8>>,
     texts: Vec<u32>,
+    /// What the initiator said in the text negotiation that goes on.
+    asked_text: Vec<u8>,
     logouts: Vec<u32>,
 }
 
@@ -144,6 +146,10 @@ impl Capture {
             }
         } else if let Some(request) = frame.view::<TextRequest>() {
             self.texts.push(request.initiator_task_tag.get());
+            if request.target_transfer_tag.get() == RESERVED_TAG {
+                self.asked_text.clear();
+            }
+            self.asked_text.extend_from_slice(&frame.data);
         } else if frame.opcode() == Opcode::LogoutRequest as u8 {
             self.logouts.push(frame.basic().initiator_task_tag.get());
         }
@@ -208,6 +214,13 @@ impl Capture {
                 }
                 if last {
                     self.texts.retain(|text| *text != tag);
+                    // What was agreed holds from here on (KEY-08).
+                    let mut pairs = iscsi::text::pairs(&self.asked_text).flatten();
+                    if let Some((_, length)) = pairs.find(|(key, _)| *key == "MaxRecvDataSegmentLength")
+                        && let Some(length) = length.parse().ok().filter(|length| (512..1 << 24).contains(length))
+                    {
+                        self.agreed.initiator_segment = length;
+                    }
                 }
             }
             Opcode::LogoutResponse if !self.logouts.contains(&tag) => {

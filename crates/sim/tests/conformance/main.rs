@@ -8,4 +8,5 @@ mod help;
 mod management;
 mod numbers;
 mod responses;
+mod text;
 mod unsolicited;
