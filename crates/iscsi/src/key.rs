@@ -276,7 +276,12 @@ pub fn answer(
         Rule::Minimum(low, high) | Rule::Maximum(low, high) => {
             let Some(theirs) = bounded(proposed, low, high) else { return refused() };
             let Some((ours, agreed)) = number_of(key.name, &offers.session, session) else { return refused() };
-            let result = if matches!(key.rule, Rule::Minimum(..)) { theirs.min(ours) } else { theirs.max(ours) };
+            let result = match key.rule {
+                // Discovery is of level 0 (§7.4).
+                _ if discovery && key.name == "ErrorRecoveryLevel" => 0,
+                Rule::Minimum(..) => theirs.min(ours),
+                _ => theirs.max(ours),
+            };
             *agreed = result;
             Ok(Some(result.to_string()))
         }

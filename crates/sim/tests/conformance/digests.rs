@@ -45,11 +45,8 @@ fn dig_03_a_pdu_without_the_digest_that_was_agreed_is_not_taken() {
         client.forget(frame.basic().initiator_task_tag.get());
         let bytes = [frame.encode(Digests::default()), ping.encode(Digests::default())].concat();
         client.send_bytes(&bytes);
-        loop {
-            match client.receive() {
-                Ok(frame) => assert!(frame.view::<Reject>().is_some(), "{}", frame.summary()),
-                Err(_) => break,
-            }
+        while let Ok(frame) = client.receive() {
+            assert!(frame.view::<Reject>().is_some(), "{}", frame.summary());
         }
         let mut other = session(&target, &normal().isid(7));
         assert_eq!(other.good(&Command::read(0, 1)), pattern(512, 1), "{digests:?}");

@@ -295,7 +295,7 @@ fn out_01_a_logout_ends_what_is_pending_answers_and_closes() {
 #[test]
 fn out_02_a_logout_that_cannot_be_says_why_and_ends_nothing() {
     let mut client = alone(&normal());
-    for (reason, cid, response) in [(1, 9, 1), (2, 1, 2), (2, 9, 2), (1, 0xffff, 1)] {
+    for (reason, cid, response) in [(1, 9, 1), (2, 1, 2), (2, 9, 1), (1, 0xffff, 1)] {
         let mut header = client.logout_header(reason);
         header.cid = cid.into();
         client.send(&Frame::new(header, b""));
