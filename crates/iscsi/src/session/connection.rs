@@ -5,12 +5,15 @@ use super::retention::Sent;
 use super::task::TaskId;
 use super::{ConnectionError, Opening, SessionLimits};
 use crate::key::ConnectionParameters;
+use crate::serial::at_most;
 use crate::wire::{AsyncEvent, LogoutRequest, RejectReason, padding};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A status that is not acknowledged for so long is asked after, where it is kept for being sent again.
 const ACKNOWLEDGMENT: Duration = Duration::from_secs(1);
+/// How long a gap may stay that nobody has to fill.
+const GAP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection within its session. Not its CID: a connection that takes the place of another has another
 /// name.
@@ -129,6 +132,8 @@ pub(super) struct Connection {
     asked_after: Option<(u32, Instant)>,
     /// The last header was not to be trusted, and so its length is not (§7.8).
     pub probation: bool,
+    /// The number of a request that was discarded for its data digest at recovery level 0, and since when.
+    gap: Option<(u32, Instant)>,
     pub pending: Option<Pending>,
     pub collected: Vec<u8>,
     pub outgoing: VecDeque<Outgoing>,
@@ -170,6 +175,7 @@ impl Connection {
             sent: VecDeque::new(),
             asked_after: None,
             probation: false,
+            gap: None,
             pending: None,
             collected: Vec::new(),
             outgoing: VecDeque::new(),
@@ -221,7 +227,20 @@ impl Connection {
             None if limits.nop_interval.is_zero() => None,
             None => Some(self.last_heard + limits.nop_interval),
         };
-        ping.into_iter().chain(self.acknowledgment_deadline()).min()
+        let gap = self.gap.map(|(_, since)| since + GAP_PATIENCE);
+        ping.into_iter().chain(self.acknowledgment_deadline()).chain(gap).min()
+    }
+
+    /// A request was discarded for its data digest (§7.8) at recovery level 0: its number is a gap behind which
+    /// all others wait. Linux does not send such a command again and would wait for half a minute.
+    pub fn gap(&mut self, cmd_sn: u32) {
+        self.gap.get_or_insert((cmd_sn, self.last_heard));
+    }
+
+    /// Whether such a gap has been there for too long.
+    pub fn gap_stays(&mut self, now: Instant, expected: u32) -> bool {
+        self.gap = self.gap.filter(|(cmd_sn, _)| at_most(expected, *cmd_sn));
+        !self.closing && self.gap.is_some_and(|(_, since)| since + GAP_PATIENCE <= now)
     }
 
     /// When a status that is kept is asked after.

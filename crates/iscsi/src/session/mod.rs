@@ -157,6 +157,9 @@ pub enum ConnectionError {
     /// A header's digest does not match: where the next PDU begins is unknown (RFC 7143 §7.8).
     #[error("header digest error")]
     HeaderDigest,
+    /// A command was lost to a digest error, and at recovery level 0 nobody fills the gap (RFC 7143 §7.8).
+    #[error("data digest error, and the command does not come again")]
+    Gap,
     /// A bound was reached.
     #[error("limit reached: {0}")]
     Limit(&'static str),
@@ -331,7 +334,11 @@ impl Session {
         self.functions_lose_patience(now);
         self.recover_in_time(now);
         self.forget_old_texts(now);
+        let expected = self.window.expected();
         for (c, connection) in self.connections.iter_mut() {
+            if connection.gap_stays(now, expected) {
+                return Some((c, ConnectionError::Gap));
+            }
             if self.kind == SessionKind::Normal && connection.tick(now, &self.limits).is_err() {
                 self.limits.struck.nop_timeout.count();
                 return Some((c, ConnectionError::PingTimeout(self.limits.nop_timeout)));

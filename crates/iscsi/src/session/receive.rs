@@ -153,7 +153,7 @@ impl Session {
             Some(Pending::Command { task, header }) if !digest_ok => {
                 // The command counts as not received (§7.8): its number stays a gap.
                 self.tasks.remove(task);
-                self.reject(c, RejectReason::DataDigestError, header.as_bytes().into())
+                self.spoiled(c, header.as_bytes().into())
             }
             Some(Pending::Command { task, .. }) => {
                 self.deliver_command(task);
@@ -169,13 +169,26 @@ impl Session {
             }
             Some(Pending::Request(request)) if !digest_ok => {
                 let header = request_header(&request);
-                self.reject(c, RejectReason::DataDigestError, header)
+                self.spoiled(c, header)
             }
             Some(Pending::Request(request)) => {
                 let collected = std::mem::take(&mut connection.collected);
                 self.request_complete(with_data(request, collected))
             }
         }
+    }
+
+    /// A request counts as not received because its data digest does not match (§7.8).
+    fn spoiled(&mut self, c: ConnectionId, header: Box<[u8]>) -> Result<(), ConnectionError> {
+        let level = self.parameters.error_recovery_level;
+        if let Some(connection) = self.connection_mut(c)
+            && level == 0
+            && let Ok((basic, _)) = Header::ref_from_prefix(&header)
+            && !basic.immediate()
+        {
+            connection.gap(ScsiCommand::view(basic).cmd_sn.get());
+        }
+        self.reject(c, RejectReason::DataDigestError, header)
     }
 
     fn begin(

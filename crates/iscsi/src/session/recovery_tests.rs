@@ -707,3 +707,34 @@ fn tmf_11_fast_abort_tells_the_other_connections_and_waits_for_no_data() {
     let response = rig.receive(c);
     assert_eq!(response[0].opcode(), Opcode::TaskManagementResponse as u8);
 }
+
+#[test]
+fn dig_05_at_level_0_a_command_that_was_spoiled_may_come_again_at_once_or_costs_the_connection() {
+    let spoiled = |level| {
+        let parameters = SessionParameters { error_recovery_level: level, ..Default::default() };
+        let (mut rig, c) = of(parameters);
+        let mut write = command(1, 10, 0x20, 512);
+        write.set_data_segment_bytes(512);
+        rig.send_digest(c, &write, false).unwrap();
+        rig.send(c, &command(2, 11, 0x40, 512));
+        assert_eq!(rig.events(), [], "what comes behind it waits");
+        (rig, c, write)
+    };
+    let after = |rig: &mut Rig, seconds| {
+        rig.now += Duration::from_secs(seconds);
+        rig.session.handle_timeout(rig.now)
+    };
+    // Linux does not send it again.
+    let (mut rig, c, _) = spoiled(0);
+    assert!(rig.session.poll_timeout().unwrap() <= rig.now + Duration::from_secs(2));
+    assert_eq!(after(&mut rig, 1), None);
+    assert_eq!(after(&mut rig, 1), Some((c, ConnectionError::Gap)));
+    // Others may.
+    let (mut rig, c, write) = spoiled(0);
+    rig.send_digest(c, &write, true).unwrap();
+    assert_eq!(rig.events().len(), 2);
+    assert_eq!(after(&mut rig, 3), None);
+    // Above level 0 it is the initiator's to retry (§7.2.1).
+    let (mut rig, _, _) = spoiled(1);
+    assert_eq!(after(&mut rig, 3), None);
+}
