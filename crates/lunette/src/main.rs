@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod control;
 mod failure;
 mod logging;
 mod serve;
+mod status;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -26,6 +28,8 @@ struct Line {
 enum Command {
     /// Export files, devices or memory as disks of one target.
     Serve(Box<serve::Arguments>),
+    /// Show how a daemon stands: its bounds, who was refused and why.
+    Status(status::Arguments),
     /// Put load on a target and measure it.
     Bench(bench::Arguments),
 }
@@ -33,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Line::try_parse() {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
         Ok(Line { command: Command::Bench(arguments) }) => bench::run(&arguments),
         Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
         // Help and version. Whoever asked may have closed the pipe.

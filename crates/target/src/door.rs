@@ -246,8 +246,7 @@ impl Door {
         let Sentence { delay, place } = match redirected {
             true => {
                 let peer = refusal.peer;
-                let what = printable(&refusal.to_string());
-                self.lines.write(peer, |not_shown| tracing::info!(%peer, not_shown, "login redirected: {what}"));
+                self.lines.write(peer, |not_shown| tracing::info!(%peer, not_shown, "login redirected: {refusal}"));
                 Sentence { delay: Duration::ZERO, place: None }
             }
             false => {
@@ -272,9 +271,7 @@ impl Door {
     /// Says why a login was refused, unless too many are: a stranger does not fill the log.
     fn tell(&self, refusal: &Refusal) {
         let peer = refusal.peer;
-        self.lines.write(peer, |not_shown| {
-            tracing::warn!(%peer, not_shown, "login refused: {}", printable(&refusal.to_string()));
-        });
+        self.lines.write(peer, |not_shown| tracing::warn!(%peer, not_shown, "login refused: {refusal}"));
     }
 
     async fn discover(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn, viewer: Viewer, seat: Seat) {

@@ -1,6 +1,7 @@
 //! Why a login was refused, for the log and for whoever administers: more than the initiator hears.
 
 use crate::access::NoRule;
+use crate::door::printable;
 use iscsi::login::Status;
 use std::fmt::{Display, Formatter};
 use std::net::SocketAddr;
@@ -63,6 +64,16 @@ impl Display for NoAccess {
     }
 }
 
+impl Refusal {
+    /// Why, without the names: a line, in which nothing that a stranger said acts on a terminal.
+    pub fn reason(&self) -> String {
+        printable(&match &self.access {
+            Some(access) if access.to_string() != self.why => format!("{}; besides, {access}", self.why),
+            _ => self.why.clone(),
+        })
+    }
+}
+
 impl Display for Refusal {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match &self.asked {
@@ -70,10 +81,6 @@ impl Display for Refusal {
             Some((initiator, None)) => write!(f, "{initiator} for discovery: ")?,
             None => {}
         }
-        f.write_str(&self.why)?;
-        match &self.access {
-            Some(access) if access.to_string() != self.why => write!(f, "; besides, {access}"),
-            _ => Ok(()),
-        }
+        f.write_str(&self.reason())
     }
 }

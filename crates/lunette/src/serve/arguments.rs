@@ -93,6 +93,10 @@ pub struct Arguments {
     /// Sets a bound; may be given several times; `--help` lists them
     #[arg(long, value_name = "NAME=VALUE", value_parser = limit)]
     pub limit: Vec<(String, String)>,
+    /// The socket at which `lunette status` asks [default: control.sock in --state-dir where that is given, else
+    /// in /run/lunette as root, else in $XDG_RUNTIME_DIR/lunette]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
     /// How events are written
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,

@@ -12,6 +12,7 @@ mod units;
 
 pub use arguments::Arguments;
 
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::logging;
 use access_states::AccessStates;
@@ -94,6 +95,7 @@ async fn serve(
     }
     let limits = Arc::new(limits);
     let grace = limits.grace;
+    let control = Control::open(arguments.control.as_deref(), arguments.state_dir.as_deref())?;
     let mut signals = Signals::new()?;
     let engines = Engines::new(arguments.io_engine);
     let workers = (0..arguments.workers())
@@ -112,6 +114,9 @@ async fn serve(
         None => None,
     };
     let door = Door::new(targets, limits, workers.clone());
+    if let Some(control) = &control {
+        control.serve(Arc::clone(&door)).map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
+    }
     let mut doors = Vec::new();
     for (listener, portal) in listeners {
         listener.set_nonblocking(true).map_err(Failure::runtime)?;
