@@ -24,6 +24,8 @@ pub struct Agreed {
     pub initiator_segment: u32,
     /// MaxRecvDataSegmentLength as the target declared it, in bytes.
     pub target_segment: u32,
+    /// ErrorRecoveryLevel.
+    pub error_recovery_level: u32,
     /// The session's TSIH.
     pub tsih: u16,
 }
@@ -39,6 +41,7 @@ impl Default for Agreed {
             max_outstanding_r2t: 1,
             initiator_segment: 8192,
             target_segment: 8192,
+            error_recovery_level: 0,
             tsih: 0,
         }
     }
@@ -122,6 +125,7 @@ impl LoginText {
         agreed.first_burst_length = number(&answered, "FirstBurstLength").unwrap_or(agreed.first_burst_length);
         agreed.first_burst_length = agreed.first_burst_length.min(agreed.max_burst_length);
         agreed.max_outstanding_r2t = number(&answered, "MaxOutstandingR2T").unwrap_or(1);
+        agreed.error_recovery_level = number(&answered, "ErrorRecoveryLevel").unwrap_or(0);
         agreed.initiator_segment = number(&asked, "MaxRecvDataSegmentLength").unwrap_or(8192);
         agreed.target_segment = number(&answered, "MaxRecvDataSegmentLength").unwrap_or(8192);
         Some(agreed)

@@ -6,6 +6,7 @@
 
 mod login;
 mod numbers;
+mod replay;
 mod reserved;
 mod tasks;
 
@@ -13,11 +14,12 @@ pub use login::Agreed;
 
 use crate::frame::Frame;
 use iscsi::wire::{
-    LoginRequest, LoginResponse, NopIn, NopOut, Opcode, Pdu, RESERVED_TAG, Reject, ScsiCommand, TextRequest,
-    TextResponse,
+    LoginRequest, LoginResponse, NopIn, NopOut, Opcode, Pdu, RESERVED_TAG, Reject, ScsiCommand, SnackRequest,
+    TextRequest, TextResponse,
 };
 use login::LoginText;
 use numbers::Numbers;
+use replay::Replays;
 use std::collections::{HashMap, VecDeque};
 use tasks::{Functions, Tasks};
 use zerocopy::{FromBytes, IntoBytes};
@@ -46,6 +48,7 @@ pub struct Capture {
     numbers: Numbers,
     tasks: Tasks,
     functions: Functions,
+    replays: Replays,
     pings: HashMap<u32, Vec<u8>>,
     texts: Vec<u32>,
     /// What the initiator said in the text negotiation that goes on.
@@ -150,6 +153,8 @@ impl Capture {
                 self.asked_text.clear();
             }
             self.asked_text.extend_from_slice(&frame.data);
+        } else if let Some(snack) = frame.view::<SnackRequest>() {
+            self.replays.asked(snack);
         } else if frame.opcode() == Opcode::LogoutRequest as u8 {
             self.logouts.push(frame.basic().initiator_task_tag.get());
         }
@@ -186,6 +191,15 @@ impl Capture {
                 self.full_feature = true;
             }
             return;
+        }
+        if self.agreed.error_recovery_level > 0 {
+            if self.replays.is_replay(frame) {
+                return;
+            }
+            let tag = frame.basic().initiator_task_tag.get();
+            if matches!(opcode, Opcode::DataIn | Opcode::ScsiResponse) && self.replays.anew.contains(&tag) {
+                return;
+            }
         }
         // These two change which command numbers count as received, and are the first to tell it.
         match opcode {

@@ -143,11 +143,12 @@ impl Task {
         if last {
             self.burst = 0;
         }
-        if header.flags & 0x40 != 0 {
-            wrong.push("DAT-15: A at recovery level 0".to_owned());
+        let asks = header.flags & 0x40 != 0;
+        if asks && (agreed.error_recovery_level == 0 || !last) {
+            wrong.push("DAT-15: A at recovery level 0, or within a sequence".to_owned());
         }
-        if header.target_transfer_tag.get() != RESERVED_TAG {
-            wrong.push("Data-In without A has a target transfer tag".to_owned());
+        if asks == (header.target_transfer_tag.get() == RESERVED_TAG) {
+            wrong.push("DAT-15: a target transfer tag goes with A, and only with it".to_owned());
         }
         if status {
             if !last {
@@ -179,7 +180,8 @@ impl Task {
         if end > u64::from(self.command.expected_data_transfer_length.get()) {
             wrong.push("R2T-01: beyond the expected length".to_owned());
         }
-        if offset != self.next_out {
+        let again = agreed.error_recovery_level > 0 && offset < self.next_out;
+        if offset != self.next_out && !again {
             wrong.push(format!("R2T-05: from {offset} where {} was due", self.next_out));
         }
         if header.r2t_sn.get() != self.r2t_sn {
@@ -190,6 +192,10 @@ impl Task {
         }
         self.r2t_sn += 1;
         self.next_out = offset.saturating_add(length);
+        if again {
+            // A recovery R2T takes the place of the one whose data was lost.
+            self.outstanding.clear();
+        }
         self.outstanding.push(Outstanding { tag, left: length });
         if self.outstanding.len() as u32 > agreed.max_outstanding_r2t {
             wrong.push(format!("R2T-02: {} R2Ts are outstanding", self.outstanding.len()));

@@ -7,6 +7,7 @@ mod framing;
 mod help;
 mod management;
 mod numbers;
+mod recovery;
 mod responses;
 mod text;
 mod unsolicited;
