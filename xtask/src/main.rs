@@ -1,15 +1,16 @@
-//! The project's own chores: `cargo xtask tidy`, `test`, `conformance`, `bench` and `counts`.
+//! The project's own chores: `cargo xtask tidy`, `test`, `conformance`, `fuzz`, `bench` and `counts`.
 
 mod bench;
 mod conformance;
 mod counts;
+mod fuzz;
 mod suites;
 mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...] | cargo xtask counts [--write] | cargo xtask conformance [--write] [--run FILE...]\n\nSuites, all of them where none is named:";
+const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...] | cargo xtask counts [--write] | cargo xtask conformance [--write] [--run FILE...] | cargo xtask fuzz TARGET [--time 1h | INPUT...]\n\nSuites, all of them where none is named:";
 
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         }
         ["bench", ..] => bench::run(&root, &words[1..]),
         ["conformance", ..] => conformance::run(&root, &words[1..]),
+        ["fuzz", ..] => fuzz::run(&root, &words[1..]),
         ["counts", ..] => counts::run(&root, &words[1..]),
         ["test", ..] => suites::run(&root, &words[1..]),
         ["help" | "--help" | "-h"] => {

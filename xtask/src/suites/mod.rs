@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every suite in turn, a table of what ran, and what did not run by name.
 
 mod counts;
+mod fuzz;
 mod image;
 mod isns;
 mod libiscsi;
@@ -33,6 +34,12 @@ const SUITES: &[Suite] = &[
         about: "instructions of the inner parts against docs/instruction-counts.md",
         needs: &["valgrind"],
         run: counts::run,
+    },
+    Suite {
+        name: "fuzz",
+        about: "each fuzz target: its corpus, then ten seconds of new inputs",
+        needs: &["c++"],
+        run: fuzz::run,
     },
     Suite {
         name: "libiscsi",

@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("ss", "iproute2"),
     ("valgrind", "valgrind"),
+    ("c++", "g++"),
 ];
 
 /// Where the block driver of qemu-img for iscsi:// lies, which is a module of its own package.

@@ -142,7 +142,7 @@ impl Capture {
         } else if let Some(header) = frame.view() {
             self.tasks.data_out(header, frame.data.len() as u32);
         } else if let Some(header) = frame.view() {
-            self.functions.asked(header);
+            self.functions.asked(header, &self.tasks);
         } else if let Some(ping) = frame.view::<NopOut>() {
             if ping.initiator_task_tag.get() != RESERVED_TAG {
                 self.pings.insert(ping.initiator_task_tag.get(), frame.data.clone());
@@ -157,6 +157,7 @@ impl Capture {
             self.replays.asked(snack);
         } else if frame.opcode() == Opcode::LogoutRequest as u8 {
             self.logouts.push(frame.basic().initiator_task_tag.get());
+            self.tasks.logged_out();
         }
     }
 

@@ -18,6 +18,8 @@ struct Outstanding {
 #[derive(Debug)]
 struct Task {
     command: ScsiCommand,
+    /// Its place among everything that was sent.
+    place: u64,
     header: Vec<u8>,
     /// Data-out that was sent or asked for: where the next R2T begins.
     next_out: u32,
@@ -33,6 +35,7 @@ struct Task {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     tasks: HashMap<u32, Task>,
+    sent: u64,
 }
 
 impl Tasks {
@@ -42,8 +45,10 @@ impl Tasks {
         if !inside || self.tasks.contains_key(&tag) {
             return;
         }
+        self.sent += 1;
         let task = Task {
             command: *command,
+            place: self.sent,
             header: frame.header[..48].to_vec(),
             next_out: frame.data.len() as u32,
             unsolicited_open: command.writes() && command.flags & FINAL == 0,
@@ -73,12 +78,21 @@ impl Tasks {
         }
     }
 
+    /// The initiator logs out: it sends nothing more, and owes nothing more.
+    pub fn logged_out(&mut self) {
+        for task in self.tasks.values_mut() {
+            task.unsolicited_open = false;
+            task.outstanding.clear();
+        }
+    }
+
     /// The target rejected a command with this header.
     pub fn rejected(&mut self, tag: u32, header: &[u8], wrong: &mut Vec<String>) {
         let Some(task) = self.tasks.get(&tag) else { return };
         if task.header == header {
             self.tasks.remove(&tag);
-        } else if task.header[24..28] == header[24..28] {
+        } else if task.header[24..28] == header[24..28] && !task.command.header().immediate() && header[0] & 0x40 == 0 {
+            // Immediate commands have the number of the next one, so that it tells them not apart.
             wrong.push("REJ-01: the rejected header is not the one that was sent".to_owned());
             self.tasks.remove(&tag);
         }
@@ -109,10 +123,14 @@ impl Tasks {
         self.tasks.remove(&tag);
     }
 
-    fn abort_older(&mut self, lun: Option<[u8; 8]>, cmd_sn: u32) {
+    /// Commands with numbers before this one, and immediate ones that were sent before.
+    fn abort_older(&mut self, lun: Option<[u8; 8]>, cmd_sn: u32, place: u64) {
         self.tasks.retain(|_, task| {
             let here = lun.is_none_or(|lun| lun == task.command.lun);
-            let older = task.command.header().immediate() || precedes(task.command.cmd_sn.get(), cmd_sn);
+            let older = match task.command.header().immediate() {
+                true => task.place <= place,
+                false => precedes(task.command.cmd_sn.get(), cmd_sn),
+            };
             !(here && older)
         });
     }
@@ -254,16 +272,16 @@ impl Task {
 
 /// Task management functions that were asked for.
 #[derive(Debug, Default)]
-pub(super) struct Functions(HashMap<u32, TaskManagementRequest>);
+pub(super) struct Functions(HashMap<u32, (TaskManagementRequest, u64)>);
 
 impl Functions {
-    pub fn asked(&mut self, request: &TaskManagementRequest) {
-        self.0.entry(request.initiator_task_tag.get()).or_insert(*request);
+    pub fn asked(&mut self, request: &TaskManagementRequest, tasks: &Tasks) {
+        self.0.entry(request.initiator_task_tag.get()).or_insert((*request, tasks.sent));
     }
 
     /// One with a tag that was in use leaves the other alone.
     pub fn rejected(&mut self, tag: u32, function: u8) {
-        if self.0.get(&tag).is_some_and(|request| request.function == function) {
+        if self.0.get(&tag).is_some_and(|request| request.0.function == function) {
             self.0.remove(&tag);
         }
     }
@@ -272,7 +290,7 @@ impl Functions {
     /// CmdSN that counts as received from now on, if there is one.
     pub fn answered(&mut self, frame: &Frame, tasks: &mut Tasks) -> Result<Option<u32>, String> {
         let response = TaskManagementResponse::view(frame.basic());
-        let request = self
+        let (request, place) = self
             .0
             .remove(&response.initiator_task_tag.get())
             .ok_or("a task management response that nobody asked for")?;
@@ -285,8 +303,8 @@ impl Functions {
                 tasks.abort(request.referenced_task_tag.get());
                 return Ok(Some(request.ref_cmd_sn.get()));
             }
-            2 | 4 | 5 => tasks.abort_older(Some(request.lun), cmd_sn),
-            6 | 7 => tasks.abort_older(None, cmd_sn),
+            2 | 4 | 5 => tasks.abort_older(Some(request.lun), cmd_sn, place),
+            6 | 7 => tasks.abort_older(None, cmd_sn, place),
             _ => {}
         }
         Ok(None)

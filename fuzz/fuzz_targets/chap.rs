@@ -1,0 +1,4 @@
+//! [`fuzz::chap`] under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::chap::run(data));

@@ -1,0 +1,4 @@
+//! [`fuzz::pdu`] under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::pdu::run(data));
