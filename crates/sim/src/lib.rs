@@ -16,6 +16,7 @@ pub mod capture;
 pub mod daemon;
 pub mod frame;
 pub mod golden;
+pub mod isns;
 pub mod oracle;
 pub mod proxy;
 pub mod random;
