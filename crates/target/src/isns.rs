@@ -1,6 +1,7 @@
 //! The sockets of the iSNS client: a connection to the server, and listeners for what the server asks and tells
 //! (RFC 4171 §2.9.1). It runs beside the door and never on a worker; the client itself is [`iscsi::isns`].
 
+use crate::limits::Limits;
 use crate::target::Target;
 use iscsi::isns::{Action, Client, Event, Node, Portal, Receiver, Registration};
 use iscsi::name::Name;
@@ -21,10 +22,8 @@ const PIECE: usize = 4096;
 const UNSENT: usize = 64 << 10;
 /// A notification or an inquiry has at most so many bytes.
 const NOTIFICATION_BYTES: usize = 64 << 10;
-/// Connections to the listeners at a time: of the server, and as many of others. Of more, the oldest is closed.
-const NOTIFIERS: usize = 8;
-/// How long somebody else than the server may stay connected, and how long an answer may take to be sent.
-const STRANGER: Duration = Duration::from_secs(10);
+/// How long an answer to a notification may take to be sent.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long accepting rests when the system has no descriptors.
 const REST: Duration = Duration::from_millis(500);
 /// Changes that are logged in [`LOG_TIME`]; of more the number is told.
@@ -60,6 +59,7 @@ pub struct Isns {
 struct Shared {
     settings: IsnsSettings,
     targets: Vec<Arc<Target>>,
+    limits: Arc<Limits>,
     /// Where the listeners are.
     notified: Vec<SocketAddr>,
     client: Mutex<Client>,
@@ -71,7 +71,12 @@ struct Shared {
 
 impl Isns {
     /// Begins to register these targets.
-    pub fn start(settings: IsnsSettings, targets: Vec<Arc<Target>>, notified: Vec<Notified>) -> io::Result<Isns> {
+    pub fn start(
+        settings: IsnsSettings,
+        targets: Vec<Arc<Target>>,
+        notified: Vec<Notified>,
+        limits: Arc<Limits>,
+    ) -> io::Result<Isns> {
         let mut listeners = Vec::new();
         for Notified { listener, .. } in notified {
             listener.set_nonblocking(true)?;
@@ -84,6 +89,7 @@ impl Isns {
         let shared = Arc::new(Shared {
             settings,
             targets,
+            limits,
             notified: listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<Result<_, _>>()?,
             client: Mutex::new(Client::new(Instant::now(), entropy)),
             stirred: Notify::new(),
@@ -324,29 +330,36 @@ async fn listen(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
             continue;
         };
         let known = shared.server.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer.ip().to_canonical());
-        let shared = Arc::clone(&shared);
-        match known {
-            true => servers.enter(tokio::spawn(serve(shared, stream))),
-            false => strangers.enter(tokio::spawn(async move {
-                let _ = timeout(STRANGER, serve(shared, stream)).await;
-            })),
-        }
+        let limits = &shared.limits;
+        let guests = if known { &mut servers } else { &mut strangers };
+        guests.make_room(limits);
+        let guest = Arc::clone(&shared);
+        guests.0.push_back(match known {
+            true => tokio::spawn(serve(guest, stream)).abort_handle(),
+            false => tokio::spawn(async move {
+                let limits = Arc::clone(&guest.limits);
+                if timeout(limits.isns_notifier_time, serve(guest, stream)).await.is_err() {
+                    limits.struck.isns_notifier_time.count();
+                }
+            })
+            .abort_handle(),
+        });
     }
 }
 
-/// Connections of one kind. They end with it.
+/// Connections of one kind, oldest first. They end with it.
 #[derive(Default)]
 struct Guests(VecDeque<AbortHandle>);
 
 impl Guests {
-    fn enter(&mut self, guest: JoinHandle<()>) {
+    fn make_room(&mut self, limits: &Limits) {
         self.0.retain(|guest| !guest.is_finished());
-        if self.0.len() >= NOTIFIERS
+        if self.0.len() >= limits.isns_notifiers
             && let Some(oldest) = self.0.pop_front()
         {
+            limits.struck.isns_notifiers.count();
             oldest.abort();
         }
-        self.0.push_back(guest.abort_handle());
     }
 }
 
@@ -374,7 +387,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
             let answer = shared.client().handle_notification(Instant::now(), &message);
             shared.stirred.notify_one();
             let Some(answer) = answer else { continue };
-            if !matches!(timeout(STRANGER, stream.write_all(&answer)).await, Ok(Ok(()))) {
+            if !matches!(timeout(ANSWER, stream.write_all(&answer)).await, Ok(Ok(()))) {
                 return;
             }
         }

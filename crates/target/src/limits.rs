@@ -49,6 +49,10 @@ pub struct Limits {
     pub slow_sender: Duration,
     /// Answers that are not read for so long cost their connection.
     pub slow_reader: Duration,
+    /// Connections of an iSNS server to us at a time, and as many of others.
+    pub isns_notifiers: usize,
+    /// How long somebody else than the iSNS server may be connected where its messages are taken.
+    pub isns_notifier_time: Duration,
     /// How long a shutdown waits for what is in flight.
     pub grace: Duration,
     /// How often those struck that are not a session's own.
@@ -79,6 +83,8 @@ pub struct Counters {
     pub memory: Counter,
     pub slow_sender: Counter,
     pub slow_reader: Counter,
+    pub isns_notifiers: Counter,
+    pub isns_notifier_time: Counter,
     pub grace: Counter,
 }
 
@@ -104,6 +110,8 @@ impl Default for Limits {
             worker_memory: 64 << 20,
             slow_sender: Duration::from_secs(30),
             slow_reader: Duration::from_secs(60),
+            isns_notifiers: 8,
+            isns_notifier_time: Duration::from_secs(10),
             grace: Duration::from_secs(10),
             struck: Arc::default(),
         }
@@ -313,6 +321,12 @@ pub const BOUNDS: &[Bound] = &[
         "the session is closed"),
     bound!("slow-reader", Time 100..=HOUR, slow_reader, struck.slow_reader,
         "how long a connection may take to read 1 MiB or less",
+        "it is closed"),
+    bound!("isns-notifiers", Count 1..=1024, isns_notifiers, struck.isns_notifiers,
+        "connections of an iSNS server to us at a time, and as many of others",
+        "the oldest is closed"),
+    bound!("isns-notifier-time", Time 100..=HOUR, isns_notifier_time, struck.isns_notifier_time,
+        "a connection of somebody else where an iSNS server's messages are taken",
         "it is closed"),
     bound!("grace", Time 0..=HOUR, grace, struck.grace,
         "how long the end waits for what is in flight",

@@ -108,7 +108,7 @@ async fn serve(
     let targets = Targets::new(vec![target], discovery, arguments.chap_algorithms.clone());
     let isns = match &arguments.isns {
         Some(isns) => {
-            let started = Isns::start(isns.settings.clone(), targets.all().to_vec(), notified);
+            let started = Isns::start(isns.settings.clone(), targets.all().to_vec(), notified, Arc::clone(&limits));
             Some(started.map_err(|error| Failure::runtime(format!("--isns: {error}")))?)
         }
         None => None,
