@@ -233,11 +233,15 @@ impl Session {
         if let Some(kept) = task.kept {
             self.retained_bytes = self.retained_bytes.saturating_sub(kept.response.data_in as usize);
         }
-        self.fence_forgets(id);
+        if !self.fences.is_empty() {
+            self.fence_forgets(id);
+        }
         for function in task.managed_by {
             self.function_task_ended(function);
         }
         self.events.push_back(Event::Ended(id));
-        self.logout_proceeds();
+        if self.awaits_logout {
+            self.logout_proceeds();
+        }
     }
 }

@@ -39,7 +39,17 @@ impl Fences {
 impl Session {
     /// Queues the answer of a task or a function: behind a fence where one stands, as one where it is
     /// `fenced`.
+    #[inline]
     pub(super) fn respond(&mut self, c: ConnectionId, what: Outgoing, fenced: bool) {
+        if fenced || !self.fences.is_empty() {
+            self.respond_in_turn(c, what, fenced);
+        } else if let Some(connection) = self.connections.get_mut(c) {
+            connection.queue(what);
+        }
+    }
+
+    #[cold]
+    fn respond_in_turn(&mut self, c: ConnectionId, what: Outgoing, fenced: bool) {
         if !self.fences.is_empty() {
             self.fences.waiting.push_back((c, what, fenced));
         } else if fenced && self.connections.len() > 1 {
@@ -143,10 +153,8 @@ impl Session {
     }
 
     /// The task is over without its answer: no fence waits for it.
+    #[cold]
     pub(super) fn fence_forgets(&mut self, id: TaskId) {
-        if self.fences.is_empty() {
-            return;
-        }
         let is_it = |what: &Outgoing| matches!(what, Outgoing::Answer(task) if *task == id);
         self.fences.waiting.retain(|(_, what, _)| !is_it(what));
         if let Some(fence) = &mut self.fences.standing

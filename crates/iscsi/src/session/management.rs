@@ -144,7 +144,15 @@ impl Session {
     }
 
     /// Functions whose commands are all here are carried out.
+    #[inline]
     pub(super) fn functions_are_due(&mut self) {
+        if !self.functions.postponed.is_empty() {
+            self.postponed_proceed();
+        }
+    }
+
+    #[cold]
+    fn postponed_proceed(&mut self) {
         while !self.functions.postponed.is_empty() {
             let window = &self.window;
             let due = |postponed: &Postponed| window.first_gap_below(postponed.header.cmd_sn.get()).is_none();

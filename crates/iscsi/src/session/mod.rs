@@ -231,6 +231,8 @@ pub struct Session {
     retained_bytes: usize,
     events: VecDeque<Event>,
     logging_out: bool,
+    /// A logout waits for tasks to end.
+    awaits_logout: bool,
     /// It cannot go on.
     failed: bool,
 }
@@ -259,6 +261,7 @@ impl Session {
             retained_bytes: 0,
             events: VecDeque::new(),
             logging_out: false,
+            awaits_logout: false,
             failed: false,
             parameters,
             limits,

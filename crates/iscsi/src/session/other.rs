@@ -117,6 +117,7 @@ impl Session {
     fn logs_out(&mut self, c: ConnectionId, logging_out: LoggingOut) {
         if let Some(connection) = self.connection_mut(c) {
             connection.logging_out = Some(logging_out);
+            self.awaits_logout = true;
         }
     }
 
@@ -153,7 +154,10 @@ impl Session {
     /// Answers a logout once the tasks that it ends have ended.
     pub(super) fn logout_proceeds(&mut self) {
         let waiting = self.connections.iter().find_map(|(c, connection)| Some((c, connection.logging_out?)));
-        let Some((c, logging_out)) = waiting else { return };
+        let Some((c, logging_out)) = waiting else {
+            self.awaits_logout = false;
+            return;
+        };
         let LoggingOut { initiator_task_tag, session, connection: ended, close } = logging_out;
         let ending = |id| {
             let task = self.tasks.get(id);

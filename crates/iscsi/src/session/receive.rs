@@ -132,8 +132,12 @@ impl Session {
         let exp_stat_sn = NopOut::view(basic).exp_stat_sn.get();
         // A logout speaks of the connection that it names (§11.14.4); a DataACK, of a task that its own
         // ExpStatSN may end.
-        let later = [Opcode::LogoutRequest as u8, Opcode::SnackRequest as u8];
-        if later.contains(&basic.opcode()) { Ok(()) } else { self.acknowledge(c, exp_stat_sn) }
+        const LOGOUT: u8 = Opcode::LogoutRequest as u8;
+        const SNACK: u8 = Opcode::SnackRequest as u8;
+        match basic.opcode() {
+            LOGOUT | SNACK => Ok(()),
+            _ => self.acknowledge(c, exp_stat_sn),
+        }
     }
 
     /// Bytes of a data segment that belongs in [`Place::Arena`], as they come.

@@ -53,6 +53,7 @@ impl Session {
     }
 
     /// ExpStatSN of a PDU from the connection (§4.2.2.2).
+    #[inline]
     pub(super) fn acknowledge(&mut self, c: ConnectionId, exp_stat_sn: u32) -> Result<(), ConnectionError> {
         let Some(connection) = self.connections.get_mut(c) else { return Ok(()) };
         if connection.acknowledged == exp_stat_sn {
@@ -67,13 +68,21 @@ impl Session {
         }
         connection.acknowledged =
             if precedes(connection.stat_sn, exp_stat_sn) { connection.stat_sn } else { exp_stat_sn };
+        if !connection.sent.is_empty() || !self.fences.is_empty() {
+            self.acknowledged(c);
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged is kept no longer, and who waited for it goes on.
+    #[cold]
+    fn acknowledged(&mut self, c: ConnectionId) {
         while let Some(connection) = self.connections.get_mut(c) {
             let acknowledged = connection.acknowledged;
             let Some(sent) = connection.sent.pop_front_if(|sent| precedes(sent.stat_sn, acknowledged)) else { break };
             self.drop_kept(sent.what);
         }
         self.fences_proceed();
-        Ok(())
     }
 
     /// Keeps a small PDU that has just been given its StatSN.

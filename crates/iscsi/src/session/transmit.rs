@@ -194,39 +194,39 @@ impl Session {
                 break;
             }
             let Some(next) = connection.next() else { break };
-            let rest = match next {
-                Outgoing::Answer(id) => self.answer(c, id, out).then_some(Outgoing::Answer(id)),
-                Outgoing::ReadyToTransfer(id) => {
-                    self.ready_to_transfer(c, id, out);
-                    None
+            match next {
+                Outgoing::Answer(id) => {
+                    if self.answer(c, id, out) {
+                        self.requeue(c, Outgoing::Answer(id));
+                    }
                 }
+                Outgoing::ReadyToTransfer(id) => self.ready_to_transfer(c, id, out),
                 Outgoing::ReadyToTransferAgain { task, from, to } => {
                     self.ready_to_transfer_again(c, task, from..to, out);
-                    None
                 }
                 Outgoing::DataAgain { task, from, to } => {
-                    let from = self.data_again(c, task, from, to, out);
-                    from.map(|from| Outgoing::DataAgain { task, from, to })
+                    if let Some(from) = self.data_again(c, task, from, to, out) {
+                        self.requeue(c, Outgoing::DataAgain { task, from, to });
+                    }
                 }
                 Outgoing::StatusAgain { from, to } => {
-                    let from = self.status_again(c, from, to, out);
-                    from.map(|from| Outgoing::StatusAgain { from, to })
+                    if let Some(from) = self.status_again(c, from, to, out) {
+                        self.requeue(c, Outgoing::StatusAgain { from, to });
+                    }
                 }
-                Outgoing::FenceMark => {
-                    self.fence_mark_passed(c);
-                    None
-                }
-                other => {
-                    self.small(c, other, out);
-                    None
-                }
-            };
-            if let (Some(rest), Some(connection)) = (rest, self.connections.get_mut(c)) {
-                connection.requeue(rest);
+                Outgoing::FenceMark => self.fence_mark_passed(c),
+                other => self.small(c, other, out),
             }
         }
         if out.is_empty() && self.kind == SessionKind::Normal && self.window.must_be_told() {
             self.small(c, Outgoing::Ping { target_transfer_tag: RESERVED_TAG }, out);
+        }
+    }
+
+    /// What could not be sent wholly goes on at once.
+    fn requeue(&mut self, c: ConnectionId, rest: Outgoing) {
+        if let Some(connection) = self.connections.get_mut(c) {
+            connection.requeue(rest);
         }
     }
 
@@ -327,8 +327,17 @@ impl Session {
     }
 
     /// The status of a task is in the batch.
+    #[inline]
     fn answered(&mut self, c: ConnectionId, id: TaskId, status: KeptStatus, is_new: bool, out: &mut TxBatch) {
         out.finished.push(id);
+        if self.keeps() || !self.fences.is_empty() {
+            self.answered_and_watched(c, id, status, is_new);
+        }
+    }
+
+    /// The same where somebody may ask for it again, or waits for it to be acknowledged.
+    #[cold]
+    fn answered_and_watched(&mut self, c: ConnectionId, id: TaskId, status: KeptStatus, is_new: bool) {
         if !self.fences.is_empty() {
             self.fence_sent(id, status.stat_sn);
         }
@@ -582,6 +591,7 @@ struct Piece {
 
 impl Piece {
     /// The one that begins at this offset. A sequence ends after `burst` bytes and with the data.
+    #[inline]
     fn at(base: &Base, offset: u32, data_in: u32, burst: u32) -> Piece {
         let burst_left = burst - (offset - base.offset) % burst;
         let length = (data_in - offset).min(base.segment).min(burst_left);
