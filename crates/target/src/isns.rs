@@ -8,6 +8,7 @@ use iscsi::name::Name;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -67,6 +68,8 @@ struct Shared {
     stirred: Notify,
     /// Addresses of the server.
     server: Mutex<HashSet<IpAddr>>,
+    /// That a portal is not registered was told.
+    told_loopback: AtomicBool,
 }
 
 impl Isns {
@@ -94,6 +97,7 @@ impl Isns {
             client: Mutex::new(Client::new(Instant::now(), entropy)),
             stirred: Notify::new(),
             server: Mutex::default(),
+            told_loopback: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
         let listening: Vec<AbortHandle> = listeners
@@ -147,6 +151,12 @@ impl Shared {
                 let found = lookup_host(host.to_string()).await.ok().and_then(|mut found| found.next());
                 let Some(address) = found else { continue };
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                if !leads_here(address.ip(), local.ip()) {
+                    if !self.told_loopback.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(portal = %address, "not registered with the iSNS server: only this machine reaches it");
+                    }
+                    continue;
+                }
                 if !portals.iter().any(|portal| portal.address == address) {
                     portals.push(Portal { address, notified_at: self.notified_at(address.ip()) });
                 }
@@ -166,6 +176,12 @@ impl Shared {
         let all = || self.notified.iter().find(|own| own.ip().is_unspecified());
         here.or_else(all).or_else(|| self.notified.first()).map(SocketAddr::port)
     }
+}
+
+/// Whether others who reach the server, which we reach from `local`, come to us by this address: a loopback
+/// address is somebody else's to them.
+fn leads_here(address: IpAddr, local: IpAddr) -> bool {
+    !address.is_loopback() || local.to_canonical().is_loopback()
 }
 
 type Connecting = std::pin::Pin<Box<dyn Future<Output = io::Result<(TcpStream, Registration)>> + Send>>;
@@ -436,5 +452,18 @@ impl Log {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_address_is_told_only_to_a_server_of_this_machine() {
+        let leads = |address: &str, local: &str| leads_here(address.parse().unwrap(), local.parse().unwrap());
+        assert!(leads("192.0.2.7", "192.0.2.7") && leads("192.0.2.7", "127.0.0.1") && leads("127.0.0.2", "127.0.0.1"));
+        assert!(leads("127.0.0.1", "::ffff:127.0.0.1") && leads("::1", "::1"));
+        assert!(!leads("127.0.0.1", "192.0.2.7") && !leads("::1", "2001:db8::7"));
     }
 }

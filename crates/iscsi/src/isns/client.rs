@@ -12,9 +12,11 @@
 //! One request is under way at a time. Whatever the server does costs one connection, a message of bounded size
 //! and waiting; nobody else waits for it.
 
+mod answers;
+
 use super::attribute::{Attribute, Tag};
 use super::message::{Message, Status};
-use super::objects::{self, Object, StateChange, objects};
+use super::objects::{self, StateChange};
 use super::registration::{Features, Manner, Registration};
 use super::wire::{FormatError, Function, Receiver};
 use std::collections::VecDeque;
@@ -32,16 +34,10 @@ const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(60);
 /// A connection that has lived so long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
-/// The server is asked this often within the registration period, and within these bounds.
-const ASKED_IN_PERIOD: u32 = 3;
-const ASK_MIN: Duration = Duration::from_secs(1);
+/// The longest time between two questions.
 const ASK_MAX: Duration = Duration::from_secs(300);
 /// A server's answer has at most so many bytes: it repeats what was registered.
 const MESSAGE_BYTES: usize = 1 << 20;
-/// Inquiries are not asked for any more when portals were lost so often.
-const LOST_PORTALS: u32 = 2;
-/// A server that forgets so often in a row does not show what is registered; no more is told of it.
-const FORGOTTEN: u32 = 2;
 /// Events that wait to be taken; more are dropped.
 const EVENTS: usize = 64;
 
@@ -459,130 +455,13 @@ impl Client {
         self.request(now);
     }
 
-    fn register_answered(&mut self, now: Instant, status: Status, last: bool, message: &Message) {
-        if status != Status::SUCCESSFUL {
-            return self.register_refused(now, status);
-        }
-        let said = self.period(message);
-        self.registered = said.or(self.registered);
-        if !last {
-            return;
-        }
-        let known = self.registered.is_some();
-        let period = *self.registered.get_or_insert(self.registration.period);
-        (self.refusals, self.told_away, self.told_refusal) = (0, false, None);
-        if self.forgotten <= FORGOTTEN {
-            self.tell(Event::Registered { period });
-        }
-        self.wait(now, asked_every(period));
-        if self.registration.portals.iter().any(|portal| portal.notified_at.is_some()) {
-            let listen = self.registration.listen();
-            self.ask(now, listen.into_iter().map(|message| (Purpose::Listen, message)));
-        }
-        // A server need not say the period when it has not changed it, and it may be its own all the same.
-        if !known && self.forgotten <= FORGOTTEN {
-            self.inquire(now);
-        }
-    }
-
-    fn register_refused(&mut self, now: Instant, status: Status) {
-        let State::Connected(connected) = &mut self.state else { return };
-        connected.requests.clear();
-        match status {
-            Status::ESI_NOT_AVAILABLE if self.features.inquiries => {
-                self.features.inquiries = false;
-                self.tell(Event::Without("inquiries whether portals are there (ESI)"));
-                self.register(now, Manner::Replace);
-            }
-            Status::REGISTRATION_FEATURE_NOT_SUPPORTED if self.features.groups => {
-                self.features.groups = false;
-                self.tell(Event::Without("portal groups"));
-                self.register(now, Manner::Replace);
-            }
-            // Perhaps an earlier registration of another entity has left the targets there.
-            Status::INVALID_REGISTRATION if !connected.taken_out => {
-                connected.taken_out = true;
-                let messages = self.registration.deregister_targets();
-                self.ask(now, messages.into_iter().map(|message| (Purpose::TakeOut, message)));
-                self.register(now, Manner::Replace);
-            }
-            _ => {
-                self.registered = None;
-                if self.told_refusal != Some(status) {
-                    self.told_refusal = Some(status);
-                    self.tell(Event::Refused(status));
-                }
-                let rest = self.back_off(self.refusals);
-                self.refusals = self.refusals.saturating_add(1);
-                self.wait(now, rest);
-            }
-        }
-    }
-
-    fn inquiry_answered(&mut self, now: Instant, status: Status, message: &Message) {
-        let found = objects(message.operating());
-        let entity = found.iter().any(|object| {
-            matches!(object, Object::Entity { identifier, .. } if identifier.eq_ignore_ascii_case(&self.registration.entity))
-        });
-        if status == Status::BUSY {
-            return self.wait(now, REST_MAX);
-        }
-        if status != Status::SUCCESSFUL || !entity {
-            return self.forgotten(now);
-        }
-        let has = |address| found.contains(&Object::Portal { address });
-        if !self.registration.portals.iter().all(|portal| has(portal.address)) {
-            // The server takes out portals that do not answer its inquiries. They can be reached all the same,
-            // perhaps, and only its way to us be closed.
-            self.lost_portals += 1;
-            if self.lost_portals >= LOST_PORTALS && self.features.inquiries {
-                self.features.inquiries = false;
-                self.tell(Event::Without("inquiries whether portals are there (ESI), which do not get through"));
-            }
-            return self.forgotten(now);
-        }
-        self.forgotten = 0;
-        if std::mem::take(&mut self.told_away) {
-            self.tell(Event::Back);
-        }
-        let period = self.period(message).or(self.registered).unwrap_or(self.registration.period);
-        self.registered = Some(period);
-        self.wait(now, asked_every(period));
-    }
-
-    fn forgotten(&mut self, now: Instant) {
-        self.registered = None;
-        self.forgotten = self.forgotten.saturating_add(1);
-        if self.forgotten <= FORGOTTEN {
-            self.tell(Event::Forgotten);
-        }
-        self.register(now, Manner::Add);
-    }
-
-    /// The registration period that a message says.
-    fn period(&self, message: &Message) -> Option<u32> {
-        message.operating().iter().find(|attribute| attribute.tag == Tag::REGISTRATION_PERIOD)?.as_number()
-    }
-
-    fn without_notifications(&mut self) {
-        if let State::Connected(connected) = &mut self.state {
-            let before = connected.requests.len();
-            connected.requests.retain(|(purpose, _)| *purpose != Purpose::Listen);
-            // Told once, at the first of them.
-            if before == connected.requests.len() && before > 0 {
-                return;
-            }
-        }
-        self.tell(Event::Without("notifications of changes (SCN)"));
-    }
-
     /// Answers whether a portal is there (RFC 4171 §5.6.5.13).
     fn status_inquiry(&self, message: &Message) -> Message {
         let entity = message.attributes.iter().find(|attribute| attribute.tag == Tag::ENTITY_IDENTIFIER);
         let own = entity
             .and_then(Attribute::as_text)
             .is_some_and(|text| text.eq_ignore_ascii_case(&self.registration.entity));
-        match own && self.stopping.is_none() {
+        match own && self.sent && self.stopping.is_none() {
             true => message.answer(Status::SUCCESSFUL, message.attributes.clone()),
             false => message.answer(Status::NO_SUCH_ENTRY, Vec::new()),
         }
@@ -608,14 +487,6 @@ impl Client {
             self.tell(Event::Changed(change));
         }
         message.answer(Status::SUCCESSFUL, vec![Attribute::text(Tag::ISCSI_NAME, destination.as_str())])
-    }
-}
-
-/// How often the server is asked.
-fn asked_every(period: u32) -> Duration {
-    match period {
-        0 => ASK_MAX,
-        _ => (Duration::from_secs(period.into()) / ASKED_IN_PERIOD).clamp(ASK_MIN, ASK_MAX),
     }
 }
 

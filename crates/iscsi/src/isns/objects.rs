@@ -80,7 +80,7 @@ pub struct FoundTarget {
 }
 
 /// The targets of an answer to [`find_targets`](super::find_targets): each node is followed by the portals that
-/// lead to it and these by the tags of their groups (RFC 4171 §5.6.5.2).
+/// lead to it, and either all of these or each by the tags of their groups (RFC 4171 §5.6.5.2).
 pub fn found_targets(answer: &Message) -> Vec<FoundTarget> {
     let mut targets: Vec<FoundTarget> = Vec::new();
     // How many portals of the last node have a tag.
@@ -245,6 +245,35 @@ mod tests {
                 },
                 FoundTarget { name: name("iqn.2026-11.com.example:b"), alias: None, portals: vec![at(1, None)] },
             ]
+        );
+    }
+
+    #[test]
+    fn the_answer_of_open_isns() {
+        // isnsd 0.101 with two targets at two portals each, asked by `find_targets`.
+        const ANSWER: &str = "0001800201204c0000000000000000000000002100000004000000010000000000000000\
+            000000200000001c69716e2e323032362d31312e636f6d2e6578616d706c653a62000000\
+            000000100000001000000000000000000000ffff7f0000010000001100000004000033d6000000330000000400000001\
+            000000100000001000000000000000000000ffff7f0000020000001100000004000033d6000000330000000400000007\
+            000000200000001c69716e2e323032362d31312e636f6d2e6578616d706c653a61000000\
+            000000100000001000000000000000000000ffff7f0000010000001100000004000033cc000000330000000400000001\
+            000000100000001000000000000000000000ffff7f0000020000001100000004000033cc000000330000000400000007";
+        let digits: Vec<u32> = ANSWER.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        let bytes: Vec<u8> = digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect();
+        let mut receiver = crate::isns::Receiver::new(1000);
+        receiver.push(&bytes);
+        let found = found_targets(&receiver.take().unwrap().unwrap());
+        let told: Vec<(&str, Vec<String>)> = found
+            .iter()
+            .map(|target| {
+                let portal = |(address, tag): &(SocketAddr, Option<u16>)| format!("{address},{}", tag.unwrap());
+                (target.name.as_str(), target.portals.iter().map(portal).collect())
+            })
+            .collect();
+        let portals = |port: u16| vec![format!("127.0.0.1:{port},1"), format!("127.0.0.2:{port},7")];
+        assert_eq!(
+            told,
+            [("iqn.2026-11.com.example:b", portals(13270)), ("iqn.2026-11.com.example:a", portals(13260))]
         );
     }
 

@@ -286,10 +286,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn a_message_is_the_same_in_whatever_pieces_it_comes(
-            values in prop::collection::vec(prop::collection::vec(any::<[u8; 4]>(), 0..9000), 1..8),
-            cuts in prop::collection::vec(1..60_000usize, 1..6),
+            values in prop::collection::vec(prop::collection::vec(any::<[u8; 4]>(), 0..5000), 1..6),
+            cuts in prop::collection::vec(1..30_000usize, 1..6),
             transaction in any::<u16>(),
         ) {
             let attributes: Vec<_> =
