@@ -222,6 +222,9 @@ impl Connection {
     }
 
     pub fn deadline(&self, limits: &SessionLimits) -> Option<Instant> {
+        if self.closing {
+            return None;
+        }
         let ping = match self.ping {
             Some((_, sent)) => Some(sent + limits.nop_timeout),
             None if limits.nop_interval.is_zero() => None,

@@ -41,6 +41,10 @@ impl Session {
     /// The application has ended the task and no answer is to be sent.
     pub fn end_task(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.kept.is_some() {
+            // It was answered; only its acknowledgment is awaited no longer.
+            return self.let_go(id);
+        }
         task.phase = Phase::Ended;
         task.response = None;
         task.answer_queued = false;

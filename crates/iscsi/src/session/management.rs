@@ -189,7 +189,7 @@ impl Session {
         };
         match code {
             function::ABORT_TASK => {
-                let answer = self.abort_task(id, header);
+                let answer = self.abort_task(c, id, header);
                 self.task_management_done(id, answer, [0; 3]);
             }
             function::ABORT_TASK_SET | function::CLEAR_TASK_SET | function::LOGICAL_UNIT_RESET => {
@@ -227,13 +227,21 @@ impl Session {
         Ok(())
     }
 
-    fn abort_task(&mut self, id: u32, header: &TaskManagementRequest) -> u8 {
+    fn abort_task(&mut self, c: ConnectionId, id: u32, header: &TaskManagementRequest) -> u8 {
         let referenced = header.referenced_task_tag.get();
         if self.functions.active.iter().any(|active| active.id != id && active.initiator_task_tag == referenced) {
             return response::FUNCTION_REJECTED;
         }
         if let Some(task) = self.tasks.by_tag(referenced) {
-            if self.tasks.get(task).is_some_and(|task| task.lun != header.lun) {
+            let Some(found) = self.tasks.get(task).filter(|task| task.lun == header.lun) else {
+                return response::TASK_DOES_NOT_EXIST;
+            };
+            if found.kept.is_some() {
+                // It was answered before. Where its connection is gone, the answer comes once more in front of
+                // this one (§11.5.1).
+                if self.may_take_over(found.connection) {
+                    self.reassign(c, task, 0);
+                }
                 return response::TASK_DOES_NOT_EXIST;
             }
             self.abort(task, id, false);
@@ -262,6 +270,7 @@ impl Session {
             .filter(|task| {
                 self.tasks.get(*task).is_some_and(|task| {
                     lun.is_none_or(|lun| task.lun == lun)
+                        && task.kept.is_none()
                         && (task.immediate || precedes(task.cmd_sn, header.cmd_sn.get()))
                 })
             })

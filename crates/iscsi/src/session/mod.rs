@@ -115,7 +115,7 @@ impl Default for SessionLimits {
             immediate: 16,
             backlog_bytes: 512 << 10,
             rejects: 1000,
-            retained_bytes: 4 << 20,
+            retained_bytes: 16 << 20,
             nop_interval: Duration::from_secs(15),
             nop_timeout: Duration::from_secs(15),
             text_bytes: 64 << 10,

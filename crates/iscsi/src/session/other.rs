@@ -66,7 +66,7 @@ impl Session {
         for id in tasks {
             self.end_for_logout(id);
         }
-        self.logout_proceeds();
+        self.await_logout();
     }
 
     fn log_out_connection(&mut self, c: ConnectionId, header: &LogoutRequest, named: Option<ConnectionId>) {
@@ -91,6 +91,12 @@ impl Session {
                 }
             }
         }
+        self.await_logout();
+    }
+
+    /// All that a logout ends is ending: it is answered when all has ended.
+    fn await_logout(&mut self) {
+        self.awaits_logout = true;
         self.logout_proceeds();
     }
 
@@ -117,7 +123,6 @@ impl Session {
     fn logs_out(&mut self, c: ConnectionId, logging_out: LoggingOut) {
         if let Some(connection) = self.connection_mut(c) {
             connection.logging_out = Some(logging_out);
-            self.awaits_logout = true;
         }
     }
 

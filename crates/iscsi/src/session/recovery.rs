@@ -245,12 +245,16 @@ impl Session {
         let Some((id, task)) = found.filter(|(_, task)| task.lun == header.lun) else {
             return Err(response::TASK_DOES_NOT_EXIST);
         };
-        let free = |lost: &Recovering| lost.connection == task.connection && lost.logged_out;
-        match self.recovering.iter().any(free) {
+        match self.may_take_over(task.connection) {
             false => Err(response::TASK_STILL_ALLEGIANT),
             true if task.phase == Phase::Ending => Err(response::TASK_DOES_NOT_EXIST),
             true => Ok(id),
         }
+    }
+
+    /// Whether this connection is gone and logged out, so that its tasks may be taken over.
+    pub(super) fn may_take_over(&self, c: ConnectionId) -> bool {
+        self.recovering.iter().any(|lost| lost.connection == c && lost.logged_out)
     }
 
     /// The task goes on at this connection.

@@ -124,7 +124,7 @@ impl Rig {
 
     fn the_command(&mut self) -> TaskId {
         let mut events = self.events();
-        events.retain(|event| !matches!(event, Event::Ended(_)));
+        events.retain(|event| !matches!(event, Event::Ended(_) | Event::LoggedOut { .. }));
         match events[..] {
             [Event::Command(task)] => task,
             ref other => panic!("expected one command, got {other:?}"),
@@ -737,4 +737,59 @@ fn dig_05_at_level_0_a_command_that_was_spoiled_may_come_again_at_once_or_costs_
     // Above level 0 it is the initiator's to retry (§7.2.1).
     let (mut rig, _, _) = spoiled(1);
     assert_eq!(after(&mut rig, 3), None);
+}
+
+#[test]
+fn tmf_01_what_was_answered_and_not_acknowledged_does_not_exist_for_an_abort() {
+    let (mut rig, c) = rig(1);
+    let (task, _) = rig.read(c, 1, 10, 512);
+    rig.send(c, &function(90, 1, 1, 11));
+    assert_eq!(TaskManagementResponse::view(&rig.receive(c)[0]).response, code::TASK_DOES_NOT_EXIST);
+    rig.send(c, &function(91, 5, RESERVED_TAG, 11));
+    rig.session.task_management_done(1, code::FUNCTION_COMPLETE, [0; 3]);
+    assert_eq!(
+        TaskManagementResponse::view(&rig.receive(c)[0]).response,
+        code::FUNCTION_COMPLETE,
+        "nothing to wait for"
+    );
+    assert!(rig.session.task(task).is_some());
+    rig.send(c, &logout(92, 0, 1));
+    assert_eq!(LogoutResponse::view(&rig.receive(c)[0]).response, 0);
+    assert_eq!(rig.session.tasks(), 0);
+}
+
+#[test]
+fn tmf_01_an_abort_on_another_connection_brings_the_answer_once_more() {
+    let (mut rig, c) = rig(2);
+    let d = rig.session.attach(opening(2), rig.now);
+    rig.read(c, 1, 10, 512);
+    rig.send(d, &logout(91, 2, 1));
+    rig.receive(d);
+    rig.send(d, &function(92, 1, 1, 11));
+    let pdus = rig.receive(d);
+    assert_eq!(DataIn::view(&pdus[0]).flags & 1, 1, "data and status");
+    assert_eq!(TaskManagementResponse::view(&pdus[1]).response, code::TASK_DOES_NOT_EXIST);
+}
+
+#[test]
+fn out_01_nothing_of_a_connection_is_left_when_it_is_logged_out() {
+    for level in [0, 1, 2] {
+        let (mut rig, c) = rig(level);
+        let d = rig.session.attach(opening(2), rig.now);
+        rig.read(d, 1, 10, 512);
+        rig.send(d, &command(2, 11, 0x20, 4096));
+        let task = rig.the_command();
+        rig.session.receive_data_out(task, 4096);
+        rig.receive(d);
+        rig.send(d, &logout(91, 1, 2));
+        let mut events = rig.events();
+        events.retain(|event| !matches!(event, Event::Ended(_)));
+        assert_eq!(events, [Event::CommandsCleared { lun: [0; 8] }, Event::Abort(task)], "level {level}");
+        rig.session.end_task(task);
+        assert_eq!(LogoutResponse::view(&rig.receive(d)[0]).response, 0);
+        rig.session.handle_closed(d, rig.now);
+        assert_eq!((rig.session.tasks(), rig.session.connections()), (0, 1), "level {level}");
+        assert!(!rig.session.is_over());
+        rig.read(c, 3, 12, 512);
+    }
 }
