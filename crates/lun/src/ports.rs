@@ -10,7 +10,7 @@ use scsi::inquiry::TargetPortGroupSupport;
 use scsi::port_groups::{AccessState, Group, StateCause};
 use scsi::{Condition, SenseKey};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// A group as it is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct TargetPortGroups {
     management: TargetPortGroupSupport,
     /// Held by changes, and by reports that must not see half of one.
     changing: Mutex<()>,
+    /// All units of the target, whichever of them an initiator sees.
+    units: OnceLock<Vec<Weak<LogicalUnit>>>,
 }
 
 impl TargetPortGroups {
@@ -62,7 +64,13 @@ impl TargetPortGroups {
             .collect();
         members.sort_by_key(|member| member.number);
         members.dedup_by_key(|member| member.number);
-        Arc::new(TargetPortGroups { members, management, changing: Mutex::new(()) })
+        Arc::new(TargetPortGroups { members, management, changing: Mutex::new(()), units: OnceLock::new() })
+    }
+
+    /// Says which units the target has, so that a change by an initiator is told at those too that it does
+    /// not see. The first call counts.
+    pub fn serve<'a>(&self, units: impl Iterator<Item = &'a Arc<LogicalUnit>>) {
+        let _ = self.units.set(units.map(Arc::downgrade).collect());
     }
 
     /// Who changes the states.
@@ -103,7 +111,7 @@ impl TargetPortGroups {
     }
 
     /// States that an initiator asked for at `unit` from `place`: all other nexuses are told, and this one at
-    /// the other units.
+    /// the other units. `units` are those that it sees.
     pub(crate) fn change_for<'a>(
         &self,
         states: &[(u16, AccessState)],
@@ -114,7 +122,10 @@ impl TargetPortGroups {
         if !self.set(states, StateCause::Explicit) {
             return;
         }
-        for other in units {
+        let seen: Vec<_> = units.cloned().collect();
+        let unseen = self.units.get().into_iter().flatten().filter_map(Weak::upgrade);
+        let unseen: Vec<_> = unseen.filter(|unit| !seen.iter().any(|other| Arc::ptr_eq(other, unit))).collect();
+        for other in seen.iter().chain(&unseen) {
             let whom = if Arc::ptr_eq(other, unit) { Whom::AllBut(place) } else { Whom::Everyone };
             other.attention(whom, CHANGED);
         }

@@ -7,6 +7,9 @@ use std::process::ExitCode;
 pub enum Failure {
     /// What was asked cannot be done as it was asked (exit code 2).
     Input(String),
+    /// A configuration file is wrong in these ways: for each a line that begins with its place, and the text
+    /// (exit code 2).
+    Findings(String),
     /// It failed while running (exit code 1).
     Runtime(String),
 }
@@ -25,7 +28,7 @@ impl Failure {
     /// What a script sees.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Input(_) => ExitCode::from(2),
+            Failure::Input(_) | Failure::Findings(_) => ExitCode::from(2),
             Failure::Runtime(_) => ExitCode::from(1),
         }
     }
@@ -33,8 +36,10 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Failure::Input(line) | Failure::Runtime(line)) = self;
-        // One line, whatever a path or a peer brought with it.
-        f.write_str(&line.replace('\n', " "))
+        match self {
+            Failure::Findings(text) => f.write_str(text.trim_end()),
+            // One line, whatever a path or a peer brought with it.
+            Failure::Input(line) | Failure::Runtime(line) => f.write_str(&line.replace('\n', " ")),
+        }
     }
 }

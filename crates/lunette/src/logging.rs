@@ -13,14 +13,12 @@ pub enum Format {
     Json,
 }
 
-/// Starts writing events. `verbose` counts the `-v`s; LUNETTE_LOG, a filter as tracing's EnvFilter
-/// reads it, goes before it.
-pub fn start(format: Format, verbose: u8) {
-    let level = match verbose {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
-    };
+/// The least of what can be told.
+pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// Starts writing events of this level and above it; LUNETTE_LOG, a filter as tracing's EnvFilter reads it,
+/// goes before it.
+pub fn start(format: Format, level: &str) {
     let filter = EnvFilter::try_from_env("LUNETTE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

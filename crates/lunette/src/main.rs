@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod configuration;
 mod control;
 mod failure;
 mod logging;
@@ -49,7 +50,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("lunette: {failure}");
+            match &failure {
+                // Each finding begins with its place, as compilers have it.
+                Failure::Findings(_) => eprintln!("{failure}"),
+                _ => eprintln!("lunette: {failure}"),
+            }
             failure.exit_code()
         }
     }

@@ -1,7 +1,7 @@
 //! `--access-states FILE`: the access states of portal groups, by which a cluster manager drives a failover
 //! while the daemon runs. Lines are `GROUP STATE`; what follows a `#` is a comment.
 
-use super::portals;
+use crate::configuration;
 use crate::failure::Failure;
 use lun::{LogicalUnit, TargetPortGroups};
 use scsi::port_groups::AccessState;
@@ -74,7 +74,7 @@ impl AccessStates {
 }
 
 /// Looks at the file for ever, and changes the states of the groups as it says.
-pub async fn watch(mut file: AccessStates, groups: Arc<TargetPortGroups>, units: Vec<Arc<LogicalUnit>>) {
+pub async fn watch(mut file: AccessStates, targets: Vec<(Arc<TargetPortGroups>, Vec<Arc<LogicalUnit>>)>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let looked = tokio::task::spawn_blocking(move || {
@@ -86,7 +86,8 @@ pub async fn watch(mut file: AccessStates, groups: Arc<TargetPortGroups>, units:
         match said {
             None => {}
             Some(Ok(states)) => {
-                let changed = groups.change(&states, &units);
+                // Each of them, although one that has changed already says it.
+                let changed = targets.iter().fold(false, |any, (groups, units)| groups.change(&states, units) | any);
                 let list: Vec<_> = states.iter().map(|(group, state)| format!("{group} {}", state.name())).collect();
                 tracing::info!(changed, states = list.join(", "), "the file of access states was read");
             }
@@ -108,9 +109,9 @@ fn parse(text: &str, groups: &[u16]) -> Result<States, (usize, String)> {
             _ => return Err(wrong("a line is GROUP STATE".to_owned())),
         };
         let number = group.parse().ok().filter(|number| groups.contains(number));
-        let number = number.ok_or_else(|| wrong(format!("'{group}' is no portal group of a --listen option")))?;
+        let number = number.ok_or_else(|| wrong(format!("'{group}' is no portal group")))?;
         let state = AccessState::from_name(state)
-            .ok_or_else(|| wrong(format!("'{state}' is no state; there are {}", portals::states())))?;
+            .ok_or_else(|| wrong(format!("'{state}' is no state; there are {}", configuration::states())))?;
         if states.iter().any(|(other, _)| *other == number) {
             return Err(wrong(format!("group {number} stands there twice")));
         }

@@ -25,18 +25,44 @@ A comma that belongs to a path is written \\,
 Examples:
   lunette serve disk.img,size=10G
   lunette serve a.img b.img,ro ram:512M,lun=9 --listen 192.0.2.7 --allow iqn.1993-08.org.debian:01:abc
+  lunette serve --config lunette.toml
   LUNETTE_CHAP_SECRET=a-long-secret lunette serve /dev/vdb --listen [::] --chap alice
   lunette serve a.img --listen 192.0.2.7 --listen 198.51.100.7,group=2,state=non-optimized
 
 Exit codes: 0 told to stop and did, 1 it failed while running, 2 what was asked cannot be done as asked.";
+
+/// What a configuration file says instead.
+const OF_FILE: [&str; 18] = [
+    "stores",
+    "listen",
+    "access_states",
+    "access_management",
+    "name",
+    "allow",
+    "chap",
+    "chap_secret_file",
+    "chap_mutual",
+    "chap_mutual_secret_file",
+    "chap_algorithms",
+    "threads",
+    "io_engine",
+    "state_dir",
+    "nop_interval",
+    "limit",
+    "control",
+    "isns",
+];
 
 /// Arguments of `lunette serve`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", limits()))]
 pub struct Arguments {
     /// What to export, as disks from LUN 1 on
-    #[arg(required = true, value_name = "STORE")]
+    #[arg(required_unless_present = "config", value_name = "STORE")]
     pub stores: Vec<String>,
+    /// A file that says all of it: targets, portals, disks, who may use them (docs/configuration.md)
+    #[arg(long, value_name = "FILE", conflicts_with_all = OF_FILE)]
+    pub config: Option<PathBuf>,
     /// Where to listen; may be given several times. After commas: group=N (a portal group, a target port of
     /// its own), state=STATE of that group (active-optimized, active-non-optimized, standby, unavailable),
     /// preferred
@@ -97,9 +123,9 @@ pub struct Arguments {
     /// in /run/lunette as root, else in $XDG_RUNTIME_DIR/lunette]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
-    /// How events are written
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    pub log_format: Format,
+    /// How events are written [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<Format>,
     /// Tell more; twice, tell everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -118,12 +144,6 @@ impl Arguments {
     pub fn initiators(&self) -> Result<Vec<NamePattern>, Failure> {
         let parse = |text: &String| text.parse().map_err(|error| Failure::input(format!("--allow {text}: {error}")));
         self.allow.iter().map(parse).collect()
-    }
-
-    /// How many workers.
-    pub fn workers(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
-        self.threads.map_or_else(processors, usize::from)
     }
 }
 

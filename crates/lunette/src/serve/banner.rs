@@ -7,25 +7,35 @@ use scsi::port_groups::{AccessState, Group};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use stores::Size;
-use target::Portal;
+use target::{Portal, Target};
+
+/// Targets that are told one by one.
+const TOLD: usize = 16;
 
 /// What is to be told.
 pub struct Banner<'a> {
-    /// The target's name.
-    pub target: &'a str,
-    /// Where it listens.
-    pub portals: &'a [Portal],
-    /// The portal groups with their access states.
-    pub groups: &'a [Group],
-    /// Its disks.
-    pub units: &'a [Unit],
-    /// The user of CHAP.
-    pub chap: Option<&'a str>,
-    /// The target's own user of mutual CHAP.
-    pub mutual: Option<&'a str>,
+    targets: &'a [Target],
+    /// Their disks.
+    units: &'a [Vec<Unit>],
+    /// Where they listen.
+    portals: &'a [Portal],
 }
 
-impl Banner<'_> {
+/// A target with what it takes to log in to it.
+struct One<'a> {
+    name: &'a str,
+    units: &'a [Unit],
+    /// The user of CHAP, and the target's own.
+    chap: Option<&'a str>,
+    mutual: Option<&'a str>,
+}
+
+impl<'a> Banner<'a> {
+    /// These targets with their units, at these portals.
+    pub fn new(targets: &'a [Target], units: &'a [Vec<Unit>], portals: &'a [Portal]) -> Banner<'a> {
+        Banner { targets, units, portals }
+    }
+
     /// The whole text, for people or as one JSON object.
     pub fn text(&self, format: Format) -> String {
         match format {
@@ -36,15 +46,111 @@ impl Banner<'_> {
 
     fn people(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
-        writeln!(out, "Target   {}", self.target)?;
+        let groups = self.groups();
+        let all: Vec<_> = self.targets.iter().zip(self.units).map(|(target, units)| One::new(target, units)).collect();
+        if let [one] = &all[..] {
+            writeln!(out, "Target   {}", one.name)?;
+        }
         for portal in self.portals {
-            let Portal { address, group, .. } = portal;
-            match self.state(*group) {
+            let Portal { address, group, advertise } = portal;
+            write!(out, "Portal   {address},{group}")?;
+            if let Some(advertised) = advertise {
+                write!(out, " as {advertised}")?;
+            }
+            match state(&groups, *group) {
                 // What every target is that has one group, nobody needs to be told.
-                "active-optimized" if self.groups.len() == 1 => writeln!(out, "Portal   {address},{group}")?,
-                state => writeln!(out, "Portal   {address},{group} ({state})")?,
+                "active-optimized" if groups.len() == 1 => writeln!(out)?,
+                state => writeln!(out, " ({state})")?,
             }
         }
+        let portal = self.portals.first().map(|portal| match &portal.advertise {
+            Some(advertised) => advertised.to_string(),
+            None => reachable(portal.address).to_string(),
+        });
+        if let [one] = &all[..] {
+            one.disks(&mut out)?;
+            if let Some(portal) = portal {
+                writeln!(out)?;
+                one.linux(&mut out, &portal)?;
+                one.windows(&mut out, &portal)?;
+                one.qemu(&mut out, &portal)?;
+            }
+            return Ok(out);
+        }
+        for one in all.iter().take(TOLD) {
+            writeln!(out, "\nTarget   {}", one.name)?;
+            one.disks(&mut out)?;
+        }
+        if all.len() > TOLD {
+            writeln!(out, "\n… and {} more targets", all.len() - TOLD)?;
+        }
+        if let Some(portal) = portal {
+            writeln!(out, "\nLinux    iscsiadm --mode discovery --type sendtargets --portal {portal}")?;
+        }
+        Ok(out)
+    }
+
+    /// The portal groups of all targets, by number, as they are at the beginning.
+    fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for group in self.targets.iter().flat_map(|target| target.groups.report()) {
+            if !groups.iter().any(|other| other.number == group.number) {
+                groups.push(group);
+            }
+        }
+        groups.sort_by_key(|group| group.number);
+        groups
+    }
+
+    fn json(&self) -> String {
+        let portals: Vec<_> = self.portals.iter().map(|portal| portal.address.to_string()).collect();
+        let groups = self.groups();
+        let told: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                let here = self.portals.iter().filter(|portal| portal.group == group.number);
+                serde_json::json!({
+                    "group": group.number,
+                    "state": state(&groups, group.number),
+                    "preferred": group.preferred,
+                    "portals": here.map(|portal| portal.address.to_string()).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        let mut targets: Vec<_> =
+            self.targets.iter().zip(self.units).map(|(target, units)| One::new(target, units).json()).collect();
+        let whole = match (targets.len(), targets.pop()) {
+            (1, Some((name, units))) => {
+                serde_json::json!({ "target": name, "portals": portals, "groups": told, "units": units })
+            }
+            (_, last) => {
+                let one = |(name, units)| serde_json::json!({ "target": name, "units": units });
+                let targets: Vec<_> = targets.into_iter().chain(last).map(one).collect();
+                serde_json::json!({ "portals": portals, "groups": told, "targets": targets })
+            }
+        };
+        format!("{whole}\n")
+    }
+}
+
+/// The name of a group's state.
+fn state(groups: &[Group], number: u16) -> &'static str {
+    let group = groups.iter().find(|group| group.number == number);
+    group.and_then(|group| AccessState::from_code(group.state)).map_or("", AccessState::name)
+}
+
+impl<'a> One<'a> {
+    fn new(target: &'a Target, units: &'a [Unit]) -> One<'a> {
+        let chap = target.access.rules.iter().find_map(|rule| rule.chap.as_ref());
+        One {
+            name: &target.name,
+            units,
+            chap: chap.and_then(|chap| chap.accounts.first()).map(|account| account.user.as_str()),
+            mutual: chap.and_then(|chap| chap.own.as_ref()).map(|account| account.user.as_str()),
+        }
+    }
+
+    fn disks(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nLUN    SIZE      BLOCK  DISK")?;
         for Unit { number, place, created, unit } in self.units {
             let limits = unit.backend().limits();
@@ -62,16 +168,11 @@ impl Banner<'_> {
             let size = Size(limits.capacity()).to_string();
             writeln!(out, "{number:<5}  {size:<8}  {:<5}  {place} ({})", limits.block_length, notes.join(", "))?;
         }
-        let Some(portal) = self.portals.first().map(|portal| reachable(portal.address)) else { return Ok(out) };
-        writeln!(out)?;
-        self.linux(&mut out, portal)?;
-        self.windows(&mut out, portal)?;
-        self.qemu(&mut out, portal)?;
-        Ok(out)
+        Ok(())
     }
 
-    fn linux(&self, out: &mut String, portal: SocketAddr) -> std::fmt::Result {
-        let target = self.target;
+    fn linux(&self, out: &mut String, portal: &str) -> std::fmt::Result {
+        let target = self.name;
         let node = format!("iscsiadm --mode node --targetname {target} --portal {portal}");
         let Some(user) = self.chap else {
             writeln!(out, "Linux    iscsiadm --mode discovery --type sendtargets --portal {portal}")?;
@@ -91,8 +192,9 @@ impl Banner<'_> {
         writeln!(out, "         {node} --login")
     }
 
-    fn windows(&self, out: &mut String, portal: SocketAddr) -> std::fmt::Result {
-        let (address, port) = (portal.ip(), portal.port());
+    fn windows(&self, out: &mut String, portal: &str) -> std::fmt::Result {
+        let (address, port) = portal.rsplit_once(':').unwrap_or((portal, "3260"));
+        let address = address.trim_matches(['[', ']']);
         let chap = match (self.chap, self.mutual) {
             (None, _) => String::new(),
             (Some(user), None) => {
@@ -110,10 +212,10 @@ impl Banner<'_> {
             out,
             "{first}New-IscsiTargetPortal -TargetPortalAddress {address} -TargetPortalPortNumber {port}{chap}"
         )?;
-        writeln!(out, "         Connect-IscsiTarget -NodeAddress {}{chap}", self.target)
+        writeln!(out, "         Connect-IscsiTarget -NodeAddress {}{chap}", self.name)
     }
 
-    fn qemu(&self, out: &mut String, portal: SocketAddr) -> std::fmt::Result {
+    fn qemu(&self, out: &mut String, portal: &str) -> std::fmt::Result {
         let number = self.units.first().map_or(1, |unit| unit.number);
         let is_cd = |unit: &Unit| unit.unit.options().device_type == DeviceType::Optical;
         let kind = if self.units.first().is_some_and(is_cd) { "media=cdrom,readonly=on" } else { "if=virtio" };
@@ -121,17 +223,11 @@ impl Banner<'_> {
         writeln!(
             out,
             "QEMU     qemu-system-x86_64 -drive file=iscsi://{account}{portal}/{}/{number},format=raw,{kind}",
-            self.target
+            self.name
         )
     }
 
-    /// The name of a group's state.
-    fn state(&self, number: u16) -> &'static str {
-        let group = self.groups.iter().find(|group| group.number == number);
-        group.and_then(|group| AccessState::from_code(group.state)).map_or("", AccessState::name)
-    }
-
-    fn json(&self) -> String {
+    fn json(&self) -> (&'a str, Vec<serde_json::Value>) {
         let units: Vec<_> = self
             .units
             .iter()
@@ -153,22 +249,7 @@ impl Banner<'_> {
                 })
             })
             .collect();
-        let portals: Vec<_> = self.portals.iter().map(|portal| portal.address.to_string()).collect();
-        let groups: Vec<_> = self
-            .groups
-            .iter()
-            .map(|group| {
-                let here = self.portals.iter().filter(|portal| portal.group == group.number);
-                serde_json::json!({
-                    "group": group.number,
-                    "state": self.state(group.number),
-                    "preferred": group.preferred,
-                    "portals": here.map(|portal| portal.address.to_string()).collect::<Vec<_>>(),
-                })
-            })
-            .collect();
-        let whole = serde_json::json!({ "target": self.target, "portals": portals, "groups": groups, "units": units });
-        format!("{whole}\n")
+        (self.name, units)
     }
 }
 

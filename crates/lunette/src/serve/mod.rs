@@ -4,109 +4,121 @@ mod access_states;
 mod arguments;
 mod banner;
 mod flush;
-mod isns;
-mod portals;
+pub mod isns;
 mod refresh;
-mod secrets;
 mod units;
 
 pub use arguments::Arguments;
 
+use crate::configuration::{self, Configuration, Listen, RulePlan, TargetPlan};
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::logging;
 use access_states::AccessStates;
 use banner::Banner;
 use io::engine::Engines;
-use iscsi::session::SessionLimits;
 use lun::{GroupSettings, LogicalUnit, StateStore, TargetPortGroups};
-use portals::Listen;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use target::{
-    Access, Chap, Discovery, Door, Initiators, Isns, Limits, Notified, Portal, Rule, StateFiles, Target, Targets,
-    WorkerHandle,
-};
+use target::{Access, Door, Initiators, Isns, Notified, Portal, Rule, StateFiles, Target, Targets, WorkerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use units::Unit;
 
 /// Connections that the kernel holds for us.
 const BACKLOG: i32 = 1024;
 
 /// Serves until it is told to stop.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    logging::start(arguments.log_format, arguments.verbose);
-    let name = arguments.target_name()?;
-    let mut rule = rule(arguments)?;
+    let (mut configuration, warnings) = configuration::from_arguments(arguments)?;
+    logging::start(configuration.log_format, configuration.log_level);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // The portals before the stores: where a port is in use, no file has been made.
-    let (listens, mut groups) = portals::parse(&arguments.listen)?;
-    let states = match &arguments.access_states {
-        Some(path) => Some(access_states(path, &mut groups)?),
+    let states = match &configuration.access_states {
+        Some(path) => Some(access_states(path, &mut configuration.groups)?),
         None => None,
     };
-    let groups = TargetPortGroups::new(&groups, arguments.access_management);
-    let listeners = bind(&listens)?;
+    let listeners = bind(&configuration.listens)?;
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
-    warn_of_strangers(&rule, &portals);
-    let notified = arguments.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
-    let state = state(arguments)?;
-    let units = units::open(&arguments.stores, state.as_ref())?;
-    rule.units = Arc::new(units::map(&units));
-    let banner = Banner {
-        target: name.as_str(),
-        portals: &portals,
-        groups: &groups.report(),
-        units: &units,
-        chap: arguments.chap.as_deref(),
-        mutual: arguments.chap_mutual.as_deref(),
-    };
-    let ready = banner.text(arguments.log_format);
-    let target =
-        Target { name: name.as_str().to_owned(), alias: None, access: Access { rules: vec![rule] }, portals, groups };
-    let units: Vec<_> = units.into_iter().map(|unit| unit.unit).collect();
+    warn_of_strangers(&configuration, &portals);
+    let notified = configuration.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
+    let state = state(configuration.state_dir.as_ref())?;
+    let units = units::open(&configuration.targets, state.as_ref())?;
+    let targets: Vec<Target> = configuration
+        .targets
+        .iter()
+        .zip(&units)
+        .map(|(plan, units)| target(plan, units, &configuration, &portals))
+        .collect();
+    let ready = Banner::new(&targets, &units, &portals).text(configuration.log_format);
+    let served: Vec<Served> = targets
+        .iter()
+        .zip(units)
+        .map(|(target, units)| (Arc::clone(&target.groups), units.into_iter().map(|unit| unit.unit).collect()))
+        .collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
-    let served = runtime.block_on(serve(arguments, target, listeners, notified, &units, states, &ready));
+    let outcome = runtime.block_on(serve(configuration, targets, listeners, notified, &served, states, &ready));
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
-    served?;
-    flush::all(&units)
+    outcome?;
+    flush::all(&served.into_iter().flat_map(|(_, units)| units).collect::<Vec<_>>())
+}
+
+/// The groups of a target, and its units.
+type Served = (Arc<TargetPortGroups>, Vec<Arc<LogicalUnit>>);
+
+/// The target of a plan, with its units.
+fn target(plan: &TargetPlan, units: &[Unit], configuration: &Configuration, portals: &[Portal]) -> Target {
+    let is_own = |number: u16| plan.groups.contains(&number);
+    let groups: Vec<_> = configuration.groups.iter().copied().filter(|group| is_own(group.number)).collect();
+    let groups = TargetPortGroups::new(&groups, configuration.access_management);
+    groups.serve(units.iter().map(|unit| &unit.unit));
+    // Most rules show all of it: they share one map.
+    let whole = Arc::new(units::map(units, None, false));
+    let rule = |plan: &RulePlan| {
+        let units = match (&plan.units, plan.read_only) {
+            (None, false) => Arc::clone(&whole),
+            (shown, read_only) => Arc::new(units::map(units, shown.as_deref(), read_only)),
+        };
+        Rule { units, ..plan.rule.clone() }
+    };
+    Target {
+        name: plan.name.as_str().to_owned(),
+        alias: plan.alias.clone(),
+        access: Access { rules: plan.rules.iter().map(rule).collect() },
+        portals: portals.iter().filter(|portal| is_own(portal.group)).cloned().collect(),
+        groups,
+    }
 }
 
 async fn serve(
-    arguments: &Arguments,
-    target: Target,
+    configuration: Configuration,
+    targets: Vec<Target>,
     listeners: Vec<(TcpListener, Portal)>,
     notified: Vec<Notified>,
-    units: &[Arc<LogicalUnit>],
+    served: &[Served],
     states: Option<AccessStates>,
     ready: &str,
 ) -> Result<(), Failure> {
-    let ping = Duration::from_secs(arguments.nop_interval.into());
-    let defaults = Limits::default();
-    let session = SessionLimits { nop_interval: ping, nop_timeout: ping, ..defaults.session.clone() };
-    let mut limits = Limits { session, ..defaults };
-    for (name, value) in &arguments.limit {
-        limits.set(name, value).map_err(|error| Failure::input(format!("--limit: {error}")))?;
-    }
+    let Configuration { limits, io_engine, threads, discovery, algorithms, isns, control, state_dir, .. } =
+        configuration;
     let limits = Arc::new(limits);
     let grace = limits.grace;
-    let control = Control::open(arguments.control.as_deref(), arguments.state_dir.as_deref())?;
+    let control = Control::open(control.as_deref(), state_dir.as_deref())?;
     let mut signals = Signals::new()?;
-    let engines = Engines::new(arguments.io_engine);
-    let workers = (0..arguments.workers())
+    let engines = Engines::new(io_engine);
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
+    let workers = (0..threads.map_or_else(processors, usize::from))
         .map(|number| WorkerHandle::start(number, engines.clone(), Arc::clone(&limits)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
-    let groups = Arc::clone(&target.groups);
-    let own = target.access.rules.iter().find_map(|rule| rule.chap.as_ref()?.own.clone());
-    let discovery = Discovery::AsTargets { own };
-    let targets = Targets::new(vec![target], discovery, arguments.chap_algorithms.clone());
-    let isns = match &arguments.isns {
+    let targets = Targets::new(targets, discovery, algorithms);
+    let isns = match &isns {
         Some(isns) => {
             let started = Isns::start(isns.settings.clone(), targets.all().to_vec(), notified, Arc::clone(&limits));
             Some(started.map_err(|error| Failure::runtime(format!("--isns: {error}")))?)
@@ -123,8 +135,9 @@ async fn serve(
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::runtime)?;
         doors.push(tokio::spawn(Arc::clone(&door).listen(listener, portal.group)));
     }
-    let refreshing = tokio::spawn(refresh::now_and_then(units.to_vec(), signals.look()?));
-    let watching = states.map(|states| tokio::spawn(access_states::watch(states, groups, units.to_vec())));
+    let units = served.iter().flat_map(|(_, units)| units).cloned().collect();
+    let refreshing = tokio::spawn(refresh::now_and_then(units, signals.look()?));
+    let watching = states.map(|states| tokio::spawn(access_states::watch(states, served.to_vec())));
     // Whoever reads this may have gone; that is no reason to stop serving.
     let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
     let died = tokio::select! {
@@ -176,42 +189,6 @@ async fn any_ended(workers: &[WorkerHandle]) {
     .await;
 }
 
-/// The one rule of the command line.
-fn rule(arguments: &Arguments) -> Result<Rule, Failure> {
-    let names = arguments.initiators()?;
-    Ok(Rule {
-        label: if names.is_empty() { "the command line" } else { "--allow" }.to_owned(),
-        initiators: if names.is_empty() { Initiators::Any } else { Initiators::Named(names) },
-        networks: Vec::new(),
-        chap: chap(arguments)?,
-        units: Arc::default(),
-        redirection: None,
-    })
-}
-
-fn chap(arguments: &Arguments) -> Result<Option<Chap>, Failure> {
-    let account = |user: &Option<String>, source: secrets::Source<'_>| {
-        user.as_deref().map(|user| source.account(user)).transpose()
-    };
-    let inward = secrets::Source {
-        option: "chap",
-        file: arguments.chap_secret_file.as_deref(),
-        variable: "LUNETTE_CHAP_SECRET",
-    };
-    let outward = secrets::Source {
-        option: "chap-mutual",
-        file: arguments.chap_mutual_secret_file.as_deref(),
-        variable: "LUNETTE_CHAP_MUTUAL_SECRET",
-    };
-    let Some(user) = account(&arguments.chap, inward)? else { return Ok(None) };
-    let own = account(&arguments.chap_mutual, outward)?;
-    if own.as_ref().is_some_and(|own| own.secret == user.secret) {
-        let line = "--chap-mutual: the two secrets are equal; whoever knows one could play the other side, use two";
-        return Err(Failure::input(line));
-    }
-    Ok(Some(Chap { accounts: vec![user], own }))
-}
-
 /// Opens the file of access states; the groups begin as it says.
 fn access_states(path: &Path, groups: &mut [GroupSettings]) -> Result<AccessStates, Failure> {
     let numbers = groups.iter().map(|group| group.number).collect();
@@ -222,9 +199,9 @@ fn access_states(path: &Path, groups: &mut [GroupSettings]) -> Result<AccessStat
     Ok(file)
 }
 
-fn bind(listens: &[Listen<'_>]) -> Result<Vec<(TcpListener, Portal)>, Failure> {
+fn bind(listens: &[Listen]) -> Result<Vec<(TcpListener, Portal)>, Failure> {
     let mut listeners = Vec::new();
-    for Listen { address, group, text } in listens {
+    for Listen { address, group, advertise, said } in listens {
         // [::] takes IPv4 too, unless somebody else is to.
         let shared = listens.iter().any(|other| other.address.is_ipv4() && other.address.port() == address.port());
         let listener = listen(*address, shared).map_err(|error| {
@@ -234,10 +211,10 @@ fn bind(listens: &[Listen<'_>]) -> Result<Vec<(TcpListener, Portal)>, Failure> {
                 std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
                 _ => "choose another address or port",
             };
-            Failure::input(format!("--listen {text}: {error}; {remedy}"))
+            Failure::input(format!("{said}: {error}; {remedy}"))
         })?;
         let address = listener.local_addr().map_err(Failure::runtime)?;
-        listeners.push((listener, Portal { address, group: *group, advertise: None }));
+        listeners.push((listener, Portal { address, group: *group, advertise: advertise.clone() }));
     }
     Ok(listeners)
 }
@@ -254,20 +231,29 @@ fn listen(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn warn_of_strangers(rule: &Rule, portals: &[Portal]) {
-    if rule.chap.is_some() || rule.initiators != Initiators::Any {
-        return;
-    }
-    for address in portals.iter().map(|portal| portal.address).filter(|address| !address.ip().is_loopback()) {
-        tracing::warn!("whoever reaches {address} can read and write these disks; ask for a login with --chap USER");
+fn warn_of_strangers(configuration: &Configuration, portals: &[Portal]) {
+    let mut reachable = portals.iter().filter(|portal| !portal.address.ip().is_loopback());
+    for target in &configuration.targets {
+        let open = |plan: &&RulePlan| {
+            let rule = &plan.rule;
+            rule.chap.is_none() && rule.initiators == Initiators::Any && rule.networks.is_empty()
+        };
+        let Some(open) = target.rules.iter().find(open) else { continue };
+        let Some(portal) = reachable.find(|portal| target.groups.contains(&portal.group)) else { continue };
+        tracing::warn!(
+            "whoever reaches {} can use the disks of {}, by {}; ask for a login with CHAP",
+            portal.address,
+            target.name,
+            open.rule.label
+        );
     }
 }
 
 /// Where reservations are kept. A place that was named must work; without one, a disk that forgets its
 /// reservations at the end is better than none, and says so.
-fn state(arguments: &Arguments) -> Result<Option<Arc<dyn StateStore>>, Failure> {
+fn state(directory: Option<&PathBuf>) -> Result<Option<Arc<dyn StateStore>>, Failure> {
     let open = |directory: &PathBuf| StateFiles::open(directory).map(|files| Arc::new(files) as Arc<dyn StateStore>);
-    if let Some(directory) = &arguments.state_dir {
+    if let Some(directory) = directory {
         return open(directory).map(Some).map_err(|error| Failure::input(format!("--state-dir: {error}")));
     }
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));

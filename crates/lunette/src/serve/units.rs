@@ -1,16 +1,11 @@
 //! From addresses on the command line to logical units with numbers and identities.
 
+use crate::configuration::{Disk, ShownUnit, TargetPlan};
 use crate::failure::Failure;
 use lun::{DeviceType, Identity, LogicalUnit, LunEntry, LunMap, Options, StateStore};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use stores::Opened;
-
-/// The largest LUN in the single-level form that everybody understands (SAM-5 4.7.7.5, flat space).
-const MAXIMUM_LUN: u16 = 16383;
-
-/// What an address may say about the disk rather than its store.
-const OPTIONS: &[&str] = &["lun", "serial", "vendor", "product", "removable", "type"];
 
 /// A unit with what a person wants to see of it.
 pub struct Unit {
@@ -24,61 +19,77 @@ pub struct Unit {
     pub unit: Arc<LogicalUnit>,
 }
 
-/// A wish for one disk.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Wish {
-    address: String,
-    number: Option<u16>,
-    serial: Option<String>,
-    vendor: Option<String>,
-    product: Option<String>,
-    removable: bool,
-    device_type: DeviceType,
-}
-
-/// Opens all stores. Numbers that were not given are the lowest free ones from 1 on, in order.
-pub fn open(addresses: &[String], state: Option<&Arc<dyn StateStore>>) -> Result<Vec<Unit>, Failure> {
-    let wishes = addresses.iter().map(|address| wish(address)).collect::<Result<Vec<_>, _>>()?;
-    let numbers = numbers(&wishes)?;
-    let mut units = Vec::new();
-    for (wish, number) in wishes.into_iter().zip(numbers) {
-        let opened = match wish.device_type {
-            DeviceType::Disk => stores::open(&wish.address),
-            DeviceType::Optical => stores::open_drive(&wish.address),
-        };
-        let opened = opened.map_err(Failure::input)?;
-        let uuid = uuid(&opened, number);
-        if let Some(twin) = units.iter().find(|other: &&Unit| other.unit.identity().uuid == uuid) {
-            let place = opened.backend.description().address;
-            if wish.device_type == DeviceType::Optical {
-                // A drive is known by its path.
-                return Err(Failure::input(format!("{place}: is given twice; one drive serves all initiators")));
-            }
-            return Err(Failure::input(format!(
-                "{place}: has the same identity as {}, of which it is a copy; give it one of its own with: setfattr -x \
-                 user.lunette.uuid {place}",
-                twin.place
-            )));
+/// Opens the stores of all targets. Memory of several targets is told apart by their names.
+pub fn open(targets: &[TargetPlan], state: Option<&Arc<dyn StateStore>>) -> Result<Vec<Vec<Unit>>, Failure> {
+    let mut all: Vec<Vec<Unit>> = Vec::new();
+    for target in targets {
+        let mut units = Vec::new();
+        for disk in &target.disks {
+            let scope = if targets.len() > 1 { target.name.as_str() } else { "" };
+            let unit = one(disk, scope, all.iter().flatten().chain(&units), state);
+            units.push(unit.map_err(|failure| placed(disk, failure))?);
         }
-        units.push(unit(wish, number, uuid, opened, state)?);
+        all.push(units);
     }
-    units.sort_by_key(|unit| unit.number);
-    Ok(units)
+    Ok(all)
 }
 
-/// The units as the target shows them.
-pub fn map(units: &[Unit]) -> LunMap {
-    let entry = |unit: &Unit| LunEntry { number: unit.number, unit: Arc::clone(&unit.unit), read_only: false };
-    LunMap { entries: units.iter().map(entry).collect() }
+/// A failure with the place where its disk is configured.
+fn placed(disk: &Disk, failure: Failure) -> Failure {
+    match (&disk.place, failure) {
+        (Some(place), Failure::Input(line)) => Failure::Findings(format!("{place}: error: {line}")),
+        (Some(place), Failure::Runtime(line)) => Failure::Runtime(format!("{place}: {line}")),
+        (_, failure) => failure,
+    }
 }
 
-fn unit(
-    wish: Wish,
-    number: u16,
-    uuid: [u8; 16],
-    opened: Opened,
+fn one<'a>(
+    disk: &Disk,
+    scope: &str,
+    mut others: impl Iterator<Item = &'a Unit>,
     state: Option<&Arc<dyn StateStore>>,
 ) -> Result<Unit, Failure> {
+    let opened = match disk.device_type {
+        DeviceType::Disk => stores::open(&disk.address),
+        DeviceType::Optical => stores::open_drive(&disk.address),
+    };
+    let opened = opened.map_err(Failure::input)?;
+    let uuid = uuid(&opened, disk.number, scope);
+    if let Some(twin) = others.find(|other| other.unit.identity().uuid == uuid) {
+        let place = opened.backend.description().address;
+        if disk.device_type == DeviceType::Optical {
+            // A drive is known by its path.
+            return Err(Failure::input(format!("{place}: is given twice; one drive serves all initiators")));
+        }
+        return Err(Failure::input(format!(
+            "{place}: has the same identity as {}, of which it is a copy; give it one of its own with: setfattr -x \
+             user.lunette.uuid {place}",
+            twin.place
+        )));
+    }
+    unit(disk, uuid, opened, state)
+}
+
+/// The units as a rule shows them, in ascending order of number; as the target numbers them where it says
+/// nothing of it.
+pub fn map(units: &[Unit], shown: Option<&[ShownUnit]>, read_only: bool) -> LunMap {
+    let entries = match shown {
+        None => {
+            units.iter().map(|unit| LunEntry { number: unit.number, unit: Arc::clone(&unit.unit), read_only }).collect()
+        }
+        Some(shown) => shown
+            .iter()
+            .filter_map(|one| {
+                let unit = units.iter().find(|unit| unit.number == one.number)?;
+                let read_only = read_only || one.read_only;
+                Some(LunEntry { number: one.shown_as, unit: Arc::clone(&unit.unit), read_only })
+            })
+            .collect(),
+    };
+    LunMap { entries }
+}
+
+fn unit(disk: &Disk, uuid: [u8; 16], opened: Opened, state: Option<&Arc<dyn StateStore>>) -> Result<Unit, Failure> {
     let Opened { backend, created, identity: own } = opened;
     let description = backend.description();
     let kept = own.is_some();
@@ -86,7 +97,7 @@ fn unit(
         "file" | "device" => description.address.clone(),
         kind => format!("{kind}:{}", stores::Size(backend.limits().capacity())),
     };
-    let optical = wish.device_type == DeviceType::Optical;
+    let optical = disk.device_type == DeviceType::Optical;
     let product = match description.kind {
         _ if optical => "CD-ROM",
         "file" | "device" => "Disk",
@@ -95,15 +106,15 @@ fn unit(
     };
     let identity = Identity {
         uuid,
-        vendor: wish.vendor.unwrap_or_else(|| "LUNETTE".into()),
-        product: wish.product.unwrap_or_else(|| product.into()),
+        vendor: disk.vendor.clone().unwrap_or_else(|| "LUNETTE".into()),
+        product: disk.product.clone().unwrap_or_else(|| product.into()),
         revision: "0001".into(),
-        serial: wish.serial.unwrap_or_else(|| uuid.iter().map(|byte| format!("{byte:02x}")).collect()),
+        serial: disk.serial.clone().unwrap_or_else(|| uuid.iter().map(|byte| format!("{byte:02x}")).collect()),
     };
     let options = Options {
-        device_type: wish.device_type,
+        device_type: disk.device_type,
         read_only: backend.limits().read_only,
-        removable: wish.removable || optical,
+        removable: disk.removable || optical,
     };
     // A disk that forgets its data at the end has no use for fences that do not.
     let state = state.filter(|_| kept).map(Arc::clone);
@@ -116,16 +127,17 @@ fn unit(
              --replace-lost --param-sark=KEY --prout-type=5) the disk serves nobody"
         );
     }
-    Ok(Unit { number, place, created, unit })
+    Ok(Unit { number: disk.number, place, created, unit })
 }
 
 /// A disk's identity: what its store is called by itself, or its number on this machine where the store
 /// has nothing to remember a name by. The target's name is no part of it: that may change.
-fn uuid(opened: &Opened, number: u16) -> [u8; 16] {
+fn uuid(opened: &Opened, number: u16, scope: &str) -> [u8; 16] {
     let name = opened.identity.clone().unwrap_or_else(|| {
         let machine = std::fs::read_to_string("/etc/machine-id")
             .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned());
-        format!("{} {number} of {}", opened.backend.description().kind, machine.trim())
+        let of = if scope.is_empty() { String::new() } else { format!("{scope} at ") };
+        format!("{} {number} of {of}{}", opened.backend.description().kind, machine.trim())
     });
     let digest = Sha256::digest(format!("lunette unit {name}"));
     let mut uuid = [0; 16];
@@ -133,100 +145,24 @@ fn uuid(opened: &Opened, number: u16) -> [u8; 16] {
     uuid
 }
 
-/// The disk's options, taken off its address.
-fn wish(text: &str) -> Result<Wish, Failure> {
-    let (address, options) = stores::take_options(text, OPTIONS);
-    let device_type = if stores::is_image(&address) { DeviceType::Optical } else { DeviceType::Disk };
-    let mut wish = Wish { address, device_type, ..Wish::default() };
-    let wrong = |what: String| Failure::input(format!("{text}: {what}"));
-    for (name, value) in options {
-        let value = value.filter(|value| !value.is_empty());
-        match (name.as_str(), value) {
-            ("removable", None) => wish.removable = true,
-            ("removable", Some(_)) => return Err(wrong("removable takes no value; write only removable".into())),
-            (_, None) => return Err(wrong(format!("{name} needs a value; write {name}=…"))),
-            ("lun", Some(value)) => match value.parse() {
-                Ok(number) if number <= MAXIMUM_LUN => wish.number = Some(number),
-                _ => return Err(wrong(format!("lun={value} is no LUN; use 0 to {MAXIMUM_LUN}"))),
-            },
-            ("type", Some(value)) => match value.as_str() {
-                "cd" => wish.device_type = DeviceType::Optical,
-                "disk" => wish.device_type = DeviceType::Disk,
-                _ => return Err(wrong(format!("type={value} is nothing that is served; use disk or cd"))),
-            },
-            ("serial", Some(value)) => wish.serial = Some(ascii(&wrong, "serial", value, 64)?),
-            ("vendor", Some(value)) => wish.vendor = Some(ascii(&wrong, "vendor", value, 8)?),
-            ("product", Some(value)) => wish.product = Some(ascii(&wrong, "product", value, 16)?),
-            (_, Some(_)) => {}
-        }
-    }
-    Ok(wish)
-}
-
-fn ascii(wrong: &dyn Fn(String) -> Failure, name: &str, value: String, most: usize) -> Result<String, Failure> {
-    let printable = value.bytes().all(|byte| matches!(byte, 0x20..=0x7E));
-    match printable && value.len() <= most {
-        true => Ok(value),
-        false => Err(wrong(format!("{name}={value} does not fit; use at most {most} printable ASCII characters"))),
-    }
-}
-
-fn numbers(wishes: &[Wish]) -> Result<Vec<u16>, Failure> {
-    let mut taken: Vec<u16> = Vec::new();
-    for number in wishes.iter().filter_map(|wish| wish.number) {
-        if taken.contains(&number) {
-            return Err(Failure::input(format!("lun={number} is given twice; every disk has a number of its own")));
-        }
-        taken.push(number);
-    }
-    let mut numbers = Vec::new();
-    let mut next = 1;
-    for wish in wishes {
-        let number = wish.number.unwrap_or_else(|| {
-            while taken.contains(&next) {
-                next += 1;
-            }
-            next
-        });
-        if number > MAXIMUM_LUN {
-            return Err(Failure::input(format!("{} disks are too many; LUNs end at {MAXIMUM_LUN}", wishes.len())));
-        }
-        taken.push(number);
-        numbers.push(number);
-    }
-    Ok(numbers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn disks_number_from_one_around_those_that_were_numbered() {
-        let wishes: Vec<_> =
-            ["ram:1M", "ram:1M,lun=1", "ram:1M", "ram:1M,lun=0"].iter().map(|text| wish(text).unwrap()).collect();
-        assert_eq!(numbers(&wishes).unwrap(), [2, 1, 3, 0]);
-        let twice: Vec<_> = ["ram:1M,lun=4", "ram:1M,lun=4"].iter().map(|text| wish(text).unwrap()).collect();
-        assert!(numbers(&twice).unwrap_err().to_string().contains("lun=4 is given twice"));
-    }
-
-    #[test]
-    fn what_an_inquiry_cannot_hold_is_refused() {
-        for text in
-            ["ram:1M,vendor=much-too-long", "ram:1M,serial=ü", "ram:1M,lun=16384", "ram:1M,lun", "a,removable=1"]
-        {
-            assert!(wish(text).unwrap_err().to_string().starts_with(text), "{text}");
-        }
-        assert_eq!(wish("ram:1M,serial=a b").unwrap().serial.unwrap(), "a b");
-    }
-
-    #[test]
-    fn an_image_is_a_cd_unless_it_is_said_otherwise() {
-        let kind = |text: &str| wish(text).unwrap().device_type;
-        assert_eq!((kind("a.iso"), kind("a.iso,lun=3")), (DeviceType::Optical, DeviceType::Optical));
-        assert_eq!((kind("a.img"), kind("a.iso,type=disk")), (DeviceType::Disk, DeviceType::Disk));
-        assert_eq!((kind("a.img,type=cd"), kind("/dev/sr0,type=cd")), (DeviceType::Optical, DeviceType::Optical));
-        assert!(wish("a.img,type=tape").unwrap_err().to_string().contains("use disk or cd"));
+    fn open(addresses: &[String]) -> Result<Vec<Unit>, Failure> {
+        let disk = |(at, address): (usize, &String)| {
+            let (disk, _) = Disk::from_address(address).unwrap();
+            Disk { number: at as u16 + 1, ..disk }
+        };
+        let name = "iqn.2026-01.org.example:disk".to_owned();
+        let plan = TargetPlan {
+            name: iscsi::name::Name::parse(&name).unwrap(),
+            alias: None,
+            groups: vec![1],
+            disks: addresses.iter().enumerate().map(disk).collect(),
+            rules: Vec::new(),
+        };
+        super::open(&[plan], None).map(|mut all| all.remove(0))
     }
 
     #[test]
@@ -235,7 +171,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let serial = |name: &str| {
             let address = format!("{},size=1M", folder.join(name).display());
-            open(&[address], None).unwrap()[0].unit.identity().serial.clone()
+            open(&[address]).unwrap()[0].unit.identity().serial.clone()
         };
         let first = serial("a.img");
         assert_eq!(serial("a.img"), first);
@@ -251,9 +187,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("lunette-copies-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let place = |name: &str| folder.join(name).display().to_string();
-        drop(open(&[format!("{},size=1M", place("a.img"))], None).unwrap());
+        drop(open(&[format!("{},size=1M", place("a.img"))]).unwrap());
         let copied = std::process::Command::new("cp").args(["-a", &place("a.img"), &place("b.img")]).status();
-        let both = open(&[place("a.img"), place("b.img")], None);
+        let both = open(&[place("a.img"), place("b.img")]);
         let _ = std::fs::remove_dir_all(&folder);
         assert!(copied.unwrap().success());
         let error = both.err().expect("two disks with one identity").to_string();

@@ -5,21 +5,22 @@ use crate::failure::Failure;
 use lun::GroupSettings;
 use scsi::port_groups::AccessState;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use target::{HostPort, ISCSI_PORT as PORT};
 
-/// iSCSI's port (RFC 7143 §13.8).
-const PORT: u16 = 3260;
 /// The portal group of a portal that names none.
-const GROUP: u16 = 1;
+pub const GROUP: u16 = 1;
 
 /// One address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listen<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
     /// The address.
     pub address: SocketAddr,
     /// Its portal group.
     pub group: u16,
-    /// Which option says so.
-    pub text: &'a str,
+    /// Where initiators reach it, if that is somewhere else.
+    pub advertise: Option<HostPort>,
+    /// What says so, for messages.
+    pub said: String,
 }
 
 /// What one option says of its group.
@@ -30,17 +31,18 @@ struct Options {
 }
 
 /// The addresses of all options, and the groups that they make.
-pub fn parse(texts: &[String]) -> Result<(Vec<Listen<'_>>, Vec<GroupSettings>), Failure> {
-    let mut listens: Vec<Listen<'_>> = Vec::new();
+pub fn parse(texts: &[String]) -> Result<(Vec<Listen>, Vec<GroupSettings>), Failure> {
+    let mut listens: Vec<Listen> = Vec::new();
     let mut groups: Vec<(GroupSettings, Option<&str>)> = Vec::new();
     for text in texts {
         let (place, rest) = text.split_once(',').map_or((text.as_str(), None), |(place, rest)| (place, Some(rest)));
         let Options { group, state, preferred } = options(text, rest)?;
-        for address in portal(text, place)? {
+        let wrong = |error| Failure::input(format!("--listen {text}: {error}"));
+        for address in portal(place).map_err(wrong)? {
             if address.port() != 0 && listens.iter().any(|other| other.address == address) {
                 return Err(Failure::input(format!("--listen {text}: is given twice")));
             }
-            listens.push(Listen { address, group, text });
+            listens.push(Listen { address, group, advertise: None, said: format!("--listen {text}") });
         }
         let at = groups.iter().position(|(settings, _)| settings.number == group).unwrap_or_else(|| {
             groups.push((GroupSettings::new(group), None));
@@ -94,7 +96,7 @@ fn options(text: &str, rest: Option<&str>) -> Result<Options, Failure> {
 }
 
 /// The addresses of a portal, with the port that is meant where none is given; a name can have several.
-fn portal(text: &str, place: &str) -> Result<Vec<SocketAddr>, Failure> {
+pub fn portal(place: &str) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = place.parse() {
         return Ok(vec![address]);
     }
@@ -104,7 +106,7 @@ fn portal(text: &str, place: &str) -> Result<Vec<SocketAddr>, Failure> {
     }
     let wrong = |why: &str| {
         let help = "give an address or a name, with or without a port: 192.0.2.7, [2001:db8::7]:3260, san.example.com";
-        Failure::input(format!("--listen {text}: {why}; {help}"))
+        format!("{why}; {help}")
     };
     let (host, port) = match place.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().map_err(|_| wrong(&format!("'{port}' is no port")))?),
@@ -138,12 +140,12 @@ mod tests {
             ("[::]", "[::]:3260"),
             ("[2001:db8::7]:1", "[2001:db8::7]:1"),
         ] {
-            assert_eq!(portal(text, text).unwrap(), [meant.parse().unwrap()]);
+            assert_eq!(portal(text).unwrap(), [meant.parse().unwrap()]);
         }
-        let local = portal("", "localhost:7").unwrap();
+        let local = portal("localhost:7").unwrap();
         assert!(!local.is_empty() && local.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
         for text in ["", "1.2.3", "no such host", "1.2.3.4:", "1.2.3.4:99999", "[::", "::1]"] {
-            assert!(portal(text, text).unwrap_err().to_string().contains("give an address"), "{text}");
+            assert!(portal(text).unwrap_err().contains("give an address"), "{text}");
         }
     }
 
@@ -157,7 +159,7 @@ mod tests {
         ]);
         let (listens, groups) = parse(&texts).unwrap();
         let listens: Vec<_> = listens.iter().map(|one| (one.address.to_string(), one.group)).collect();
-        let place = |text: &str, group| (text.to_owned(), group);
+        let place = |text: &str, group: u16| (text.to_owned(), group);
         assert_eq!(
             listens,
             [

@@ -2,10 +2,15 @@
 
 use crate::failure::Failure;
 use iscsi::auth::{Account, Secret};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use zeroize::Zeroizing;
+
+/// More than a file with a secret has.
+const MAXIMUM_BYTES: u64 = 64 << 10;
+/// The permissions of others than the owner and his group.
+pub const OTHERS: u32 = 0o007;
 
 /// Where one secret is looked for.
 pub struct Source<'a> {
@@ -32,7 +37,7 @@ impl Source<'_> {
 
     fn find(&self, user: &str) -> Result<(Zeroizing<String>, String), Failure> {
         if let Some(path) = self.file {
-            return Ok((read(path)?, path.display().to_string()));
+            return Ok((read(path).map_err(Failure::input)?, path.display().to_string()));
         }
         match std::env::var(self.variable) {
             Ok(secret) => return Ok((Zeroizing::new(secret), self.variable.to_owned())),
@@ -53,15 +58,16 @@ impl Source<'_> {
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
+/// The secret in the first line of a file that only those can read who may know it.
+pub fn read(path: &Path) -> Result<Zeroizing<String>, String> {
     let name = path.display();
-    let text = std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| Failure::input(format!("{name}: {error}; its first line has to be the secret")))?;
-    if let Ok(found) = std::fs::metadata(path)
-        && found.permissions().mode() & 0o077 != 0
-    {
-        tracing::warn!("{name} can be read by others; mend it with: chmod 600 {name}");
+    let failed = |error: std::io::Error| format!("{name}: {error}; its first line has to be the secret");
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(format!("{name}: everybody can read this secret; mend it with: chmod 600 {name}"));
     }
+    let mut text = Zeroizing::new(String::new());
+    (&mut file).take(MAXIMUM_BYTES).read_to_string(&mut text).map_err(failed)?;
     Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }

@@ -1,0 +1,120 @@
+//! The command line's way to the model: one target, one rule.
+
+use super::disk::{self, Disk, MAXIMUM_LUN};
+use super::{Configuration, RulePlan, TargetPlan, file, portals, secrets};
+use crate::failure::Failure;
+use crate::logging::Format;
+use crate::serve::Arguments;
+use iscsi::session::SessionLimits;
+use std::path::Path;
+use std::time::Duration;
+use target::{Chap, Discovery, Initiators, Limits, Rule};
+
+/// What the command line says: itself, or by the file that it names. Beside it come lines about what is
+/// hardly meant.
+pub fn from_arguments(arguments: &Arguments) -> Result<(Configuration, Vec<String>), Failure> {
+    let (mut configuration, warnings) = match &arguments.config {
+        Some(path) => file::from_file(Path::new(path))?,
+        None => (own(arguments)?, Vec::new()),
+    };
+    configuration.log_format = arguments.log_format.unwrap_or(configuration.log_format);
+    configuration.log_level = match arguments.verbose {
+        0 => configuration.log_level,
+        1 => "debug",
+        _ => "trace",
+    };
+    Ok((configuration, warnings))
+}
+
+fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
+    let name = arguments.target_name()?;
+    let names = arguments.initiators()?;
+    let chap = chap(arguments)?;
+    let discovery = Discovery::AsTargets { own: chap.as_ref().and_then(|chap| chap.own.clone()) };
+    let rule = Rule {
+        label: if names.is_empty() { "the command line" } else { "--allow" }.to_owned(),
+        initiators: if names.is_empty() { Initiators::Any } else { Initiators::Named(names) },
+        networks: Vec::new(),
+        chap,
+        units: Default::default(),
+        redirection: None,
+    };
+    let (listens, groups) = portals::parse(&arguments.listen)?;
+    let target = TargetPlan {
+        name,
+        alias: None,
+        groups: groups.iter().map(|group| group.number).collect(),
+        disks: disks(&arguments.stores)?,
+        rules: vec![RulePlan { rule, units: None, read_only: false }],
+    };
+    Ok(Configuration {
+        log_format: Format::Text,
+        log_level: "info",
+        threads: arguments.threads,
+        io_engine: arguments.io_engine,
+        state_dir: arguments.state_dir.clone(),
+        control: arguments.control.clone(),
+        isns: arguments.isns.clone(),
+        limits: limits(arguments)?,
+        listens,
+        groups,
+        access_states: arguments.access_states.clone(),
+        access_management: arguments.access_management,
+        algorithms: arguments.chap_algorithms.clone(),
+        discovery,
+        targets: vec![target],
+    })
+}
+
+fn limits(arguments: &Arguments) -> Result<Limits, Failure> {
+    let ping = Duration::from_secs(arguments.nop_interval.into());
+    let defaults = Limits::default();
+    let session = SessionLimits { nop_interval: ping, nop_timeout: ping, ..defaults.session.clone() };
+    let mut limits = Limits { session, ..defaults };
+    for (name, value) in &arguments.limit {
+        limits.set(name, value).map_err(|error| Failure::input(format!("--limit: {error}")))?;
+    }
+    Ok(limits)
+}
+
+/// The disks. Numbers that were not given are the lowest free ones from 1 on, in order.
+fn disks(addresses: &[String]) -> Result<Vec<Disk>, Failure> {
+    let (mut disks, mut wishes) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let (disk, number) = Disk::from_address(address)?;
+        disks.push(disk);
+        wishes.push(number);
+    }
+    let numbers = disk::numbers(&wishes).map_err(|at| match wishes.get(at) {
+        Some(Some(number)) => {
+            Failure::input(format!("lun={number} is given twice; every disk has a number of its own"))
+        }
+        _ => Failure::input(format!("{} disks are too many; LUNs end at {MAXIMUM_LUN}", wishes.len())),
+    })?;
+    disks.iter_mut().zip(numbers).for_each(|(disk, number)| disk.number = number);
+    disks.sort_by_key(|disk| disk.number);
+    Ok(disks)
+}
+
+fn chap(arguments: &Arguments) -> Result<Option<Chap>, Failure> {
+    let account = |user: &Option<String>, source: secrets::Source<'_>| {
+        user.as_deref().map(|user| source.account(user)).transpose()
+    };
+    let inward = secrets::Source {
+        option: "chap",
+        file: arguments.chap_secret_file.as_deref(),
+        variable: "LUNETTE_CHAP_SECRET",
+    };
+    let outward = secrets::Source {
+        option: "chap-mutual",
+        file: arguments.chap_mutual_secret_file.as_deref(),
+        variable: "LUNETTE_CHAP_MUTUAL_SECRET",
+    };
+    let Some(user) = account(&arguments.chap, inward)? else { return Ok(None) };
+    let own = account(&arguments.chap_mutual, outward)?;
+    if own.as_ref().is_some_and(|own| own.secret == user.secret) {
+        let line = "--chap-mutual: the two secrets are equal; whoever knows one could play the other side, use two";
+        return Err(Failure::input(line));
+    }
+    Ok(Some(Chap { accounts: vec![user], own }))
+}

@@ -1,0 +1,360 @@
+//! `lunette.toml`, read whole: all that is wrong with it is told at once.
+
+use super::accounts::{Accounts, Wanted};
+use super::disk::{self, Disk, MAXIMUM_LUN};
+use super::finding::{Findings, suggest, there_are};
+use super::portals::{self, GROUP, Listen};
+use super::reader::{Said, Table};
+use super::{Configuration, TargetPlan, rules};
+use crate::failure::Failure;
+use crate::logging::{Format, LEVELS};
+use io::engine::Choice;
+use iscsi::auth::Algorithm;
+use iscsi::name::Name;
+use lun::GroupSettings;
+use scsi::inquiry::TargetPortGroupSupport;
+use scsi::port_groups::AccessState;
+use std::path::{Path, PathBuf};
+use target::{BOUNDS, Bound, Discovery, HostPort, Limits};
+use toml::de::DeTable;
+
+/// More than the configuration of thousands of targets has.
+const MAXIMUM_BYTES: u64 = 64 << 20;
+/// The longest text of TargetAlias.
+const MAXIMUM_ALIAS: usize = 255;
+
+/// Reads the file. Beside what it says come lines about what is hardly meant.
+pub fn from_file(path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
+    let name = path.display().to_string();
+    let failed = |why: String| Failure::input(format!("{name}: {why}"));
+    let facts = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    if facts.len() > MAXIMUM_BYTES {
+        return Err(failed("is too long for a configuration file".into()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    parse(&name, &text, path)
+}
+
+fn parse(name: &str, text: &str, path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
+    let findings = Findings::new(name, text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        findings.error(error.span().unwrap_or(0..0), error.message().replace('\n', ", "), "");
+    }
+    // What stands behind an error of syntax is guesswork.
+    let configuration = errors.is_empty().then(|| root(Table::root(&findings, document.get_ref()), &findings, path));
+    match configuration {
+        Some(configuration) if !findings.has_errors() => Ok((configuration, findings.warnings())),
+        _ => Err(Failure::Findings(findings.text())),
+    }
+}
+
+fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: &Path) -> Configuration {
+    let log = root.table("log");
+    let log_format =
+        log.as_ref().and_then(|log| log.understood("format", format)).map_or(Format::Text, |one| one.value);
+    let log_level = log.as_ref().and_then(|log| log.understood("level", level)).map_or("info", |one| one.value);
+    log.into_iter().for_each(Table::finish);
+
+    let daemon = root.table("daemon");
+    let daemon_ref = daemon.as_ref();
+    let threads = daemon_ref.and_then(|daemon| daemon.number("threads", 1..=256)).map(|one| one.value);
+    let io_engine = daemon_ref.and_then(|daemon| daemon.understood("io-engine", engine));
+    let path_at = |key| daemon_ref.and_then(|daemon| daemon.text(key)).map(|one| PathBuf::from(one.value));
+    let control = path_at("control");
+    let isns = daemon_ref.and_then(|daemon| daemon.understood("isns", crate::serve::isns::parse)).map(|one| one.value);
+    let state_dir = path_at("state-dir");
+    let access_states = path_at("access-states");
+    let access_management = daemon_ref.and_then(|daemon| daemon.understood("access-management", management));
+    daemon.into_iter().for_each(Table::finish);
+
+    let limits = limits(&root, findings);
+    let (listens, portal_groups) = portals(&root, findings);
+    let groups = groups(&root, &portal_groups, findings);
+    let accounts = Accounts::read(&root, findings, path);
+    let algorithms = root.table("chap").and_then(|table| {
+        let algorithms = algorithms(&table, findings);
+        table.finish();
+        algorithms
+    });
+    let separate = root.table("discovery").and_then(|table| discovery(table, &accounts, findings));
+    let targets = targets(&root, &groups, &accounts, findings);
+    accounts.check();
+    let discovery = separate.unwrap_or_else(|| Discovery::AsTargets { own: common(&targets) });
+    root.finish();
+    Configuration {
+        log_format,
+        log_level,
+        threads,
+        io_engine: io_engine.map_or(Choice::Auto, |one| one.value),
+        state_dir,
+        control,
+        isns,
+        limits,
+        listens,
+        groups,
+        access_states,
+        access_management: access_management.map_or(TargetPortGroupSupport::Both, |one| one.value),
+        algorithms: algorithms.unwrap_or_else(|| Algorithm::ALL.to_vec()),
+        discovery,
+        targets,
+    }
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err(format!("is no format; {}", suggest(text, ["text", "json"]))),
+    }
+}
+
+fn level(text: &str) -> Result<&'static str, String> {
+    let found = LEVELS.iter().find(|level| **level == text);
+    found.copied().ok_or_else(|| format!("is no level; {}", suggest(text, LEVELS)))
+}
+
+fn engine(text: &str) -> Result<Choice, String> {
+    text.parse().map_err(|_| format!("is no I/O engine; {}", suggest(text, ["auto", "uring", "pool", "inline"])))
+}
+
+fn management(text: &str) -> Result<TargetPortGroupSupport, String> {
+    match text {
+        "implicit" => Ok(TargetPortGroupSupport::Implicit),
+        "both" => Ok(TargetPortGroupSupport::Both),
+        _ => Err("is nobody who could; there are implicit and both".to_owned()),
+    }
+}
+
+fn limits(root: &Table<'_>, findings: &Findings<'_>) -> Limits {
+    let mut limits = Limits::default();
+    for (name, value) in root.table("limits").iter().flat_map(Table::settings) {
+        if Bound::find(&name.value).is_none() {
+            let help = suggest(&name.value, BOUNDS.iter().map(|bound| bound.name));
+            findings.error(name.at, format!("there is no limit `{}`", name.value), help);
+        } else if let Err(error) = limits.set(&name.value, &value.value) {
+            findings.error(value.at, error, "docs/limits.md says what each is");
+        }
+    }
+    limits
+}
+
+/// The addresses, and the groups that they are of.
+fn portals(root: &Table<'_>, findings: &Findings<'_>) -> (Vec<Listen>, Vec<u16>) {
+    let (mut listens, mut groups): (Vec<Listen>, Vec<u16>) = (Vec::new(), Vec::new());
+    let tables = root.tables("portal");
+    if tables.is_empty() && !root.has("portal") {
+        let address = ([127, 0, 0, 1], target::ISCSI_PORT).into();
+        let said = "the portal that is meant where there is no [[portal]]".to_owned();
+        return (vec![Listen { address, group: GROUP, advertise: None, said }], vec![GROUP]);
+    }
+    for table in tables {
+        let listen = table.needed("listen", "\"192.0.2.7:3260\"");
+        let group = table.number("group", 1..=u16::MAX).map_or(GROUP, |one| one.value);
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+        if let Some(listen) = listen
+            && let Some(addresses) = table.take(&listen, portals::portal)
+        {
+            let port = addresses.value.first().map_or(target::ISCSI_PORT, |address| address.port());
+            let advertise = table.understood("advertise", |text| HostPort::parse(text, port)).map(|one| one.value);
+            for address in addresses.value {
+                if address.port() != 0 && listens.iter().any(|other| other.address == address) {
+                    findings.error(listen.at.clone(), format!("{address} is there twice"), "take one of them out");
+                }
+                let said = format!("{}: listen = {:?}", findings.place(listen.at.start), listen.value);
+                listens.push(Listen { address, group, advertise: advertise.clone(), said });
+            }
+        } else {
+            table.has("advertise");
+        }
+        table.finish();
+    }
+    (listens, groups)
+}
+
+fn groups(root: &Table<'_>, numbers: &[u16], findings: &Findings<'_>) -> Vec<GroupSettings> {
+    let mut groups: Vec<_> = numbers.iter().map(|number| GroupSettings::new(*number)).collect();
+    let mut told: Vec<u16> = Vec::new();
+    for table in root.tables("group") {
+        let number = table.number("number", 1..=u16::MAX);
+        if !table.has("number") {
+            findings.error(table.at.clone(), "the group has no `number`", "add number = 1");
+        }
+        let named = |text: &str| {
+            let names = AccessState::ALL.map(AccessState::name);
+            AccessState::from_name(text).ok_or_else(|| format!("is no state; {}", suggest(text, names)))
+        };
+        let state = table.understood("state", named);
+        let preferred = table.flag("preferred");
+        if let Some(number) = number {
+            if told.contains(&number.value) {
+                findings.error(number.at.clone(), format!("group {} is there twice", number.value), "join the two");
+            }
+            told.push(number.value);
+            match groups.iter_mut().find(|group| group.number == number.value) {
+                Some(group) => {
+                    group.state = state.map_or(group.state, |one| one.value);
+                    group.preferred = preferred;
+                }
+                None => {
+                    let help = format!("give a portal group = {}", number.value);
+                    findings.error(number.at, format!("no portal is of group {}", number.value), help);
+                }
+            }
+        }
+        table.finish();
+    }
+    groups
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    let names: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+    Algorithm::from_name(text).ok_or_else(|| format!("is no algorithm of CHAP; {}", suggest(text, names)))
+}
+
+fn algorithms(table: &Table<'_>, findings: &Findings<'_>) -> Option<Vec<Algorithm>> {
+    let said = table.texts("algorithms")?;
+    if said.is_empty() {
+        findings.error(table.place("algorithms"), "nobody could log in without an algorithm", "name one");
+    }
+    Some(said.iter().filter_map(|one| table.take(one, algorithm)).map(|one| one.value).collect())
+}
+
+fn discovery<'a>(table: Table<'a>, accounts: &Accounts<'a>, findings: &Findings<'a>) -> Option<Discovery> {
+    let open = table.flag("open");
+    let said = table.texts("accounts");
+    let Wanted { accounts, own } = accounts.chap(&table, None);
+    if open && accounts.is_some() {
+        let help = "keep open = true, or the accounts";
+        findings.error(table.place("open"), "discovery is open and asks for accounts", help);
+    }
+    if said.is_some_and(|said| said.is_empty()) {
+        let help = "to ask for none, write open = true";
+        findings.error(table.place("accounts"), "nobody could log in to discover", help);
+    }
+    table.finish();
+    match accounts {
+        _ if open => Some(Discovery::Open),
+        Some(accounts) => Some(Discovery::Accounts { accounts: accounts.into(), own }),
+        None => None,
+    }
+}
+
+/// What discovery shows of us where nothing is said: the one account that all targets show.
+fn common(targets: &[TargetPlan]) -> Option<iscsi::auth::Account> {
+    let rules = targets.iter().flat_map(|target| &target.rules);
+    let mut own = rules.filter_map(|plan| plan.rule.chap.as_ref()).map(|chap| &chap.own);
+    let first = own.next()?;
+    own.all(|other| other == first).then(|| first.clone()).flatten()
+}
+
+fn targets<'a>(
+    root: &Table<'a>,
+    groups: &[GroupSettings],
+    accounts: &Accounts<'a>,
+    findings: &'a Findings<'a>,
+) -> Vec<TargetPlan> {
+    let mut targets: Vec<TargetPlan> = Vec::new();
+    let mut names = std::collections::HashSet::new();
+    let tables = root.tables("target");
+    if tables.is_empty() && !root.has("target") {
+        findings.error(0..0, "there is no target", "add [[target]] with name = \"iqn.2026-11.com.example:disk\"");
+    }
+    for table in tables {
+        let said = table.needed("name", "\"iqn.2026-11.com.example:disk\"");
+        let name = said.as_ref().and_then(|name| table.take(name, Name::parse));
+        if let Some(name) = &name
+            && !names.insert(name.value.clone())
+        {
+            findings.error(name.at.clone(), format!("there are two targets {}", name.value), "rename one of them");
+        }
+        let alias = table.understood("alias", alias).map(|one| one.value);
+        let at_groups = groups_of(&table, groups, findings);
+        let disks = disks(&table, findings);
+        let shown = said.map_or_else(|| "the target".to_owned(), |name| name.value);
+        let rules = rules::read(&table, &shown, &disks, accounts, findings);
+        table.finish();
+        if let Some(name) = name {
+            targets.push(TargetPlan { name: name.value, alias, groups: at_groups, disks, rules });
+        }
+    }
+    targets
+}
+
+fn alias(text: &str) -> Result<String, &'static str> {
+    match text.len() <= MAXIMUM_ALIAS && !text.contains(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err("is no alias; use a line of at most 255 bytes"),
+    }
+}
+
+fn groups_of(table: &Table<'_>, groups: &[GroupSettings], findings: &Findings<'_>) -> Vec<u16> {
+    let all = || groups.iter().map(|group| group.number).collect();
+    let Some(said) = table.numbers("groups", 1..=u16::MAX) else { return all() };
+    for number in said.iter().filter(|number| !groups.iter().any(|group| group.number == number.value)) {
+        let help = there_are(groups.iter().map(|group| group.number));
+        findings.error(number.at.clone(), format!("no portal is of group {}", number.value), help);
+    }
+    if said.is_empty() {
+        findings.error(table.place("groups"), "nobody could reach the target", "leave `groups` out for all of them");
+    }
+    said.into_iter().map(|number| number.value).collect()
+}
+
+fn disks(target: &Table<'_>, findings: &Findings<'_>) -> Vec<Disk> {
+    let tables = target.tables("lun");
+    let (mut disks, mut wishes) = (Vec::new(), Vec::new());
+    for table in tables {
+        let number = table.number("number", 0..=MAXIMUM_LUN);
+        let place = number.as_ref().map_or_else(|| table.at.clone(), |number| number.at.clone());
+        wishes.push((number.map(|number| number.value), place));
+        disks.push(disk(table, findings));
+    }
+    let numbers = disk::numbers(&wishes.iter().map(|(number, _)| *number).collect::<Vec<_>>());
+    match numbers {
+        Ok(numbers) => disks.iter_mut().zip(numbers).for_each(|(disk, number)| disk.number = number),
+        Err(at) => {
+            let place = wishes.get(at).map_or_else(|| target.at.clone(), |(_, place)| place.clone());
+            match wishes.get(at) {
+                Some((Some(number), _)) => {
+                    findings.error(place, format!("LUN {number} is there twice"), "give it another number");
+                    // What the rules say of numbers is looked at all the same.
+                    for (disk, (number, _)) in disks.iter_mut().zip(&wishes) {
+                        disk.number = number.unwrap_or(u16::MAX);
+                    }
+                }
+                _ => findings.error(place, "there are more LUNs than numbers", "make another target"),
+            }
+        }
+    }
+    disks.sort_by_key(|disk| disk.number);
+    disks
+}
+
+/// One `[[target.lun]]`, whose number is found when all are known.
+fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
+    let store = table.needed("store", "\"/srv/disk.img,size=10G\"");
+    let ascii = |name: &'static str| {
+        let fits = |text: &str| disk::ascii(name, text.to_owned()).map_err(|(_, error)| error);
+        table.understood(name, fits).map(|one| one.value)
+    };
+    let (vendor, product, serial) = (ascii("vendor"), ascii("product"), ascii("serial"));
+    let named = table.understood("type", disk::type_named).map(|one| one.value);
+    let removable = table.flag("removable");
+    let Said { value: address, at } = store.unwrap_or(Said { value: String::new(), at: table.at.clone() });
+    let (_, options) = stores::take_options(&address, disk::OPTIONS);
+    for (option, _) in options {
+        let key = if option == "lun" { "number" } else { &option };
+        let what = format!("`{option}` is said of the disk, not of its store");
+        findings.error(at.clone(), what, format!("write {key} = … on a line of its own"));
+    }
+    let device_type = named.unwrap_or_else(|| disk::device_type(&address));
+    table.finish();
+    let place = Some(findings.place(at.start));
+    Disk { address, number: 0, serial, vendor, product, removable, device_type, place }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What the daemon is to serve: one model, made from `lunette.toml` or from the command line.
+
+mod accounts;
+mod command_line;
+mod disk;
+mod file;
+mod finding;
+mod portals;
+mod reader;
+mod rules;
+mod secrets;
+
+pub use command_line::from_arguments;
+pub use disk::Disk;
+pub use portals::{Listen, states};
+
+use crate::logging::Format;
+use crate::serve::isns::Isns;
+use io::engine::Choice;
+use iscsi::auth::Algorithm;
+use iscsi::name::Name;
+use lun::GroupSettings;
+use scsi::inquiry::TargetPortGroupSupport;
+use std::path::PathBuf;
+use target::{Discovery, Limits, Rule};
+
+/// All that `lunette serve` needs to know.
+pub struct Configuration {
+    /// How events are written.
+    pub log_format: Format,
+    /// The least of what is told.
+    pub log_level: &'static str,
+    /// Worker threads; one a processor where it is not said.
+    pub threads: Option<u16>,
+    /// How disks are read and written.
+    pub io_engine: Choice,
+    /// Where reservations and saved settings are kept.
+    pub state_dir: Option<PathBuf>,
+    /// Where the daemon answers `lunette status`, if not at its usual place.
+    pub control: Option<PathBuf>,
+    /// The iSNS server.
+    pub isns: Option<Isns>,
+    /// The bounds.
+    pub limits: Limits,
+    /// Where to listen.
+    pub listens: Vec<Listen>,
+    /// The portal groups of all these addresses.
+    pub groups: Vec<GroupSettings>,
+    /// A file with the access states of groups.
+    pub access_states: Option<PathBuf>,
+    /// Who changes access states.
+    pub access_management: TargetPortGroupSupport,
+    /// CHAP algorithms that may be used.
+    pub algorithms: Vec<Algorithm>,
+    /// What discovery sessions have to show.
+    pub discovery: Discovery,
+    /// The targets.
+    pub targets: Vec<TargetPlan>,
+}
+
+/// A target, before its stores are open.
+pub struct TargetPlan {
+    /// Its name.
+    pub name: Name,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// The portal groups at which it is served.
+    pub groups: Vec<u16>,
+    /// Its disks, in ascending order of number.
+    pub disks: Vec<Disk>,
+    /// Who may use it, in order.
+    pub rules: Vec<RulePlan>,
+}
+
+/// A rule, before the units are there that it shows.
+pub struct RulePlan {
+    /// All of it but the units.
+    pub rule: Rule,
+    /// Which units it shows; all where it says nothing of it.
+    pub units: Option<Vec<ShownUnit>>,
+    /// None of them can be written.
+    pub read_only: bool,
+}
+
+/// A unit as a rule shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShownUnit {
+    /// Its number at the target.
+    pub number: u16,
+    /// Its number for those whom the rule fits.
+    pub shown_as: u16,
+    /// They may not write.
+    pub read_only: bool,
+}
