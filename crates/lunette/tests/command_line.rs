@@ -3,6 +3,8 @@
 use sim::Daemon;
 use sim::daemon::{Folder, TARGET, free_address};
 use sim::raw::Login;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 const LUNETTE: &str = env!("CARGO_BIN_EXE_lunette");
@@ -68,7 +70,14 @@ fn a_short_secret_is_refused_wherever_it_comes_from() {
     let folder = Folder::new();
     let file = folder.file("secret");
     std::fs::write(&file, "short\n").unwrap();
-    let output = lunette(&folder, &["serve", "ram:1M", "--chap", "alice", "--chap-secret-file", &file]);
+    let run = || lunette(&folder, &["serve", "ram:1M", "--chap", "alice", "--chap-secret-file", &file]);
+    let with_mode = |mode| std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    with_mode(0o644);
+    let output = run();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("everybody can read"), "{said}");
+    with_mode(0o600);
+    let output = run();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("5 bytes") && said.contains("at least 12") && said.contains("openssl rand"), "{said}");
