@@ -8,6 +8,7 @@ use super::reader::{Said, Table};
 use super::{Configuration, TargetPlan, rules};
 use crate::failure::Failure;
 use crate::logging::{Format, LEVELS};
+use crate::serve::isns::{self, Isns};
 use io::engine::Choice;
 use iscsi::auth::Algorithm;
 use iscsi::name::Name;
@@ -15,7 +16,7 @@ use lun::GroupSettings;
 use scsi::inquiry::TargetPortGroupSupport;
 use scsi::port_groups::AccessState;
 use std::path::{Path, PathBuf};
-use target::{BOUNDS, Bound, Discovery, HostPort, Limits};
+use target::{BOUNDS, Bound, Discovery, HostPort, IsnsSettings, Limits};
 use toml::de::DeTable;
 
 /// More than the configuration of thousands of targets has.
@@ -62,12 +63,12 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: &Path) -> Configu
     let io_engine = daemon_ref.and_then(|daemon| daemon.understood("io-engine", engine));
     let path_at = |key| daemon_ref.and_then(|daemon| daemon.text(key)).map(|one| PathBuf::from(one.value));
     let control = path_at("control");
-    let isns = daemon_ref.and_then(|daemon| daemon.understood("isns", crate::serve::isns::parse)).map(|one| one.value);
     let state_dir = path_at("state-dir");
     let access_states = path_at("access-states");
     let access_management = daemon_ref.and_then(|daemon| daemon.understood("access-management", management));
     daemon.into_iter().for_each(Table::finish);
 
+    let isns = root.table("isns").and_then(|table| isns(table, findings));
     let limits = limits(&root, findings);
     let (listens, portal_groups) = portals(&root, findings);
     let groups = groups(&root, &portal_groups, findings);
@@ -124,6 +125,25 @@ fn management(text: &str) -> Result<TargetPortGroupSupport, String> {
         "both" => Ok(TargetPortGroupSupport::Both),
         _ => Err("is nobody who could; there are implicit and both".to_owned()),
     }
+}
+
+fn isns(table: Table<'_>, findings: &Findings<'_>) -> Option<Isns> {
+    let server = table.needed("server", "\"isns.example.com\"").and_then(|server| table.take(&server, isns::server));
+    let entity = table.understood("entity", isns::entity).map(|one| one.value);
+    let period = table.number("period", isns::PERIODS).map_or(isns::PERIOD, |one| one.value);
+    let port = table.number("notify-port", 0..=u16::MAX).map(|one| one.value);
+    let off = |text: &str| if text == "off" { Ok(()) } else { Err("is no way; write \"off\", or notify-port = 3206") };
+    let notify = match table.understood("notify", off) {
+        Some(off) if port.is_some() => {
+            findings.error(off.at, "there is a `notify-port`, and no use for it", "take one of them out");
+            None
+        }
+        Some(_) => None,
+        None => Some(port.unwrap_or(0)),
+    };
+    table.finish();
+    let server = server?.value;
+    Some(Isns { settings: IsnsSettings { server, entity, period: period.into() }, notify })
 }
 
 fn limits(root: &Table<'_>, findings: &Findings<'_>) -> Limits {

@@ -1,4 +1,4 @@
-//! `--isns HOST[:PORT][,OPTION…]`: the iSNS server at which the targets are registered, and the listeners for
+//! `--isns HOST[:PORT][,OPTION…]`, or `[isns]` in the file: the iSNS server at which the targets are registered, and the listeners for
 //! what it asks and tells.
 
 use crate::failure::Failure;
@@ -7,9 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use target::{IsnsSettings, Notified, Portal};
 
 /// Seconds after which a server is asked to forget us when it has heard nothing.
-const PERIOD: u32 = 300;
-/// What may be asked for: a server that is asked every second, and one that remembers for a week.
-const PERIODS: std::ops::RangeInclusive<u32> = 3..=604_800;
+pub const PERIOD: u16 = 300;
+/// What may be asked for: from a server that is asked every second to one that remembers for most of a day.
+pub const PERIODS: std::ops::RangeInclusive<u16> = 3..=u16::MAX;
 /// The longest identifier of an entity (RFC 4171 §6.2.1).
 const MAXIMUM_ENTITY: usize = 255;
 
@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Result<Isns, String> {
     let (mut entity, mut period, mut notify) = (None, None, None);
     for option in parts {
         let twice = match option.split_once('=') {
-            Some(("entity", value)) => entity.replace(name(value)?).is_some(),
+            Some(("entity", value)) => entity.replace(self::entity(value)?).is_some(),
             Some(("period", value)) => {
                 let seconds = value.parse().ok().filter(|seconds| PERIODS.contains(seconds));
                 let wrong = || format!("'{value}' is no period; use {} to {} seconds", PERIODS.start(), PERIODS.end());
@@ -48,12 +48,12 @@ pub fn parse(text: &str) -> Result<Isns, String> {
             return Err(format!("{option} says again what was said"));
         }
     }
-    let settings = IsnsSettings { server, entity, period: period.unwrap_or(PERIOD) };
+    let settings = IsnsSettings { server, entity, period: period.unwrap_or(PERIOD).into() };
     Ok(Isns { settings, notify: notify.unwrap_or(Some(0)) })
 }
 
-/// `HOST:PORT`.
-fn server(text: &str) -> Result<String, String> {
+/// A server, `HOST:PORT`, of a text that need not have the port.
+pub fn server(text: &str) -> Result<String, String> {
     let port = iscsi::isns::PORT;
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(address) = inner.parse::<IpAddr>() {
@@ -72,11 +72,12 @@ fn server(text: &str) -> Result<String, String> {
     let domain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     match !host.is_empty() && host.chars().all(domain) {
         true => Ok(format!("{host}:{port}")),
-        false => Err("give the server as isns.example.com, 192.0.2.7:3205 or [2001:db8::7]:3205".into()),
+        false => Err("is no server; write isns.example.com, 192.0.2.7:3205 or [2001:db8::7]:3205".into()),
     }
 }
 
-fn name(text: &str) -> Result<String, String> {
+/// The identifier of an entity.
+pub fn entity(text: &str) -> Result<String, String> {
     // Those the server makes itself.
     if text.to_ascii_lowercase().starts_with("isns:") {
         return Err("names of entities that begin with isns: are the server's own; choose another".into());
@@ -104,7 +105,9 @@ impl Isns {
         let v4 = addresses.iter().any(IpAddr::is_ipv4);
         let bind = |address: IpAddr| {
             let listener = super::listen(SocketAddr::new(address, port), v4).map_err(|error| {
-                Failure::input(format!("--isns: notify={port} at {address}: {error}; choose another port"))
+                Failure::input(format!(
+                    "iSNS: port {port} at {address}, where the server is to reach us: {error}; choose another port"
+                ))
             })?;
             Ok(Notified { address, listener })
         };
@@ -126,8 +129,8 @@ mod tests {
         assert_eq!(of("[2001:db8::7]:99"), ok("[2001:db8::7]:99", 300, Some(0)));
         assert_eq!(parse("host,entity=nas.example.com").unwrap().settings.entity.as_deref(), Some("nas.example.com"));
         for (text, why) in [
-            ("", "give the server"),
-            ("a b", "give the server"),
+            ("", "no server"),
+            ("a b", "no server"),
             ("host:0", "no port"),
             ("host:x", "no port"),
             ("host,period=2", "no period"),

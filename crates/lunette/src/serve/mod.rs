@@ -121,7 +121,7 @@ async fn serve(
     let isns = match &isns {
         Some(isns) => {
             let started = Isns::start(isns.settings.clone(), targets.all().to_vec(), notified, Arc::clone(&limits));
-            Some(started.map_err(|error| Failure::runtime(format!("--isns: {error}")))?)
+            Some(started.map_err(|error| Failure::runtime(format!("iSNS: {error}")))?)
         }
         None => None,
     };

@@ -22,6 +22,11 @@ sessions = 100
 login-time = "5s"
 nop-interval = 30
 
+[isns]
+server = "isns.example.org"
+period = 60
+notify-port = 3206
+
 [[portal]]
 listen = "192.0.2.7"
 advertise = "nas.example.org:13260"
@@ -96,6 +101,8 @@ fn a_whole_file_becomes_the_model() {
     assert!(read.io_engine == Choice::Pool && read.access_management == TargetPortGroupSupport::Implicit);
     assert_eq!((read.limits.sessions, read.limits.login_time.as_secs()), (100, 5));
     assert_eq!(read.limits.session.nop_interval.as_secs(), 30);
+    let server = IsnsSettings { server: "isns.example.org:3205".into(), entity: None, period: 60 };
+    assert_eq!(read.isns, Some(Isns { settings: server, notify: Some(3206) }));
     let listens: Vec<_> = read
         .listens
         .iter()
@@ -131,9 +138,9 @@ fn a_whole_file_becomes_the_model() {
     let access = target::Access { rules: vec![first.rule.clone(), second.rule.clone(), third.rule.clone()] };
     let at = |address: &str| address.parse::<IpAddr>().unwrap();
     let debian = "iqn.1993-08.org.debian:01:abc";
-    assert_eq!(label(access.decide(debian, at("192.0.2.9"))), "the rule at lunette.toml:60:1");
-    assert_eq!(label(access.decide("iqn.2026-01.com.example:a", at("10.0.0.1"))), "the rule at lunette.toml:65:1");
-    assert_eq!(label(access.decide(debian, at("10.0.0.1"))), "the rule at lunette.toml:71:1");
+    assert_eq!(label(access.decide(debian, at("192.0.2.9"))), "the rule at lunette.toml:65:1");
+    assert_eq!(label(access.decide("iqn.2026-01.com.example:a", at("10.0.0.1"))), "the rule at lunette.toml:70:1");
+    assert_eq!(label(access.decide(debian, at("10.0.0.1"))), "the rule at lunette.toml:76:1");
 }
 
 #[test]
