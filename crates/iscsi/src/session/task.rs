@@ -353,8 +353,12 @@ impl Tasks {
         *generation = generation.wrapping_add(1);
         self.free.push(id.slot);
         self.immediate -= u32::from(task.immediate);
-        if self.by_tag.get(&task.initiator_task_tag) == Some(&id) {
-            self.by_tag.remove(&task.initiator_task_tag);
+        // One look-up: that the tag names another by now is rare.
+        let tag = task.initiator_task_tag;
+        if let Some(other) = self.by_tag.remove(&tag)
+            && other != id
+        {
+            self.by_tag.insert(tag, other);
         }
         let mut grants = std::mem::take(&mut task.grants);
         grants.clear();
