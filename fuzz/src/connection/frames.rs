@@ -7,6 +7,7 @@ use iscsi::wire::{
     TextRequest,
 };
 use sim::Frame;
+use std::sync::LazyLock;
 
 impl Rig {
     /// A tag of a request that is no command. The checker wants those of a well-behaved initiator.
@@ -20,12 +21,15 @@ impl Rig {
         header.flags = FINAL;
         header.initiator_task_tag = if tag & 0x80 == 0 { self.tag(tag) } else { RESERVED_TAG }.into();
         header.target_transfer_tag = if tag & 0x40 == 0 { RESERVED_TAG } else { self.peers[at].ping_tag }.into();
-        let length = usize::from(length) << if how & LIES != 0 { 10 } else { 2 };
-        Frame::new(header, &pattern(length))
+        let length = usize::from(length) << if how & LIES != 0 { 9 } else { 2 };
+        Frame::new(header, pattern(length))
     }
 
     fn command_header(&self, tag: u8, flags: u8, expected: u32, cdb: &[u8]) -> ScsiCommand {
         let mut header = ScsiCommand::empty();
+        // The checker knows a task by its tag: no other has it, as what was kept of an ended one may be asked for
+        // again, and one that a function ends has ended before that is told.
+        let tag = if self.strict() { self.records as u8 } else { tag };
         header.flags = flags;
         header.lun[1] = 1;
         header.initiator_task_tag = u32::from(tag).into();
@@ -54,7 +58,7 @@ impl Rig {
         let flags = if immediate & 1 == 0 { FINAL } else { 0 };
         let cdb = [0x2a, 0, 0, 0, 0, lba, 0, 0, blocks, 0];
         let data = pattern(usize::from(immediate >> 1) << 7);
-        Frame::new(self.command_header(tag, flags | 0x21, expected, &cdb), &data)
+        Frame::new(self.command_header(tag, flags | 0x21, expected, &cdb), data)
     }
 
     pub(super) fn command(&mut self, input: &mut Input<'_>) -> Frame {
@@ -104,7 +108,7 @@ impl Rig {
             // Here the number of the next Data-Out, which begins at 0 for each R2T.
             request.r2t_sn = (request.r2t_sn.get() + 1).into();
         }
-        Some(Frame::new(header, &pattern(length)))
+        Some(Frame::new(header, pattern(length)))
     }
 
     pub(super) fn data_unasked(&mut self, input: &mut Input<'_>) -> Frame {
@@ -115,7 +119,7 @@ impl Rig {
         header.target_transfer_tag = RESERVED_TAG.into();
         header.data_sn = u32::from(number).into();
         header.buffer_offset = (u32::from(input.byte()) << 7).into();
-        Frame::new(header, &pattern(usize::from(flags & 0x7f) << 6))
+        Frame::new(header, pattern(usize::from(flags & 0x7f) << 6))
     }
 
     pub(super) fn management(&mut self, input: &mut Input<'_>) -> Frame {
@@ -177,6 +181,8 @@ impl Rig {
     }
 }
 
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| at as u8).collect()
+/// Data that no input need hold.
+fn pattern(length: usize) -> &'static [u8] {
+    static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| (0..128usize << 10).map(|at| at as u8).collect());
+    &PATTERN[..length.min(PATTERN.len())]
 }

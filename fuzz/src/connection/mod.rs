@@ -9,8 +9,10 @@
 mod frames;
 
 use crate::Input;
+use block::Backend;
 use block::layer::{Delay, Valve};
 use block::pure::Ram;
+use iscsi::key::Offers;
 use iscsi::wire::{
     FINAL, IMMEDIATE, LoginResponse, NopIn, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, ScsiCommand, ScsiResponse,
     TRANSIT, TextResponse,
@@ -18,9 +20,10 @@ use iscsi::wire::{
 use sim::daemon::TARGET;
 use sim::frame::Assembler;
 use sim::raw::Login;
-use sim::world::{Network, Shared, Wire};
+use sim::world::{Network, Setup, Shared, Wire};
 use sim::{Capture, Digests, Frame};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use zerocopy::FromBytes;
 
@@ -123,15 +126,24 @@ impl Rig {
     fn new(setting: [u8; 2]) -> Rig {
         let ram = Ram::new(512, BLOCKS);
         let valve = (setting[1] & SLOW != 0).then(Valve::closed);
-        let world = match &valve {
-            Some(valve) => Shared::new(Delay::new(ram, valve.clone()), Some(valve.clone())),
-            None => Shared::new(ram, None),
+        let disk: Arc<dyn Backend> = match &valve {
+            Some(valve) => Delay::new(ram, valve.clone()),
+            None => ram,
         };
+        let mut offers = Offers::default();
+        offers.session.error_recovery_level = 2;
+        offers.session.max_connections = 4;
+        let world = Shared::with(Setup { units: vec![disk], valve: valve.clone(), offers, ..Setup::default() });
         Rig { setting, world, valve, peers: Vec::new(), current: 0, cmd_sn: 1, tsih: 0, records: 0 }
     }
 
     fn strict(&self) -> bool {
         self.setting[1] & STRICT != 0
+    }
+
+    /// Whether a recovery level above 0 is asked for.
+    fn recovers(&self) -> bool {
+        self.setting[0] >> LEVEL_SHIFT & 3 > 0
     }
 
     /// The login that the setting describes.
@@ -273,7 +285,11 @@ impl Rig {
                 None
             }
             12 => {
-                self.world.pass(Duration::from_secs(u64::from(input.byte() & 63)));
+                // Above level 0 data that does not come is given up in time, which the checker would not forgive.
+                let seconds = u64::from(input.byte() & 63);
+                if !self.strict() || !self.recovers() {
+                    self.world.pass(Duration::from_secs(seconds));
+                }
                 None
             }
             13 => {
@@ -399,7 +415,9 @@ impl Rig {
 
 impl Peer {
     fn send(&mut self, frame: &Frame, how: u8) {
-        self.capture.initiator(frame);
+        if !self.unseen {
+            self.capture.initiator(frame);
+        }
         let mut bytes = frame.encode(self.assembler.digests);
         let Digests { header, data } = self.assembler.digests;
         if header && how & BAD_HEADER_DIGEST != 0 {
@@ -416,7 +434,7 @@ impl Peer {
     }
 
     fn drain(&mut self, strict: bool, limit: usize) {
-        let mut bytes = [0; 64 << 10];
+        let mut bytes = [0; 4 << 10];
         while let Some(count @ 1..) = self.wire.turn(&mut bytes) {
             self.received += count;
             self.assembler.push(&bytes[..count]);
@@ -424,8 +442,12 @@ impl Peer {
                 assert!(complaints.is_empty(), "{complaints:?}: {}", frame.summary());
                 assert!(frame.opcode() >= 0x20, "{}", frame.summary());
                 assert!(frame.data.len() <= limit, "{} bytes of data where {limit} are taken", frame.data.len());
-                self.capture.target(&frame, &[]);
+                if !self.unseen {
+                    self.capture.target(&frame, &[]);
+                }
                 self.take_in(&frame);
+                // Without judgement the checker is there to read the login, no more.
+                self.unseen |= self.full_feature && !strict;
             }
         }
         if strict && !self.unseen {

@@ -195,6 +195,10 @@ impl Login {
         if transit && (continues || next <= current || next == 2) {
             return Err(failure(Status::INITIATOR_ERROR, "NSG does not follow CSG, or T together with C"));
         }
+        if !self.pending.is_empty() && (continues || !text.is_empty()) {
+            // Who has not heard all of an answer asks for the rest with an empty request (§6.2).
+            return Err(failure(Status::INITIATOR_ERROR, "text before the answer to the last was heard"));
+        }
         self.stage = current;
         self.collected.extend_from_slice(text);
         if continues {
@@ -203,7 +207,7 @@ impl Login {
         }
         let collected = std::mem::take(&mut self.collected);
         let mut answers = std::mem::take(&mut self.pending);
-        if answers.is_empty() || !collected.is_empty() {
+        if answers.is_empty() {
             self.keys(request, &collected, policy, &mut answers)?;
         }
         // A login that has still to show who it is stays in the security stage.

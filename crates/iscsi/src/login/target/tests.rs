@@ -158,6 +158,20 @@ fn txt_10_answers_longer_than_their_questions_are_split() {
     panic!("the login did not end");
 }
 
+/// Found by fuzzing: an empty answer without C between two halves of a pair.
+#[test]
+fn txt_06_who_asks_on_before_the_answer_is_whole_is_refused() {
+    for (flags, more) in [(0x44, &b""[..]), (0x44, b"b=1\0"), (0x87, b"b=1\0")] {
+        let mut login = login();
+        let text = [WHO, DISK, &b"a=b\0".repeat(1000)].concat();
+        let (_, response, _) = say(&mut login, 0x87, &text);
+        assert_eq!(response.flags & CONTINUE, CONTINUE);
+        let (step, response, answer) = say(&mut login, flags, more);
+        assert!(matches!(step, Step::Failed(_)), "{flags:x}");
+        assert_eq!((response.status_class, response.status_detail, answer.as_str()), (2, 0, ""));
+    }
+}
+
 #[test]
 fn log_01_and_pdu_06_what_is_no_login_ends_at_once() {
     let header = |opcode: u8, ahs: u8, length: [u8; 3]| {
