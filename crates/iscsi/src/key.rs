@@ -227,6 +227,7 @@ impl Default for Offers {
                 first_burst_length: 256 << 10,
                 max_outstanding_r2t: 8,
                 error_recovery_level: 1,
+                protocol_level: 2,
                 ..SessionParameters::default()
             },
             max_recv_data_segment_length: 256 << 10,

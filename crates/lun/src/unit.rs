@@ -204,6 +204,9 @@ pub struct NexusDescription {
     pub target_port: Arc<TargetPort>,
     /// Which units this initiator may see, under which numbers.
     pub units: Arc<LunMap>,
+    /// The transport's protocol level for this nexus: INQUIRY tells it (RFC 7144 §4.2), and from 2 on there are
+    /// the task management functions of SAM-5.
+    pub protocol_level: u8,
 }
 
 /// Which logical units a nexus may use, under which numbers.

@@ -105,6 +105,7 @@ impl World {
             initiator_port: Arc::from(&b"client"[..]),
             target_port: Arc::new(TargetPort::alone("t")),
             units: Arc::new(LunMap { entries: vec![LunEntry { number: 0, unit, read_only: false }] }),
+            protocol_level: 1,
         });
         let mut world = World { lane, nexus, next: 0 };
         world.send(&[0; 6], 0, 0);

@@ -209,16 +209,17 @@ impl World {
         }
     }
 
-    fn nexus_description(&self, initiator: &str, isid: [u8; 6]) -> lun::NexusDescription {
+    fn nexus_description(&self, initiator: &str, isid: [u8; 6], protocol_level: u8) -> lun::NexusDescription {
         lun::NexusDescription {
             initiator_port: scsi::transport_id::TransportId::port(initiator, isid).encode().into(),
             target_port: Arc::new(lun::TargetPort::alone(crate::daemon::TARGET)),
             units: Arc::clone(&self.units),
+            protocol_level,
         }
     }
 
-    fn open_nexus(&mut self, initiator: &str, isid: [u8; 6]) -> NexusId {
-        let description = self.nexus_description(initiator, isid);
+    fn open_nexus(&mut self, initiator: &str, isid: [u8; 6], protocol_level: u8) -> NexusId {
+        let description = self.nexus_description(initiator, isid, protocol_level);
         self.lane.open_nexus(description)
     }
 }

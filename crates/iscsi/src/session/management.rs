@@ -29,6 +29,7 @@ pub(super) mod function {
     pub const TASK_REASSIGN: u8 = 8;
     pub const QUERY_TASK: u8 = 9;
     pub const QUERY_TASK_SET: u8 = 10;
+    pub const I_T_NEXUS_RESET: u8 = 11;
     pub const QUERY_ASYNCHRONOUS_EVENT: u8 = 12;
 }
 
@@ -62,6 +63,8 @@ struct Function {
     answer: Option<(u8, [u8; 3])>,
     /// Its response is fenced: it ends tasks of all connections (§4.2.3.3).
     fenced: bool,
+    /// The session ends behind its response (RFC 7144 §6.3).
+    drops: bool,
 }
 
 /// A function that waits for commands in front of it, which other connections bring (§4.2.3.3 b).
@@ -173,6 +176,7 @@ impl Session {
     fn carry_out(&mut self, c: ConnectionId, header: &TaskManagementRequest) -> Result<(), ConnectionError> {
         let tag = header.initiator_task_tag.get();
         let code = header.function & 0x7f;
+        let level_2 = self.parameters.protocol_level >= 2;
         let id = self.functions.next_id;
         self.functions.next_id = id.wrapping_add(1);
         self.functions.active.push(Function {
@@ -182,8 +186,8 @@ impl Session {
             waiting_for_tasks: 0,
             answer: None,
             fenced: (function::ABORT_TASK_SET..=function::TARGET_COLD_RESET).contains(&code),
+            drops: level_2 && code == function::I_T_NEXUS_RESET,
         });
-        let level_2 = self.parameters.protocol_level >= 2;
         let forward = |session: &mut Session, referenced| {
             session.events.push_back(Event::TaskManagement { id, function: code, lun: header.lun, referenced });
         };
@@ -220,6 +224,12 @@ impl Session {
                     };
                     self.task_management_done(id, answer, [0; 3]);
                 }
+            }
+            // The unit learns of it as of every lost nexus, when the connections are gone.
+            function::I_T_NEXUS_RESET if level_2 => {
+                let tasks: Vec<TaskId> = self.tasks.ids().collect();
+                tasks.into_iter().for_each(|task| self.abort(task, id, false));
+                self.task_management_done(id, response::FUNCTION_COMPLETE, [0; 3]);
             }
             function::QUERY_TASK_SET | function::QUERY_ASYNCHRONOUS_EVENT if level_2 => forward(self, None),
             _ => self.task_management_done(id, response::NOT_SUPPORTED, [0; 3]),
@@ -379,5 +389,8 @@ impl Session {
         let initiator_task_tag = function.initiator_task_tag;
         let answer = Outgoing::TaskManagement { initiator_task_tag, response: code, additional };
         self.respond(function.connection, answer, function.fenced);
+        if function.drops {
+            self.drop_connections();
+        }
     }
 }

@@ -348,7 +348,7 @@ impl Session {
             extended_cdb: extension.map(|rest| extended_cdb(&command.cdb, rest)),
             expected_data_transfer_length: command.expected_data_transfer_length.get(),
             bidirectional_read_length: bidirectional_read_length.unwrap_or(0),
-            priority: if self.parameters.protocol_level >= 2 { command.crn & 0x0f } else { 0 },
+            priority: if self.parameters.protocol_level >= 2 { command.priority >> 4 } else { 0 },
         };
         if more && self.keeps() {
             let heard = self.connections.get(c).map(|connection| connection.last_heard);

@@ -529,3 +529,15 @@ fn csn_02_requests_before_their_turn_are_bounded() {
     }
     assert!(matches!(ended, Some(ConnectionError::Limit(_))), "{ended:?}");
 }
+
+#[test]
+fn pl2_01_a_command_has_a_priority_at_level_2_only() {
+    for (protocol_level, expected) in [(0, 0), (1, 0), (2, 0x0c)] {
+        let mut world = world(SessionParameters { protocol_level, ..Default::default() });
+        let mut header = command(1, 10, 0, 0);
+        (header.priority, header.crn) = (0xc0, 0x0f);
+        world.send(&header).unwrap();
+        let task = world.the_command();
+        assert_eq!(world.session.task(task).unwrap().priority, expected, "level {protocol_level}");
+    }
+}

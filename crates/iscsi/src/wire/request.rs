@@ -10,9 +10,9 @@ pdu! {
         opcode_byte: u8,
         /// F, R, W and ATTR.
         flags: u8,
-        /// Reserved.
-        reserved: u8,
-        /// Command reference number; the priority in its low four bits at protocol level 2 (RFC 7144 §5.1).
+        /// The priority in its high four bits at protocol level 2 (RFC 7144 §5.1); reserved before.
+        priority: u8,
+        /// Command reference number.
         crn: u8,
         /// In words.
         total_ahs_length: u8,

@@ -98,9 +98,10 @@ pub(super) fn supported_task_management_functions(execution: &mut Execution<'_>)
     if allocation < 4 {
         return Outcome::Check(Condition::invalid_cdb_field(6, Some(7)));
     }
-    // ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET. The queries belong to
-    // iSCSI's protocol level 2, which is not offered.
-    execution.data.extend_from_slice(&[0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0, 0, 0]);
+    // ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET; QUERY TASK and QUERY
+    // ASYNCHRONOUS EVENT, QUERY TASK SET, I_T NEXUS RESET where the transport has them.
+    let (query, others) = if execution.protocol_level() >= 2 { (0x04, 0x07) } else { (0, 0) };
+    execution.data.extend_from_slice(&[0x80 | 0x40 | 0x10 | 0x08 | 0x02 | query, others, 0, 0]);
     if extended {
         // No timeouts are promised.
         execution.data.extend_from_slice(&[0; 12]);

@@ -41,7 +41,7 @@ impl Crowd {
         let open = |number: usize| {
             let initiator_port: Arc<[u8]> = Arc::from(format!("client {number}").as_bytes());
             let (target_port, units) = (Arc::clone(&port), Arc::clone(&units));
-            lane.open_nexus(NexusDescription { initiator_port, target_port, units })
+            lane.open_nexus(NexusDescription { initiator_port, target_port, units, protocol_level: 1 })
         };
         let nexuses: Vec<NexusId> = (0..nexuses).map(open).collect();
         let mut crowd = Crowd { lane, nexuses, valve, ended: Vec::new(), wanted: Vec::new() };

@@ -363,6 +363,11 @@ impl Execution<'_> {
         &self.nexus.description.target_port
     }
 
+    /// The transport's protocol level.
+    pub fn protocol_level(&self) -> u8 {
+        self.nexus.description.protocol_level
+    }
+
     /// Calls with the unit's facts for INQUIRY, where there is a unit.
     pub fn with_facts<T>(&self, with: impl FnOnce(&inquiry::Facts<'_>) -> T) -> Option<T> {
         let (entry, limits) = (self.entry()?, self.limits());
@@ -429,7 +434,7 @@ impl Execution<'_> {
             target_port_groups: self.target_port().groups().management(),
             ports: &ports,
             this_port: port.relative_identifier,
-            protocol_level: 1,
+            protocol_level: self.nexus.description.protocol_level,
         }))
     }
 

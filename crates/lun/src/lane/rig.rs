@@ -127,6 +127,7 @@ impl Rig {
             initiator_port: Arc::from(name.as_bytes()),
             target_port: port,
             units: Arc::new(LunMap { entries }),
+            protocol_level: 1,
         })
     }
 

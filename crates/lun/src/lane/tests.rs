@@ -38,6 +38,7 @@ fn world() -> World {
         initiator_port: Arc::from(&b"client"[..]),
         target_port: Arc::new(port),
         units: Arc::new(units),
+        protocol_level: 1,
     });
     World { lane, nexus, next_tag: 0 }
 }

@@ -69,11 +69,12 @@ impl LoginText {
             return None;
         };
         let (transit, continues) = (response.flags & TRANSIT != 0, response.flags & CONTINUE != 0);
-        if response.initiator_task_tag != request.initiator_task_tag || response.isid != request.isid {
-            wrong.push("LOG-05: the response's tag or ISID is not the request's".to_owned());
-        }
+        // A failure names the login as it was begun, whatever the last request says.
         if response.status_class != 0 {
             return None;
+        }
+        if response.initiator_task_tag != request.initiator_task_tag || response.isid != request.isid {
+            wrong.push("LOG-05: the response's tag or ISID is not the request's".to_owned());
         }
         if response.version_max != 0 || response.version_active != 0 {
             wrong.push("LOG-04: the version is not 0".to_owned());

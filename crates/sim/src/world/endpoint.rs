@@ -260,7 +260,9 @@ impl Endpoint {
 impl Running {
     fn new(world: &mut World, logged_in: LoggedIn) -> Running {
         let asked = &logged_in.asked;
-        let nexus = (asked.kind == SessionKind::Normal).then(|| world.open_nexus(&asked.initiator_name, asked.isid));
+        let level = logged_in.session.protocol_level as u8;
+        let open = |world: &mut World| world.open_nexus(&asked.initiator_name, asked.isid, level);
+        let nexus = (asked.kind == SessionKind::Normal).then(|| open(world));
         let (session, c) = Session::new(
             asked.kind,
             logged_in.session,
