@@ -74,7 +74,6 @@ fn txt_14_answers_follow_the_table() {
         "ImmediateData=No",
         "MaxBurstLength=512",
         "FirstBurstLength=512",
-        "ErrorRecoveryLevel=0",
         "X-com.example.colour=NotUnderstood",
     ] {
         assert!(answers.lines().any(|line| line == answer), "{answer}\n{answers}");
