@@ -541,3 +541,37 @@ fn pl2_01_a_command_has_a_priority_at_level_2_only() {
         assert_eq!(world.session.task(task).unwrap().priority, expected, "level {protocol_level}");
     }
 }
+
+#[test]
+fn key_08_the_target_asks_for_a_negotiation_and_declares_its_length_in_it() {
+    let mut world = world(SessionParameters::default());
+    world.session.negotiate_anew(65_536, 30);
+    let message = world.receive();
+    let message = wire::AsyncMessage::view(&message[0]);
+    assert_eq!((message.event, message.parameter_3.get(), message.stat_sn.get()), (4, 30, 100));
+    let longest = |world: &World| world.session.connection_parameters(world.c).unwrap().max_recv_data_segment_length;
+    let before = longest(&world);
+    world.say(ask(5, wire::RESERVED_TAG, 0, b""));
+    let first = world.receive();
+    let first = wire::TextResponse::view(&first[0]);
+    assert_eq!(
+        (first.flags, first.header().data_segment_bytes(), longest(&world)),
+        (0, 0, before),
+        "not before its end"
+    );
+    world.say(ask(5, first.target_transfer_tag.get(), 0x80, b""));
+    let last = world.receive();
+    let last = wire::TextResponse::view(&last[0]);
+    assert_eq!(
+        (last.flags, last.header().data_segment_bytes() as usize),
+        (0x80, "MaxRecvDataSegmentLength=65536".len() + 1)
+    );
+    assert_eq!(longest(&world), 65_536);
+    world.say(ask(6, wire::RESERVED_TAG, 0x80, b""));
+    assert_eq!(world.receive()[0].data_segment_bytes(), 0, "once");
+    world.session.vendor_event(7, [1, 2, 3], b"four");
+    let message = world.receive();
+    let message = wire::AsyncMessage::view(&message[0]);
+    assert_eq!((message.event, message.vendor_code, message.header().data_segment_bytes()), (255, 7, 4));
+    assert_eq!((message.initiator_task_tag.get(), message.lun), (wire::RESERVED_TAG, [0; 8]));
+}

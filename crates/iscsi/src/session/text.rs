@@ -8,7 +8,7 @@ use super::connection::{Connection, ConnectionId, Outgoing};
 use super::{ConnectionError, Event, Session, SessionKind};
 use crate::key::{self, FROM_TARGET, RESERVED_WORDS, Rule, When};
 use crate::text;
-use crate::wire::{CONTINUE, FINAL, Header, Pdu, RESERVED_TAG, RejectReason, TextRequest};
+use crate::wire::{AsyncEvent, CONTINUE, FINAL, Header, Pdu, RESERVED_TAG, RejectReason, TextRequest};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +19,8 @@ use zerocopy::IntoBytes;
 pub(super) struct Texts {
     negotiation: Option<Negotiation>,
     last_tag: u32,
+    /// MaxRecvDataSegmentLength that is declared anew in the next negotiation.
+    offer: Option<u32>,
 }
 
 /// A negotiation in progress.
@@ -107,6 +109,11 @@ impl Session {
         };
         negotiation.segment = said.segment.or(negotiation.segment);
         negotiation.answer = said.answers;
+        self.offer(c, last);
+        let Some(negotiation) = self.connection_mut(c).and_then(|connection| connection.text.negotiation.as_mut())
+        else {
+            return Ok(());
+        };
         match said.send_targets {
             Some(value) => {
                 negotiation.stage = Stage::Targets(last);
@@ -204,6 +211,37 @@ impl Session {
             connection.text.negotiation = None;
         }
         connection.queue(Outgoing::Text { initiator_task_tag, final_bit, continues, target_transfer_tag, data });
+    }
+
+    /// Asks the initiator to negotiate within this many seconds (§11.9.1, event 4), and declares this
+    /// MaxRecvDataSegmentLength (§13.12) on each connection where it does. A longer one holds from the response
+    /// on; what fits the one before is still taken, since it may be on its way.
+    pub fn negotiate_anew(&mut self, length: u32, seconds: u16) {
+        for (_, connection) in self.connections.iter_mut().filter(|_| self.kind == SessionKind::Normal) {
+            connection.text.offer = Some(length);
+            connection.queue_async(AsyncEvent::Renegotiate, 0, 0, seconds);
+        }
+    }
+
+    /// Sends a message of our own (§11.9.1, event 255) on one connection of the session.
+    pub fn vendor_event(&mut self, vendor_code: u8, parameters: [u16; 3], data: &[u8]) {
+        if self.kind == SessionKind::Normal
+            && let Some((_, connection)) = self.connections.iter_mut().find(|(_, connection)| !connection.closing)
+        {
+            let (event, lun, data) = (AsyncEvent::VendorSpecific, [0; 8], data.to_vec());
+            connection.queue(Outgoing::Async { event, lun, parameters, vendor_code, data });
+        }
+    }
+
+    /// Adds what the target has to declare to the last answer of a negotiation.
+    fn offer(&mut self, c: ConnectionId, last: bool) {
+        let Some(connection) = self.connection_mut(c).filter(|_| last) else { return };
+        let Some(negotiation) = &mut connection.text.negotiation else { return };
+        if let Some(length) = connection.text.offer.take() {
+            text::push(&mut negotiation.answer, "MaxRecvDataSegmentLength", &length.to_string());
+            let taken = &mut connection.parameters.max_recv_data_segment_length;
+            *taken = length.max(*taken);
+        }
     }
 
     /// When the oldest negotiation is old enough to be forgotten.

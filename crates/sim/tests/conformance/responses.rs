@@ -4,9 +4,11 @@ use crate::help::{BLOCKS, Simulated, alone, goes_on, normal, pattern};
 use block::ErrorKind;
 use block::layer::{Fault, FaultPlan, Faulty, On};
 use block::pure::Ram;
-use iscsi::wire::{FINAL, ScsiResponse};
+use iscsi::serial::precedes;
+use iscsi::wire::{FINAL, ReadyToTransfer, ScsiResponse};
 use sim::raw::{Answer, Command, Condition};
 use sim::world::Shared;
+use std::time::Duration;
 
 /// Every SCSI Response that the client has seen since it began to record.
 fn responses(client: &Simulated) -> Vec<(ScsiResponse, usize)> {
@@ -157,4 +159,31 @@ fn rsp_09_a_command_that_does_not_write_is_whole() {
         client.send(&frame);
         assert!(client.expect_closed().is_empty(), "reads: {reads}");
     }
+}
+
+#[test]
+fn sam_05_a_full_queue_shuts_the_window_and_drops_nothing() {
+    let mut client = alone(&normal());
+    client.hold_data = true;
+    let (mut tags, mut asked) = (Vec::new(), Vec::new());
+    while !precedes(client.capture.max_cmd_sn(), client.cmd_sn) {
+        tags.push(client.start(&Command::write(tags.len() as u32, &[1; 512]).solicited()));
+        asked.push(client.expect::<ReadyToTransfer>().0);
+    }
+    assert!(tags.len() >= 32, "a queue of {}", tags.len());
+    // One more than there is room for, at the same number when there is.
+    let one_more = client.prepare(&Command::write(1000, &[2; 512])).remove(0);
+    client.send(&one_more);
+    client.expect_silence(Duration::from_millis(1));
+    client.hold_data = false;
+    asked.iter().for_each(|one| client.answer_ready_to_transfer(one));
+    for tag in tags.iter() {
+        assert!(client.finish(*tag).is_good());
+    }
+    client.send(&one_more);
+    assert!(client.finish(one_more.basic().initiator_task_tag.get()).is_good());
+    for block in 0..tags.len() as u32 {
+        assert_eq!(client.good(&Command::read(block, 1)), [1; 512]);
+    }
+    assert_eq!(client.good(&Command::read(1000, 1)), [2; 512]);
 }

@@ -223,7 +223,7 @@ fn tmf_05_a_reset_waits_for_the_commands_in_front_of_it() {
 }
 
 #[test]
-fn tmf_02_a_fenced_response_waits_for_those_before_it_and_holds_those_behind() {
+fn rsp_10_a_fenced_response_waits_for_those_before_it_and_holds_those_behind() {
     let (mut rig, c) = rig(0);
     let d = rig.session.attach(opening(2), rig.now);
     rig.read(d, 1, 10, 512);
