@@ -250,7 +250,7 @@ fn a_server_that_lies_loses_its_connection_and_nothing_else() {
         world.connect();
         world.request();
         world.client.handle_bytes(world.now, lie);
-        assert_eq!(world.action(), Action::Close, "{lie:?}");
+        assert_eq!((world.action(), world.seconds()), (Action::Close, 0), "{lie:?}");
         assert_eq!(world.action(), Action::Connect);
         assert!(matches!(world.told().as_slice(), [Event::Away(_)]));
     }
