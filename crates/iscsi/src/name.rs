@@ -66,11 +66,12 @@ impl Name {
             return Err(NameError::Character(wrong));
         }
         let prepared = stringprep::nameprep(text).map_err(|error| NameError::Unpreparable(error.to_string()))?;
+        // What became one of them only now is no better: a half-width full stop, a full-width quotation mark.
+        if let Some(wrong) = prepared.chars().find(|c| forbidden(*c)) {
+            return Err(NameError::Character(wrong));
+        }
         match prepared.len() {
-            length @ 1..=MAXIMUM_NAME if !prepared.contains(forbidden) => {
-                debug_assert!(length <= MAXIMUM_NAME);
-                Ok(Name(prepared.into_owned()))
-            }
+            1..=MAXIMUM_NAME => Ok(Name(prepared.into_owned())),
             length => Err(NameError::Length(length)),
         }
     }
@@ -147,6 +148,31 @@ mod tests {
         assert_eq!(name.as_str(), "iqn.2026-01.com.example:a");
         for wrong in ["iqn.2026-01.com.example:a b", "iqn.2026-01.com.example:a\u{3002}b", "iqn.2026-01.com\u{7}"] {
             assert!(matches!(Name::lenient(wrong), Err(NameError::Character(_))), "{wrong:?}");
+        }
+        let prepared = |text: &str| Name::lenient(text).map(String::from);
+        for (wrong, what) in [("a\u{ff61}b", '\u{3002}'), ("a\u{ff02}b", '"'), ("a\u{ff3c}b", '\\')] {
+            assert_eq!(prepared(wrong), Err(NameError::Character(what)), "prohibited only once it is prepared");
+        }
+        // RFC 3722 §3 to §6 (RFC 3454): B.1 maps to nothing, B.2 folds case, C prohibits, section 6 forbids
+        // both directions in one name, section 7 has no code points that Unicode 3.2 did not know.
+        assert_eq!(prepared("iqn.2026-01.com.example:a\u{ad}\u{200d}b").as_deref(), Ok("iqn.2026-01.com.example:ab"));
+        assert_eq!(prepared("iqn.2026-01.com.example:Stra\u{df}e").as_deref(), Ok("iqn.2026-01.com.example:strasse"));
+        assert_eq!(prepared("iqn.2026-01.com.example:\u{212b}"), prepared("iqn.2026-01.com.example:a\u{30a}"));
+        for wrong in [
+            "a\u{e000}b",
+            "a\u{fdd0}b",
+            "a\u{fffd}b",
+            "a\u{2ff0}b",
+            "a\u{206a}b",
+            "a\u{e0041}b",
+            "a\u{5d0}b",
+            "a\u{2c60}b",
+        ] {
+            assert!(matches!(prepared(wrong), Err(NameError::Unpreparable(_))), "{wrong:?}");
+        }
+        for wrong in "_!#$%&()*+,/;<=>?@[]^`{|}~".chars() {
+            let name = format!("iqn.2026-01.com.example:a{wrong}b");
+            assert_eq!(Name::parse(&name), Err(NameError::Character(wrong)), "RFC 3722 §6.2");
         }
         // Full-width letters are the same letters (NFKC).
         assert_eq!(Name::lenient("iqn.2026-01.com.example:\u{ff21}").unwrap().as_str(), "iqn.2026-01.com.example:a");

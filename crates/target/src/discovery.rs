@@ -7,12 +7,14 @@ use iscsi::login::target::LoggedIn;
 use iscsi::name::Name;
 use iscsi::session::{Event, Session, SessionKind, SessionLimits, TaskId};
 use iscsi::text;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 /// Appends a target with its addresses, each with the tag of its portal group.
 pub(crate) fn describe(target: &Target, local: SocketAddr, out: &mut Vec<u8>) {
@@ -51,16 +53,77 @@ impl Memory for NoMemory {
     }
 }
 
+/// The identity of a discovery session (RFC 7143 §7.4.2): one that names no target has the address that it
+/// has reached in the place of a portal group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    initiator: String,
+    isid: [u8; 6],
+    at: At,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum At {
+    Address(SocketAddr),
+    Target(String, u16),
+}
+
+/// The discovery sessions that are there, each with what tells it that another takes its place.
+#[derive(Default)]
+struct Here(Mutex<HashMap<Identity, Arc<Notify>>>);
+
+/// A session's place among them; it ends with this.
+struct Place<'a> {
+    here: &'a Here,
+    identity: Identity,
+    replaced: Arc<Notify>,
+}
+
+impl Here {
+    /// A place for this session. One of the same identity is told to end.
+    fn enter(&self, logged_in: &LoggedIn, local: SocketAddr) -> Place<'_> {
+        let asked = &logged_in.asked;
+        let identity = Identity {
+            initiator: asked.initiator_name.clone(),
+            isid: asked.isid,
+            at: match &asked.target_name {
+                Some(target) => At::Target(target.clone(), logged_in.portal_group_tag),
+                None => At::Address(local),
+            },
+        };
+        let replaced = Arc::new(Notify::new());
+        if let Some(other) = self.lock().insert(identity.clone(), Arc::clone(&replaced)) {
+            other.notify_one();
+        }
+        Place { here: self, identity, replaced }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Arc<Notify>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut here = self.here.lock();
+        // Unless another has it by now.
+        if here.get(&self.identity).is_some_and(|replaced| Arc::ptr_eq(replaced, &self.replaced)) {
+            here.remove(&self.identity);
+        }
+    }
+}
+
 /// What discovery sessions share.
 pub(crate) struct Discoveries {
     limits: Arc<Limits>,
+    here: Here,
     /// Lent to whichever is at work; it is held for no longer than that.
     scratch: Mutex<Scratch>,
 }
 
 impl Discoveries {
     pub fn new(limits: &Arc<Limits>) -> Discoveries {
-        Discoveries { limits: Arc::clone(limits), scratch: Mutex::new(Scratch::small()) }
+        Discoveries { limits: Arc::clone(limits), here: Here::default(), scratch: Mutex::new(Scratch::small()) }
     }
 
     /// Serves a session, as long as it may take.
@@ -71,7 +134,15 @@ impl Discoveries {
         targets: &Targets,
         viewer: &Viewer,
     ) -> Result<(), LinkError> {
-        let work = serve(stream, logged_in, targets, viewer, &self.limits.session, &self.scratch);
+        let place = self.here.enter(&logged_in, stream.local_addr()?);
+        let session = serve(stream, logged_in, targets, viewer, &self.limits.session, &self.scratch);
+        let work = async {
+            tokio::select! {
+                biased;
+                () = place.replaced.notified() => Ok(()),
+                outcome = session => outcome,
+            }
+        };
         match tokio::time::timeout(self.limits.discovery_time, work).await {
             Ok(Err(LinkError::Closed)) => Ok(()),
             Ok(outcome) => outcome,

@@ -401,7 +401,7 @@ impl Login {
             {
                 return Err(refusal);
             }
-            if let Some(alias) = self.alias.take() {
+            if let Some(alias) = self.alias.take_if(|_| self.refusal.is_none()) {
                 text::push(answers, "TargetAlias", &alias);
             }
             self.account = Some(account.user);

@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::registry::{Registered, SessionOrder};
 use crate::target::{Handover, Target};
 use io::link::{Link, LinkError, Received};
+use iscsi::name::Name;
 use iscsi::session::{
     ConnectionId, DataOutFault, Event, Response, Session, SessionKind, TaskId, task_management_response as code,
 };
@@ -291,7 +292,8 @@ impl Driver {
                 Event::SendTargets { connection, value } => {
                     // In a normal session only the target itself is told (KEY-03).
                     let mut text = Vec::new();
-                    if value.is_empty() || value == self.target.name {
+                    let is_own = |name: Name| name.as_str() == self.target.name;
+                    if value.is_empty() || Name::lenient(&value).is_ok_and(is_own) {
                         crate::discovery::describe(&self.target, self.local, &mut text);
                     }
                     self.session.answer_text(connection, &text);

@@ -229,6 +229,72 @@ fn say_to(policy: &mut dyn Policy, login: &mut Login, flags: u8, text: &[u8]) ->
     (step, response, String::from_utf8(rest[..length].to_vec()).unwrap().replace('\0', "\n"))
 }
 
+/// A target that is elsewhere, for everybody or for who has shown who he is.
+struct Moved {
+    closed: bool,
+    own: bool,
+}
+
+impl Policy for Moved {
+    fn portal_group_tag(&self) -> u16 {
+        7
+    }
+    fn authentication(&mut self, asked: &Asked) -> Result<Option<Rules>, Failure> {
+        let rules = Closed.authentication(asked)?;
+        Ok(rules.filter(|_| self.closed).map(|rules| Rules { own: rules.own.clone().filter(|_| self.own), ..rules }))
+    }
+    fn find(&mut self, _: &Asked) -> Result<Found, Failure> {
+        let redirection = Redirection { status: Status::MOVED_TEMPORARILY, address: "nas.example.org:3260".into() };
+        Ok(Found { alias: Some("an alias".into()), redirection: Some(redirection) })
+    }
+    fn admit(&mut self, _: &Asked, _: &SessionParameters) -> Result<u16, Failure> {
+        panic!("it is elsewhere")
+    }
+}
+
+#[test]
+fn log_15_a_redirection_is_the_answer_to_the_first_request_where_nobody_has_to_show_anything() {
+    let mut policy = Moved { closed: false, own: false };
+    let (step, response, answers) = say_to(&mut policy, &mut login(), 0x87, &[WHO, DISK].concat());
+    assert!(matches!(step, Step::Failed(failure) if failure.is_redirection()));
+    assert_eq!((response.status_class, response.status_detail), (1, 1));
+    assert_eq!(answers, "TargetAddress=nas.example.org:3260\n", "without a portal group tag");
+}
+
+#[test]
+fn log_15_a_redirection_comes_after_the_security_stage_and_after_our_own_proof_where_that_is_asked_for() {
+    for mutual in [false, true] {
+        let mut policy = Moved { closed: true, own: mutual };
+        let account = |user: &str, secret: &str| Account { user: user.into(), secret: Secret::new(secret).unwrap() };
+        let own = mutual.then(|| account("target", "target-secret-34"));
+        let challenge = Challenge { identifier: 1, bytes: [1; 32] };
+        let mut initiator =
+            Initiator::new(account("alice", "alice-secret-12"), own, vec![Algorithm::Sha256], challenge);
+        let mut login = login();
+        let mut text = [WHO, DISK, b"AuthMethod=CHAP\0"].concat();
+        let mut last = None;
+        for flags in [0x00, 0x00, 0x81, 0x87] {
+            let (step, response, answers) = say_to(&mut policy, &mut login, flags, &text);
+            assert!(!answers.contains("TargetAlias"), "no word of it: {answers}");
+            if let Step::Failed(failure) = step {
+                assert!(failure.is_redirection(), "{failure:?}");
+                last = Some((response.status_class, answers));
+                break;
+            }
+            let mut keys = Keys::default();
+            for (key, value) in answers.lines().filter_map(|line| line.split_once('=')) {
+                keys.take(key, value);
+            }
+            text.clear();
+            for (key, value) in initiator.handle(keys).unwrap() {
+                text::push(&mut text, key, &value);
+            }
+        }
+        assert!(initiator.is_done(), "the initiator has seen who sends it elsewhere");
+        assert_eq!(last, Some((1, "TargetAddress=nas.example.org:3260\n".into())));
+    }
+}
+
 /// A CHAP login of this user against [`Closed`]; what the last step was, and all that was answered.
 fn authenticate(user: &str, secret: &str, target: &[u8]) -> (Step, String) {
     let account = Account { user: user.into(), secret: Secret::weak(secret) };
