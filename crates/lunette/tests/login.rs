@@ -1,9 +1,9 @@
 //! Who gets in, and with what: login, negotiation, CHAP, discovery (RFC 7143 §6, §12, §13).
 
-use iscsi::auth::{Account, Algorithm, Challenge, Initiator, Keys, Secret};
+use iscsi::auth::Algorithm;
 use iscsi::text;
 use sim::daemon::TARGET;
-use sim::raw::{Client, Command, Condition, Login, Refused};
+use sim::raw::{Chap, Client, Command, Condition, Login, Refused};
 use sim::{Daemon, Frame};
 
 const LUNETTE: &str = env!("CARGO_BIN_EXE_lunette");
@@ -118,14 +118,6 @@ fn dsc_01_send_targets_in_all_its_forms() {
     client.logout();
 }
 
-fn keys_of(pairs: &[(String, String)]) -> Keys<'_> {
-    let mut keys = Keys::default();
-    for (key, value) in pairs {
-        keys.take(key, value);
-    }
-    keys
-}
-
 /// A login with CHAP as `alice`; what the target answers last.
 fn chap(
     client: &mut Client,
@@ -134,28 +126,9 @@ fn chap(
     secret: &str,
     mutual: bool,
 ) -> Result<(), Refused> {
-    let account = Account { user: "alice".into(), secret: Secret::weak(secret) };
-    let target = Account { user: "target".into(), secret: Secret::weak(MUTUAL) };
-    let challenge = Challenge { identifier: 7, bytes: [0x5a; 32] };
-    let mut own = Initiator::new(account, mutual.then_some(target), algorithms.to_vec(), challenge);
-    let mut question = login.text();
-    text::push(&mut question, "AuthMethod", "CHAP");
-    client.login_exchange(&Frame::new(login.request(0x00, 0), &question))?;
-    let mut answered: Vec<(String, String)> = Vec::new();
-    // The algorithms, then the response with the wish to go on.
-    for flags in [0x00, 0x81] {
-        let answer = own.handle(keys_of(&answered)).expect("the target keeps to CHAP");
-        let mut question = Vec::new();
-        answer.iter().for_each(|(key, value)| text::push(&mut question, key, value));
-        let frame = Frame::new(login.request(flags, client.exp_stat_sn), &question);
-        let (_, data) = client.login_exchange(&frame)?;
-        answered = text::pairs(&data).map_while(Result::ok).map(|(key, value)| (key.into(), value.into())).collect();
-    }
-    if mutual {
-        own.handle(keys_of(&answered)).expect("the target shows who it is");
-    }
-    assert!(own.is_done(), "both have shown who they are");
-    client.login_exchange(&Frame::new(login.request(0x87, client.exp_stat_sn), b"")).map(drop)
+    let alice = Chap::new("alice", secret).algorithms(algorithms);
+    let chap = if mutual { alice.mutual("target", MUTUAL) } else { alice };
+    client.chap_login(login, &chap).map(drop)
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub struct Daemon {
     address: SocketAddr,
     child: Child,
     folder: Folder,
+    /// The configuration file, where there is one.
+    configuration: Option<String>,
 }
 
 impl Daemon {
@@ -92,9 +94,31 @@ impl Daemon {
         }
         let environment: Vec<(String, String)> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Daemon::run(program, all, environment, folder, None)
+    }
+
+    /// Serves what this configuration file says. `FOLDER` in it stands for a folder of the test's own; the
+    /// portal 127.0.0.1:0 is the one that [`Daemon::address`] tells.
+    pub fn configured(program: impl AsRef<Path>, configuration: &str) -> Daemon {
+        let folder = Folder::new();
+        let text = configuration.replace("FOLDER", &folder.path().display().to_string());
+        let path = folder.file("lunette.toml");
+        write_private(&path, &text);
+        let arguments = vec!["serve".into(), "--config".into(), path];
+        Daemon::run(program.as_ref().to_owned(), arguments, Vec::new(), folder, Some(text))
+    }
+
+    fn run(
+        program: PathBuf,
+        all: Vec<String>,
+        environment: Vec<(String, String)>,
+        folder: Folder,
+        configuration: Option<String>,
+    ) -> Daemon {
         let child = spawn(&program, &all, &environment, &folder);
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut daemon = Daemon { program, arguments: all, environment, address: nowhere, child, folder };
+        let mut daemon =
+            Daemon { program, arguments: all, environment, address: nowhere, child, folder, configuration };
         if let Err(why) = daemon.wait_until_it_listens() {
             panic!("{why}\n{}", daemon.log());
         }
@@ -105,7 +129,17 @@ impl Daemon {
                 argument.clone_from(&address);
             }
         }
+        if let Some(text) = &daemon.configuration {
+            write_private(&daemon.folder.file("lunette.toml"), &text.replacen("127.0.0.1:0", &address, 1));
+        }
         daemon
+    }
+
+    /// All addresses at which it listens, as its banner for people tells them.
+    pub fn portals(&self) -> Vec<SocketAddr> {
+        let log = self.log();
+        let portals = log.lines().filter_map(|line| line.strip_prefix("Portal "));
+        portals.filter_map(|rest| rest.trim().split(',').next()?.parse().ok()).collect()
     }
 
     /// Where it listens.
@@ -207,6 +241,13 @@ impl Drop for Daemon {
             eprintln!("the daemon said:\n{}", self.log());
         }
     }
+}
+
+/// A file that only its owner may read.
+fn write_private(path: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).expect("a file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("a mode");
 }
 
 /// An address on which nothing listens at this moment.

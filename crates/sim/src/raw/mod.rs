@@ -4,9 +4,11 @@
 //! also carries through: it collects their data-in and answers their R2Ts. Everything else that the
 //! target sends waits in order for [`Client::expect`].
 
+mod chap;
 mod command;
 mod login;
 
+pub use chap::Chap;
 pub use command::{Answer, Command, Condition};
 pub use login::{Login, Refused};
 
