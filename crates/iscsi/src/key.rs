@@ -222,6 +222,7 @@ impl Default for Offers {
     fn default() -> Self {
         Offers {
             session: SessionParameters {
+                max_connections: 16,
                 initial_r2t: false,
                 max_burst_length: 1 << 20,
                 first_burst_length: 256 << 10,
@@ -381,7 +382,7 @@ mod tests {
     #[test]
     fn txt_14_numbers_follow_their_result_function_within_bounds() {
         for (name, low, high, minimum, ours) in [
-            ("MaxConnections", 1u64, 65_535u64, true, 1u64),
+            ("MaxConnections", 1u64, 65_535u64, true, 16u64),
             ("MaxBurstLength", 512, 16_777_215, true, 1 << 20),
             ("FirstBurstLength", 512, 16_777_215, true, 256 << 10),
             ("DefaultTime2Wait", 0, 3600, false, 2),

@@ -69,7 +69,7 @@ fn txt_14_answers_follow_the_table() {
     );
     for answer in [
         "HeaderDigest=CRC32C",
-        "MaxConnections=1",
+        "MaxConnections=8",
         "InitialR2T=Yes",
         "ImmediateData=No",
         "MaxBurstLength=512",

@@ -7,8 +7,9 @@
 
 use crate::access::{Rule, challenge};
 use crate::door::Door;
+use crate::limits::Limits;
 use crate::refusal::{NoAccess, Refusal};
-use crate::registry::Admitted;
+use crate::registry::{Admitted, JoinOrder, SessionOrder};
 use crate::target::{Discovery, Target, Viewer};
 use crate::worker::WorkerHandle;
 use iscsi::auth::{Account, Rules};
@@ -18,6 +19,7 @@ use iscsi::login::target::{Asked, Failure, Found, Policy};
 use iscsi::session::SessionKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// One login as the door sees it.
 pub(crate) struct Admission<'a> {
@@ -157,7 +159,8 @@ impl Policy for Admission<'_> {
 /// What a refusal of the registry means.
 fn why(status: Status) -> Failure {
     let why = match status {
-        Status::SESSION_DOES_NOT_EXIST => "it has no session of this TSIH",
+        Status::SESSION_DOES_NOT_EXIST => "it has no session of this TSIH, or one that ends",
+        Status::INITIATOR_ERROR => "another login of the same connection came after it",
         Status::AUTHENTICATION_FAILURE => "the session that it joins was opened by another account",
         Status::TOO_MANY_CONNECTIONS => "the session has as many connections as it may have",
         Status::OUT_OF_RESOURCES => "there are as many sessions as there may be, in all or of this initiator",
@@ -165,4 +168,41 @@ fn why(status: Status) -> Failure {
         _ => "refused when it was complete",
     };
     Failure::new(status, why)
+}
+
+impl Admitted {
+    /// Waits, at most this long, for what the success of the login depends on: a session whose place is taken
+    /// has ended before its successor hears of success (SES-01), and a session that is to be joined has kept a
+    /// place for the connection of this number (LOG-11).
+    pub async fn settle(&mut self, cid: u16, limits: &Limits) -> Result<(), Failure> {
+        let time = limits.reinstatement_time;
+        let stays = |why| {
+            limits.struck.reinstatement_time.count();
+            Failure::new(Status::SERVICE_UNAVAILABLE, why)
+        };
+        match self {
+            Admitted::New { replaces, .. } => {
+                let all = async {
+                    for ended in replaces.iter_mut() {
+                        let _ = ended.wait_for(|ended| *ended).await;
+                    }
+                };
+                let ended = tokio::time::timeout(time, all).await;
+                ended.map_err(|_| stays("the session whose place it takes does not end"))
+            }
+            Admitted::Connection { orders, place } => {
+                let ended = || Failure::new(Status::SESSION_DOES_NOT_EXIST, "the session that it joins has just ended");
+                let (answer, answered) = oneshot::channel();
+                let order = SessionOrder::Join(JoinOrder { cid, answer });
+                // The sender goes at once: an order that nobody will read any more goes with the last of them, and
+                // that it is gone is the answer.
+                orders.take().ok_or_else(ended)?.send(order).map_err(|_| ended())?;
+                let answered = tokio::time::timeout(time, answered).await;
+                let answered =
+                    answered.map_err(|_| stays("the tasks of the connection whose place it takes do not end"))?;
+                *place = Some(answered.map_err(|_| ended())?.map_err(why)?);
+                Ok(())
+            }
+        }
+    }
 }

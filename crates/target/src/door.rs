@@ -11,12 +11,13 @@ use crate::admission::Admission;
 use crate::discovery::Discoveries;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
-use crate::registry::{Admitted, Registry, SessionOrder};
+use crate::registry::{Admitted, Arrival, Registry};
 use crate::target::{Handover, Targets, Viewer};
 use crate::worker::WorkerHandle;
 use failures::{Failures, Sentence};
 use iscsi::counter::Counter;
 use iscsi::key::Offers;
+use iscsi::login::join;
 use iscsi::login::target::{Failure, LoggedIn, Login, LoginBound, Step};
 use iscsi::session::SessionKind;
 use iscsi::wire::BHS_BYTES;
@@ -201,18 +202,18 @@ impl Door {
             if let Step::Failed(failure) = step {
                 return Err(self.failed(failure, out));
             }
-            if let Some(Admitted::New { replaces, .. }) = &mut policy.admitted {
+            if let (Step::Done(logged_in), Some(admitted)) = (&step, &mut policy.admitted) {
                 seat.keep();
-                // The session whose place is taken has ended before its successor hears of success (SES-01).
-                let all = async {
-                    for ended in replaces.iter_mut() {
-                        let _ = ended.wait_for(|ended| *ended).await;
+                match admitted.settle(logged_in.asked.cid, &self.limits).await {
+                    Ok(()) => {
+                        if let Admitted::Connection { place: Some(place), .. } = admitted {
+                            join::tell_numbers(&mut out, place.exp_cmd_sn, place.max_cmd_sn);
+                        }
                     }
-                };
-                if tokio::time::timeout(self.limits.reinstatement_time, all).await.is_err() {
-                    self.limits.struck.reinstatement_time.count();
-                    let why = "the session whose place it takes does not end";
-                    return Err(Unfinished::closed(Cause::Resources, why));
+                    Err(failure) => {
+                        join::refuse(&mut out, failure.status);
+                        return Err(self.failed(failure, out));
+                    }
                 }
             }
             stream.write_all(&out).await?;
@@ -294,6 +295,14 @@ impl Door {
             return Err("it was not admitted".into());
         };
         let stream = stream.into_std().map_err(|error| error.to_string())?;
+        let registered = match admitted {
+            Admitted::New { registered, .. } => registered,
+            Admitted::Connection { place, .. } => {
+                let place = place.ok_or("it has no place in its session")?;
+                let arrival = Arrival { stream, peer, opening: logged_in.opening };
+                return place.seat.send(arrival).map_err(|_| "its session has just ended".into());
+            }
+        };
         let initiator = TransportId::port(&logged_in.asked.initiator_name, logged_in.asked.isid).encode();
         let port = TargetPort::new(&target.name, &target.groups, logged_in.portal_group_tag);
         let nexus = NexusDescription {
@@ -302,7 +311,8 @@ impl Door {
             units: rule.units,
             protocol_level: u8::try_from(logged_in.session.protocol_level).unwrap_or(u8::MAX),
         };
-        let mut handover = Handover {
+        let worker = registered.worker();
+        let handover = Handover {
             stream,
             early: Vec::new(),
             peer,
@@ -310,20 +320,10 @@ impl Door {
             target,
             nexus,
             limits: Arc::clone(&self.limits),
-            registered: None,
             lines: Arc::clone(&self.lines),
         };
-        match admitted {
-            Admitted::New { registered, .. } => {
-                let worker = registered.worker();
-                handover.registered = Some(registered);
-                if !self.workers.get(worker).is_some_and(|worker| worker.serve(handover)) {
-                    return Err("its worker has just died".into());
-                }
-            }
-            Admitted::Connection { orders } => {
-                orders.send(SessionOrder::Replace(Box::new(handover))).map_err(|_| "its session has just ended")?;
-            }
+        if !self.workers.get(worker).is_some_and(|worker| worker.serve(handover, registered)) {
+            return Err("its worker has just died".into());
         }
         Ok(())
     }

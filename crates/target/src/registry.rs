@@ -4,19 +4,51 @@
 //! [`Registered`], which goes with the session from the door to its worker.
 
 use crate::limits::Limits;
-use crate::target::Handover;
 use iscsi::login::Status;
 use iscsi::login::target::Asked;
+use iscsi::session::Opening;
 use std::collections::HashMap;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, watch};
+use std::task::{Context, Poll};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the door can tell a session on its worker.
 pub(crate) enum SessionOrder {
     /// Its time is over: close, without a word, for this reason.
     End(&'static str),
-    /// Another connection takes the place of the one that it has (§6.3.4).
-    Replace(Box<Handover>),
+    /// Drop the connections for this reason; the initiator is told.
+    Drop(&'static str),
+    /// A connection asks for a place in it.
+    Join(JoinOrder),
+}
+
+/// A login that is complete but for the session's word. Where the session ends, `answer` is dropped.
+pub(crate) struct JoinOrder {
+    /// Its connection's number: one that the session has is reinstated (RFC 7143 §6.3.4).
+    pub cid: u16,
+    /// The word: a place, or why there is none.
+    pub answer: oneshot::Sender<Result<Place, Status>>,
+}
+
+/// A place in a session, kept for a connection until this is dropped.
+pub(crate) struct Place {
+    /// The session's ExpCmdSN, for the last login response.
+    pub exp_cmd_sn: u32,
+    /// The session's MaxCmdSN.
+    pub max_cmd_sn: u32,
+    /// Where the connection goes once its login is over.
+    pub seat: oneshot::Sender<Arrival>,
+}
+
+/// A further connection of a session, after its login.
+pub(crate) struct Arrival {
+    /// The socket, not blocking.
+    pub stream: TcpStream,
+    /// Whom it came from.
+    pub peer: SocketAddr,
+    /// What was agreed.
+    pub opening: Opening,
 }
 
 /// The identity of a session: name and ISID make the initiator's port, one of ours is the target's.
@@ -31,7 +63,6 @@ struct Key {
 struct Entry {
     key: Key,
     worker: usize,
-    cid: u16,
     account: Option<String>,
     orders: mpsc::UnboundedSender<SessionOrder>,
     ended: watch::Receiver<bool>,
@@ -61,13 +92,13 @@ pub struct Registered {
 pub(crate) enum Admitted {
     /// As a new session, once all of those whose place it takes have ended.
     New { registered: Registered, replaces: Vec<watch::Receiver<bool>> },
-    /// As the connection of a session that is there.
-    Connection { orders: mpsc::UnboundedSender<SessionOrder> },
+    /// As a connection of a session that is there, if that has a place for it.
+    Connection { orders: Option<mpsc::UnboundedSender<SessionOrder>>, place: Option<Place> },
 }
 
 impl Registry {
-    /// Finds the place of a login: a new session, which ends the one of the same identity, or a
-    /// connection in the place of another, by a portal of this group. `workers` says which of them live. Returns the TSIH too.
+    /// Finds the session of a login: a new one, which ends the one of the same identity, or one that is
+    /// there and may have a place for a connection, by a portal of this group. `workers` says which of them live. Returns the TSIH too.
     pub fn admit(
         &self,
         asked: &Asked,
@@ -90,10 +121,7 @@ impl Registry {
             if entry.account.as_deref() != account {
                 return Err(Status::AUTHENTICATION_FAILURE);
             }
-            if entry.cid != asked.cid {
-                return Err(Status::TOO_MANY_CONNECTIONS);
-            }
-            return Ok((asked.tsih, Admitted::Connection { orders: entry.orders.clone() }));
+            return Ok((asked.tsih, Admitted::Connection { orders: Some(entry.orders.clone()), place: None }));
         }
         let of_initiator = state.sessions.values().filter(|entry| entry.key.initiator == key.initiator).count();
         // Whoever takes his own place needs no room. All that live are asked to end and waited for: one that
@@ -130,7 +158,7 @@ impl Registry {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (ended, watched) = watch::channel(false);
         let account = account.map(str::to_owned);
-        state.sessions.insert(tsih, Entry { key, worker, cid: asked.cid, account, orders, ended: watched });
+        state.sessions.insert(tsih, Entry { key, worker, account, orders, ended: watched });
         let registered = Registered { registry: self.clone(), tsih, worker, orders: receiver, ended };
         Ok((tsih, Admitted::New { registered, replaces }))
     }
@@ -164,20 +192,20 @@ impl Registered {
         self.worker
     }
 
-    /// Ends all other sessions of the target.
-    pub(crate) fn end_others(&self, why: &'static str) {
+    /// Drops the connections of all other sessions of the target.
+    pub(crate) fn drop_others(&self, why: &'static str) {
         let state = self.registry.lock();
         let Some(target) = state.sessions.get(&self.tsih).map(|entry| &entry.key.target) else { return };
         for (tsih, entry) in &state.sessions {
             if *tsih != self.tsih && entry.key.target == *target {
-                let _ = entry.orders.send(SessionOrder::End(why));
+                let _ = entry.orders.send(SessionOrder::Drop(why));
             }
         }
     }
 
     /// The next order; `None` never comes as long as the session is registered.
-    pub(crate) async fn order(&mut self) -> Option<SessionOrder> {
-        self.orders.recv().await
+    pub(crate) fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Option<SessionOrder>> {
+        self.orders.poll_recv(cx)
     }
 }
 
@@ -282,8 +310,7 @@ mod tests {
         assert_eq!(try_it(&asked("a", 2, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 1, tsih + 1), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 1, tsih), Some("mallory")), Some(Status::AUTHENTICATION_FAILURE), "CHP-13");
-        assert_eq!(try_it(&Asked { cid: 9, ..asked("a", 1, tsih) }, None), Some(Status::TOO_MANY_CONNECTIONS));
-        assert_eq!(try_it(&asked("a", 1, tsih), None), None, "its own connection may come again");
+        assert_eq!(try_it(&asked("a", 1, tsih), None), None, "whether there is a place says the session");
     }
 
     #[test]

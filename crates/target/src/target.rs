@@ -4,7 +4,6 @@ use crate::access::{Access, Rule};
 use crate::address::HostPort;
 use crate::door::Lines;
 use crate::limits::Limits;
-use crate::registry::Registered;
 use iscsi::auth::{Account, Algorithm};
 use iscsi::login::target::LoggedIn;
 use lun::{NexusDescription, TargetPortGroups};
@@ -154,7 +153,7 @@ impl Targets {
     }
 }
 
-/// A connection that has finished its login.
+/// The leading connection of a session, after its login.
 pub struct Handover {
     /// The socket, not blocking.
     pub stream: TcpStream,
@@ -172,8 +171,6 @@ pub struct Handover {
     pub(crate) lines: Arc<Lines>,
     /// The bounds.
     pub limits: Arc<Limits>,
-    /// The session's place in the registry; `None` for a connection that joins a session.
-    pub registered: Option<Registered>,
 }
 
 #[cfg(test)]

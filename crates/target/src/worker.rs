@@ -6,7 +6,10 @@
 mod memory;
 mod session;
 
+pub use session::{ConnectionOverview, SessionOverview};
+
 use crate::limits::Limits;
+use crate::registry::Registered;
 use crate::target::Handover;
 use block::Pool;
 use io::engine::{Engines, WorkerEngine};
@@ -31,8 +34,10 @@ const TELLING: Duration = Duration::from_millis(10);
 
 /// What a worker can be told.
 pub(crate) enum Order {
-    /// Serve this connection.
-    Serve(Box<Handover>),
+    /// Serve the session of this connection, which ends with its place in the registry.
+    Serve(Box<Handover>, Registered),
+    /// Tell of the sessions as they stand.
+    Overview(oneshot::Sender<Vec<SessionOverview>>),
     /// Finish what is in flight within this time, tell the initiators, close, then answer.
     Stop(Duration, oneshot::Sender<()>),
 }
@@ -72,9 +77,9 @@ impl WorkerHandle {
         Ok(WorkerHandle { orders })
     }
 
-    /// Gives the worker a connection that has finished its login. False: it has died.
-    pub fn serve(&self, handover: Handover) -> bool {
-        self.orders.send(Order::Serve(Box::new(handover))).is_ok()
+    /// Gives the worker a session whose leading connection has finished its login. False: it has died.
+    pub fn serve(&self, handover: Handover, registered: Registered) -> bool {
+        self.orders.send(Order::Serve(Box::new(handover), registered)).is_ok()
     }
 
     /// Whether it serves.
@@ -85,6 +90,15 @@ impl WorkerHandle {
     /// Comes back when the worker has ended, which it does only when it is stopped or by a defect.
     pub async fn ended(&self) {
         self.orders.closed().await;
+    }
+
+    /// The worker's sessions as they stand; none where it has died.
+    pub async fn sessions(&self) -> Vec<SessionOverview> {
+        let (answer, answered) = oneshot::channel();
+        match self.orders.send(Order::Overview(answer)) {
+            Ok(()) => answered.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Ends the worker's sessions and waits for it, at most this long.
@@ -199,9 +213,13 @@ async fn run(engine: WorkerEngine, limits: Arc<Limits>, mut orders: UnboundedRec
     });
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Serve(handover) => {
+            Order::Serve(handover, registered) => {
                 let shared = Rc::clone(&shared);
-                tokio::task::spawn_local(async move { session::serve(shared, *handover).await });
+                tokio::task::spawn_local(async move { session::serve(shared, *handover, registered).await });
+            }
+            Order::Overview(answer) => {
+                let overview = |driver: &Rc<RefCell<Driver>>| driver.borrow().overview();
+                let _ = answer.send(shared.sessions.borrow().values().map(overview).collect());
             }
             Order::Stop(grace, done) => {
                 // What cannot be finished in this time is given up, so that everybody is told in the rest.

@@ -152,6 +152,22 @@ impl Session {
         }
     }
 
+    /// Whether answers wait for others to be acknowledged.
+    pub fn is_fenced(&self) -> bool {
+        !self.fences.is_empty()
+    }
+
+    /// The connections are going to be dropped: answers that wait go without waiting.
+    pub(super) fn fences_fall(&mut self) {
+        let standing = self.fences.standing.take().and_then(|fence| Some((fence.connection, fence.what?)));
+        let waiting = std::mem::take(&mut self.fences.waiting).into_iter().map(|(c, what, _)| (c, what));
+        for (c, what) in standing.into_iter().chain(waiting) {
+            if let Some(connection) = self.connections.get_mut(c) {
+                connection.queue(what);
+            }
+        }
+    }
+
     /// The task is over without its answer: no fence waits for it.
     #[cold]
     pub(super) fn fence_forgets(&mut self, id: TaskId) {

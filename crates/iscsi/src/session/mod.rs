@@ -297,9 +297,19 @@ impl Session {
         self.tasks.len()
     }
 
+    /// ExpCmdSN and MaxCmdSN, for the last login response of a connection that joins.
+    pub fn numbers(&self) -> (u32, u32) {
+        self.window.numbers()
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Whether the session cannot go on and is only being closed.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether the connection is to be closed once what [`Session::poll_transmit`] gave has left.
@@ -367,6 +377,7 @@ impl Session {
     pub fn drop_connections(&mut self) {
         let (wait, retain) = self.recovery_times();
         self.failed = true;
+        self.fences_fall();
         for (_, connection) in self.connections.iter_mut() {
             if self.kind == SessionKind::Normal {
                 connection.queue_async(crate::wire::AsyncEvent::DropAllConnections, 0, wait, retain);

@@ -104,6 +104,11 @@ impl Window {
         (self.exp_cmd_sn, self.max_cmd_sn)
     }
 
+    /// ExpCmdSN and MaxCmdSN as they stand, without noting that anybody is told.
+    pub fn numbers(&self) -> (u32, u32) {
+        (self.exp_cmd_sn, self.max_cmd_sn)
+    }
+
     /// Whether the initiator believes the window to be shut although it is open (CSN-06).
     pub fn must_be_told(&mut self) -> bool {
         self.update();

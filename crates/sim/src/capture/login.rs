@@ -47,6 +47,14 @@ impl Default for Agreed {
     }
 }
 
+impl Agreed {
+    /// What holds on a connection that joins a session: of its own login what is a connection's, else the session's.
+    pub(super) fn within(self, session: Agreed) -> Agreed {
+        let Agreed { digests, initiator_segment, target_segment, tsih, .. } = self;
+        Agreed { digests, initiator_segment, target_segment, tsih, ..session }
+    }
+}
+
 /// Both sides' text so far.
 #[derive(Debug, Default)]
 pub(super) struct LoginText {

@@ -44,6 +44,8 @@ pub struct Capture {
     recording: Option<Vec<(Side, Frame)>>,
     login: LoginText,
     agreed: Agreed,
+    /// What was agreed for the session that the connection joins.
+    session: Option<Agreed>,
     full_feature: bool,
     numbers: Numbers,
     tasks: Tasks,
@@ -65,6 +67,12 @@ impl Capture {
     /// The frames since [`Capture::record`].
     pub fn recorded(&self) -> &[(Side, Frame)] {
         self.recording.as_deref().unwrap_or(&[])
+    }
+
+    /// The connection will join the session of this other one: command numbers are common to both.
+    pub fn join(&mut self, other: &Capture) {
+        self.numbers.join(&other.numbers);
+        self.session = Some(other.agreed.clone());
     }
 
     /// What the login agreed on; the defaults before its end.
@@ -188,7 +196,10 @@ impl Capture {
                 self.numbers.window(response.exp_cmd_sn.get(), response.max_cmd_sn.get(), wrong);
             }
             if let Some(agreed) = self.login.answered(response, &frame.data, wrong) {
-                self.agreed = agreed;
+                self.agreed = match self.session.take() {
+                    None => agreed,
+                    Some(session) => agreed.within(session),
+                };
                 self.full_feature = true;
             }
             return;

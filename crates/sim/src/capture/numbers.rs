@@ -1,41 +1,61 @@
-//! CmdSN, ExpCmdSN, MaxCmdSN and StatSN of one connection (RFC 7143 §4.2.2).
+//! CmdSN, ExpCmdSN and MaxCmdSN of a session, StatSN of a connection (RFC 7143 §4.2.2).
 
 use crate::frame::Frame;
 use iscsi::serial::{at_most, precedes};
 use iscsi::wire::{DataIn, Header, NopIn, Opcode, Pdu, RESERVED_TAG, ScsiCommand, ScsiResponse};
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The numbers as far as they were seen. The session has this one connection.
+/// The command window of a session, as far as any of its connections was told.
 #[derive(Debug, Default)]
-pub(super) struct Numbers {
+struct Window {
     begun: bool,
-    next_stat_sn: Option<u32>,
     exp_cmd_sn: u32,
     max_cmd_sn: u32,
     sent: HashSet<u32>,
 }
 
+/// The numbers as far as they were seen: those of status on this connection, those of commands in its session.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    next_stat_sn: Option<u32>,
+    window: Arc<Mutex<Window>>,
+    /// ExpCmdSN and MaxCmdSN as this connection was last told.
+    told: Option<(u32, u32)>,
+}
+
 impl Numbers {
+    /// The connection is one of the same session.
+    pub fn join(&mut self, other: &Numbers) {
+        self.window = Arc::clone(&other.window);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn max_cmd_sn(&self) -> u32 {
-        self.max_cmd_sn
+        self.lock().max_cmd_sn
     }
 
     pub fn exp_cmd_sn(&self) -> u32 {
-        self.exp_cmd_sn
+        self.lock().exp_cmd_sn
     }
 
-    /// The login's CmdSN is that of the first command (LOG-06).
+    /// The CmdSN of the session's first login is that of the first command (LOG-06).
     pub fn begin(&mut self, cmd_sn: u32) {
-        if !self.begun {
-            self.begun = true;
-            self.exp_cmd_sn = cmd_sn;
-            self.max_cmd_sn = cmd_sn.wrapping_sub(1);
+        let mut window = self.lock();
+        if !window.begun {
+            window.begun = true;
+            window.exp_cmd_sn = cmd_sn;
+            window.max_cmd_sn = cmd_sn.wrapping_sub(1);
         }
     }
 
     /// Whether the target has said that it takes this number, and has not said that it has it.
     pub fn is_inside(&self, cmd_sn: u32) -> bool {
-        at_most(self.exp_cmd_sn, cmd_sn) && at_most(cmd_sn, self.max_cmd_sn)
+        let window = self.lock();
+        at_most(window.exp_cmd_sn, cmd_sn) && at_most(cmd_sn, window.max_cmd_sn)
     }
 
     pub fn sent(&mut self, frame: &Frame) {
@@ -50,18 +70,18 @@ impl Numbers {
             )
         );
         if numbered && !frame.basic().immediate() {
-            self.sent.insert(ScsiCommand::view(frame.basic()).cmd_sn.get());
+            self.lock().sent.insert(ScsiCommand::view(frame.basic()).cmd_sn.get());
         }
     }
 
     /// These numbers were given up by a task management function.
     pub fn plugged(&mut self, cmd_sn: Option<u32>) {
-        self.sent.extend(cmd_sn);
+        self.lock().sent.extend(cmd_sn);
     }
 
     /// A request that was rejected counts as not received (CSN-12).
     pub fn rejected(&mut self, cmd_sn: u32) {
-        self.sent.remove(&cmd_sn);
+        self.lock().sent.remove(&cmd_sn);
     }
 
     /// A PDU that takes a status number.
@@ -75,28 +95,29 @@ impl Numbers {
     }
 
     pub fn window(&mut self, exp_cmd_sn: u32, max_cmd_sn: u32, wrong: &mut Vec<String>) {
-        if precedes(exp_cmd_sn, self.exp_cmd_sn) {
-            wrong.push(format!("CSN-04: ExpCmdSN went back from {:x} to {exp_cmd_sn:x}", self.exp_cmd_sn));
-        }
-        if precedes(max_cmd_sn, self.max_cmd_sn) {
-            wrong.push(format!("CSN-05: MaxCmdSN went back from {:x} to {max_cmd_sn:x}", self.max_cmd_sn));
+        if let Some((last_exp, last_max)) = self.told.replace((exp_cmd_sn, max_cmd_sn)) {
+            if precedes(exp_cmd_sn, last_exp) {
+                wrong.push(format!("CSN-04: ExpCmdSN went back from {last_exp:x} to {exp_cmd_sn:x}"));
+            }
+            if precedes(max_cmd_sn, last_max) {
+                wrong.push(format!("CSN-05: MaxCmdSN went back from {last_max:x} to {max_cmd_sn:x}"));
+            }
         }
         if precedes(max_cmd_sn, exp_cmd_sn.wrapping_sub(1)) {
             wrong.push(format!("CSN-05: MaxCmdSN {max_cmd_sn:x} is below ExpCmdSN {exp_cmd_sn:x} - 1"));
         }
-        while precedes(self.exp_cmd_sn, exp_cmd_sn) {
-            if !self.sent.remove(&self.exp_cmd_sn) {
-                wrong.push(format!(
-                    "CSN-04: ExpCmdSN {exp_cmd_sn:x} acknowledges {:x}, which is a hole",
-                    self.exp_cmd_sn
-                ));
-                self.exp_cmd_sn = exp_cmd_sn;
+        let mut window = self.lock();
+        while precedes(window.exp_cmd_sn, exp_cmd_sn) {
+            let next = window.exp_cmd_sn;
+            if !window.sent.remove(&next) {
+                wrong.push(format!("CSN-04: ExpCmdSN {exp_cmd_sn:x} acknowledges {next:x}, which is a hole"));
+                window.exp_cmd_sn = exp_cmd_sn;
                 break;
             }
-            self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
+            window.exp_cmd_sn = next.wrapping_add(1);
         }
-        if precedes(self.max_cmd_sn, max_cmd_sn) {
-            self.max_cmd_sn = max_cmd_sn;
+        if precedes(window.max_cmd_sn, max_cmd_sn) {
+            window.max_cmd_sn = max_cmd_sn;
         }
     }
 

@@ -278,7 +278,7 @@ impl<T: Transport> Client<T> {
         let mut header = command.header();
         let tag = self.tag();
         header.initiator_task_tag = tag.into();
-        header.cmd_sn = if command.immediate { self.cmd_sn } else { self.take_cmd_sn() }.into();
+        header.cmd_sn = if command.immediate { self.next_cmd_sn() } else { self.take_cmd_sn() }.into();
         header.exp_stat_sn = self.exp_stat_sn.into();
         let started = Started { command: command.clone(), answer: Answer::default(), over: false };
         let total = if command.writes { command.expected as usize } else { 0 };

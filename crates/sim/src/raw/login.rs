@@ -4,6 +4,8 @@ use super::{Client, Ended, Transport};
 use crate::frame::Frame;
 use iscsi::text;
 use iscsi::wire::{CONTINUE, IMMEDIATE, LoginRequest, LoginResponse, Pdu, TRANSIT};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// What a login asks for.
 #[derive(Debug, Clone)]
@@ -75,6 +77,11 @@ impl Login {
         self.key("HeaderDigest", word(header)).key("DataDigest", word(data))
     }
 
+    /// As a further connection of the session that this client has, under another number.
+    pub fn joining<T: Transport>(self, session: &Client<T>, cid: u16) -> Login {
+        Login { tsih: session.agreed().tsih, cid, cmd_sn: session.next_cmd_sn(), ..self }
+    }
+
     /// The text of its one request.
     pub fn text(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -120,6 +127,16 @@ impl<T: Transport> Client<T> {
             }
             assert_eq!(response.flags & CONTINUE, CONTINUE, "the target does not go on although all was said");
         }
+    }
+
+    /// Prepares for [`Login::joining`] the session of this other client: command numbers are common to both,
+    /// and what is agreed for a session holds here too. Task tags tell the connections apart.
+    pub fn share<U: Transport>(&mut self, session: &mut Client<U>, cid: u16) {
+        let next = session.next_cmd_sn();
+        let common = session.common_cmd_sn.get_or_insert_with(|| Arc::new(AtomicU32::new(next)));
+        self.common_cmd_sn = Some(Arc::clone(common));
+        self.next_tag = u32::from(cid) << 20 | session.next_tag & 0xf_ffff;
+        self.capture.join(&session.capture);
     }
 
     /// Logs in, or the test has failed.

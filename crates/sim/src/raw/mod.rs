@@ -22,6 +22,8 @@ use iscsi::wire::{
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a client waits for an answer before the test has failed.
@@ -54,8 +56,10 @@ pub struct Client<T: Transport = TcpStream> {
     assembler: Assembler,
     /// What both sides sent.
     pub capture: Capture,
-    /// CmdSN of the next command that is not immediate.
+    /// CmdSN of the next command that is not immediate, on the one connection of a session.
     pub cmd_sn: u32,
+    /// The same where the session has several.
+    common_cmd_sn: Option<Arc<AtomicU32>>,
     /// ExpStatSN of the next request.
     pub exp_stat_sn: u32,
     /// Leaves R2Ts unanswered: they wait for [`Client::expect`].
@@ -90,6 +94,7 @@ impl<T: Transport> Client<T> {
             assembler: Assembler::default(),
             capture: Capture::default(),
             cmd_sn: 1,
+            common_cmd_sn: None,
             exp_stat_sn: 0,
             hold_data: false,
             next_tag: 0x100,
@@ -115,8 +120,16 @@ impl<T: Transport> Client<T> {
         self.next_tag
     }
 
+    /// The number of the next command, which is not used up: an immediate command bears it.
+    pub fn next_cmd_sn(&self) -> u32 {
+        self.common_cmd_sn.as_ref().map_or(self.cmd_sn, |common| common.load(Ordering::SeqCst))
+    }
+
     /// The number of the next command, which is used up.
     pub fn take_cmd_sn(&mut self) -> u32 {
+        if let Some(common) = &self.common_cmd_sn {
+            return common.fetch_add(1, Ordering::SeqCst);
+        }
         let cmd_sn = self.cmd_sn;
         self.cmd_sn = cmd_sn.wrapping_add(1);
         cmd_sn
@@ -287,7 +300,7 @@ impl<T: Transport> Client<T> {
         header.flags = FINAL;
         header.initiator_task_tag = tag.into();
         header.target_transfer_tag = RESERVED_TAG.into();
-        header.cmd_sn = self.cmd_sn.into();
+        header.cmd_sn = self.next_cmd_sn().into();
         header.exp_stat_sn = self.exp_stat_sn.into();
         header
     }
@@ -327,7 +340,7 @@ impl<T: Transport> Client<T> {
         header.initiator_task_tag = self.tag().into();
         header.referenced_task_tag = referenced.into();
         header.ref_cmd_sn = ref_cmd_sn.into();
-        header.cmd_sn = self.cmd_sn.into();
+        header.cmd_sn = self.next_cmd_sn().into();
         header.exp_stat_sn = self.exp_stat_sn.into();
         header
     }
@@ -347,7 +360,7 @@ impl<T: Transport> Client<T> {
         header.flags = flags;
         header.initiator_task_tag = tag.into();
         header.target_transfer_tag = target_transfer_tag.into();
-        header.cmd_sn = self.cmd_sn.into();
+        header.cmd_sn = self.next_cmd_sn().into();
         header.exp_stat_sn = self.exp_stat_sn.into();
         header
     }
@@ -376,7 +389,7 @@ impl<T: Transport> Client<T> {
         header.reason = FINAL | reason;
         header.initiator_task_tag = self.tag().into();
         header.cid = self.cid.into();
-        header.cmd_sn = self.cmd_sn.into();
+        header.cmd_sn = self.next_cmd_sn().into();
         header.exp_stat_sn = self.exp_stat_sn.into();
         header
     }

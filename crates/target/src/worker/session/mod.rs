@@ -1,49 +1,70 @@
-//! One session on its worker: between the protocol's core, the lane and the socket.
+//! One session on its worker: between the protocol's core, the lane and the sockets.
+
+mod joining;
+mod life;
+mod lines;
+mod overview;
+
+pub(super) use life::serve;
+pub use overview::{ConnectionOverview, SessionOverview};
 
 use super::Shared;
 use super::memory::TaskMemory;
+use crate::door::Lines;
 use crate::limits::Limits;
-use crate::registry::{Registered, SessionOrder};
 use crate::target::{Handover, Target};
-use io::link::{Link, LinkError, Received};
+use block::Account;
+use io::link::{Link, LinkError};
 use iscsi::name::Name;
-use iscsi::session::{
-    ConnectionId, DataOutFault, Event, Response, Session, SessionKind, TaskId, task_management_response as code,
-};
+use iscsi::session::{DataOutFault, Event, Response, Session, SessionKind, TaskId, task_management_response as code};
+use joining::Joining;
+use lines::Line;
 use lun::{Cdb, Command, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag};
+use overview::Identity;
 use scsi::{Condition, Sense, SenseKey};
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
-/// A session's state beside its sockets.
+/// A session on its worker.
 pub(crate) struct Driver {
     session: Session,
+    lines: Vec<Line>,
+    /// The line that is read first in the next turn.
+    first: usize,
+    joins: Vec<Joining>,
+    /// Closed lines whose peers still read the last words.
+    lingering: Vec<JoinHandle<()>>,
     memory: TaskMemory,
     nexus: NexusId,
     target: Arc<Target>,
-    local: std::net::SocketAddr,
     limits: Arc<Limits>,
+    log: Arc<Lines>,
     waker: Option<Waker>,
     hungry: Vec<TaskId>,
-    /// The session ends as soon as nothing is in flight.
-    leaving: bool,
+    /// The session ends as soon as nothing is in flight and the initiator has had until then to log out.
+    leaving: Option<Instant>,
     /// It ends whatever is in flight.
     overdue: bool,
     /// When to look for data that does not come, and what was awaited at the last look: of each task how
     /// much had come, and of how much.
     watch: Option<Instant>,
     awaited: Vec<(TaskId, u32, u32)>,
-    /// A TARGET COLD RESET of this session, and whether it is carried out.
-    cold_reset: Option<(u64, bool)>,
+    /// A TARGET COLD RESET of this session, and when it was carried out.
+    cold_reset: Option<(u64, Option<Instant>)>,
+    /// Why the connections are to be dropped.
+    farewell: Option<&'static str>,
     /// The initiator was told that the connections are dropped.
     dropped: bool,
+    /// Until when its last words may take to leave.
+    last_words: Option<Instant>,
+    /// It has logged the session out.
+    logged_out: bool,
     gone: bool,
+    identity: Identity,
     initiator: String,
     /// It named a disk that it does not have.
     strayed: bool,
@@ -52,14 +73,17 @@ pub(crate) struct Driver {
     doomed: bool,
 }
 
-/// Turns of reading before others get theirs.
-const TURNS: usize = 8;
-
 /// Bytes of a command's data that come at least between two looks for data that does not come.
 const SLOWEST: u32 = 4096;
 
-/// How long a peer may take to hang up after it was told that its connection is dropped.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long an initiator that is asked to log out has for it, in seconds.
+const LOGOUT_SECONDS: u16 = 2;
+
+/// How long last words may take to leave: a peer that reads nothing keeps nobody.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long the answer of a TARGET COLD RESET waits for what must be acknowledged before it.
+const ACKNOWLEDGED: Duration = Duration::from_secs(1);
 
 /// TARGET COLD RESET (RFC 7143 §11.5.1).
 const COLD_RESET: u8 = 7;
@@ -70,31 +94,169 @@ fn tag(nexus: NexusId, task: TaskId) -> TaskTag {
     TaskTag(u64::from(nexus.0) << 40 | generation << 16 | slot)
 }
 
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    #[error("{0}")]
+    Ordered(&'static str),
+}
+
 impl Driver {
-    /// Ends the session once nothing is in flight, or at once where it is `overdue`; the initiator is told
-    /// that it may come again.
+    /// A session with its leading connection; `None` where the socket is gone already.
+    fn new(handover: Handover, nexus: NexusId, account: Rc<Account>) -> Option<Driver> {
+        let Handover { stream, early, peer, logged_in, target, limits, lines: log, .. } = handover;
+        let stream = TcpStream::from_std(stream).ok()?;
+        let local = stream.local_addr().ok()?;
+        let first_burst = logged_in.session.first_burst_length;
+        let identity = Identity::of(&logged_in);
+        let (initiator, cid) = (logged_in.asked.initiator_name, logged_in.asked.cid);
+        let (exp_cmd_sn, opening, kind) = (logged_in.exp_cmd_sn, logged_in.opening, SessionKind::Normal);
+        let (session, c) =
+            Session::new(kind, logged_in.session, limits.session.clone(), exp_cmd_sn, opening, Instant::now());
+        let link = Link::new(stream, early);
+        Some(Driver {
+            session,
+            lines: vec![Line { link, c, cid, peer, local, since: SystemTime::now() }],
+            first: 0,
+            joins: Vec::new(),
+            lingering: Vec::new(),
+            memory: TaskMemory::new(account, first_burst),
+            nexus,
+            target,
+            limits,
+            log,
+            waker: None,
+            hungry: Vec::new(),
+            leaving: None,
+            overdue: false,
+            watch: None,
+            awaited: Vec::new(),
+            cold_reset: None,
+            farewell: None,
+            dropped: false,
+            last_words: None,
+            logged_out: false,
+            gone: false,
+            identity,
+            #[cfg(debug_assertions)]
+            doomed: std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|name| name == initiator),
+            initiator,
+            strayed: false,
+        })
+    }
+
+    /// Ends the session once nothing is in flight, or at once where it is `overdue`. The initiator is asked to
+    /// log out; where it does not, it is told that its connections are dropped.
     pub fn leave(&mut self, overdue: bool) {
-        if !self.leaving || overdue && !self.overdue {
+        if self.leaving.is_none() {
             self.session.wind_down();
-            (self.leaving, self.overdue) = (true, overdue);
+            self.session.request_logout(LOGOUT_SECONDS);
+            self.leaving = Some(Instant::now() + Duration::from_secs(LOGOUT_SECONDS.into()));
+            self.wake();
+        }
+        if overdue && !self.overdue {
+            self.overdue = true;
             self.wake();
         }
     }
 
+    /// Drops the connections, of which the initiator is told.
+    fn say_farewell(&mut self, why: &'static str) {
+        self.farewell.get_or_insert(why);
+    }
+
     /// Tells the initiator that its connections are dropped, once it is time for it: the answer of a
     /// TARGET COLD RESET, and whatever else is queued, leaves in front of it.
-    fn drop_when_due(&mut self) {
-        let reset = matches!(self.cold_reset, Some((_, true)));
-        let leaves = self.leaving && (self.overdue || self.session.tasks() == 0);
-        if !self.dropped && (reset || leaves) {
-            self.dropped = true;
-            self.session.drop_connections();
+    fn drop_when_due(&mut self, now: Instant) {
+        if self.dropped {
+            return;
         }
+        if let Some(until) = self.leaving
+            && (self.overdue || now >= until && self.session.tasks() == 0 || self.lines.is_empty() && self.is_idle())
+        {
+            self.say_farewell("the target stops");
+        }
+        if let Some((_, Some(done))) = self.cold_reset
+            && (!self.session.is_fenced() || now >= done + ACKNOWLEDGED)
+        {
+            self.say_farewell("its TARGET COLD RESET");
+        }
+        if self.farewell.is_some() {
+            self.dropped = true;
+            self.last_words = Some(now + LAST_WORDS);
+            self.session.drop_connections();
+            self.joins.clear();
+        }
+    }
+
+    /// Whether the lane has nothing of it.
+    fn is_idle(&self) -> bool {
+        !self.memory.is_in_lane()
+    }
+
+    /// Whether tasks outlive their connections (§7.1.5).
+    fn recovers(&self) -> bool {
+        self.session.parameters().error_recovery_level >= 2
+    }
+
+    /// Whether a TARGET COLD RESET of this session was carried out.
+    fn is_cold_reset(&self) -> bool {
+        matches!(self.cold_reset, Some((_, Some(_))))
+    }
+
+    /// Why a session ends whose last connection was closed as it should.
+    fn reason(&self) -> Ended {
+        match (self.farewell, self.logged_out) {
+            (Some(why), _) => Ended::Ordered(why),
+            (None, true) => Ended::Ordered("logged out"),
+            (None, false) => Ended::Link(LinkError::Closed),
+        }
+    }
+
+    /// Closes what is open. Those whose peers still read their last words can be waited for.
+    fn hang_up(&mut self) -> Vec<JoinHandle<()>> {
+        let now = Instant::now();
+        self.joins.clear();
+        for line in self.lines.drain(..) {
+            self.session.handle_closed(line.c, now);
+        }
+        std::mem::take(&mut self.lingering)
     }
 
     /// When the session wants to be looked at though nothing comes.
     fn deadline(&self) -> Option<Instant> {
-        self.session.poll_timeout().into_iter().chain(self.watch).min()
+        if self.dropped {
+            return self.last_words;
+        }
+        let unread = self.lines.iter().filter_map(|line| line.link.sending_since()).min();
+        let unread = unread.map(|since| since + self.limits.slow_reader);
+        let due = self.session.poll_timeout().into_iter().chain(self.watch).chain(unread);
+        let reset = self.cold_reset.and_then(|(_, done)| Some(done? + ACKNOWLEDGED));
+        due.chain(self.leaving).chain(reset).chain(self.last_words).min()
+    }
+
+    /// Something may be due; an error ends the session.
+    fn time_has_come(&mut self, now: Instant) -> Result<(), Ended> {
+        if self.last_words.is_some_and(|until| now >= until) {
+            return Err(self.reason());
+        }
+        if self.watch.is_some_and(|watch| now >= watch) && self.is_stalled(now) {
+            self.limits.struck.slow_sender.count();
+            self.say_farewell("it does not send the data that it was asked for");
+        }
+        let unread =
+            |line: &Line| line.link.sending_since().is_some_and(|since| now >= since + self.limits.slow_reader);
+        if let Some(at) = self.lines.iter().position(unread) {
+            self.limits.struck.slow_reader.count();
+            self.lose(at, Ended::Ordered("it does not read what it is sent"), now)?;
+        }
+        while let Some((c, error)) = self.session.handle_timeout(now) {
+            let Some(at) = self.line_of(c) else { break };
+            self.lose(at, Ended::Link(LinkError::Protocol(error)), now)?;
+        }
+        self.go_on("none of its connections came back in time")
     }
 
     /// Looks for data that was asked for and does not come. True: some has hardly moved since the last look. It
@@ -102,7 +264,7 @@ impl Driver {
     fn is_stalled(&mut self, now: Instant) -> bool {
         let session = &self.session;
         let awaiting = |(task, wanted): (TaskId, u32)| {
-            let received = session.task(task)?.received();
+            let received = session.task(task).filter(|_| session.awaits_data(task))?.received();
             (received < wanted).then_some((task, received, wanted))
         };
         let hungry = &self.hungry;
@@ -211,8 +373,10 @@ impl Driver {
                     TaskManagementResponse::IncorrectLogicalUnitNumber => (code::LUN_DOES_NOT_EXIST, [0; 3]),
                 };
                 self.session.task_management_done(id as u32, code, additional);
-                if let Some((cold, done)) = &mut self.cold_reset {
-                    *done |= *cold == id;
+                if let Some((cold, done @ None)) = &mut self.cold_reset
+                    && *cold == id
+                {
+                    *done = Some(Instant::now());
                 }
             }
         }
@@ -276,7 +440,7 @@ impl Driver {
                 Event::Ended(id) => self.memory.release(id),
                 Event::TaskManagement { id, function, lun, .. } => {
                     if function == COLD_RESET {
-                        self.cold_reset = Some((u64::from(id), false));
+                        self.cold_reset = Some((u64::from(id), None));
                     }
                     let function = match function {
                         2 => TaskManagementFunction::AbortTaskSet,
@@ -293,13 +457,21 @@ impl Driver {
                     // In a normal session only the target itself is told (KEY-03).
                     let mut text = Vec::new();
                     let is_own = |name: Name| name.as_str() == self.target.name;
-                    if value.is_empty() || Name::lenient(&value).is_ok_and(is_own) {
-                        crate::discovery::describe(&self.target, self.local, &mut text);
+                    let local = self.lines.iter().find(|line| line.c == connection).map(|line| line.local);
+                    if let Some(local) = local
+                        && (value.is_empty() || Name::lenient(&value).is_ok_and(is_own))
+                    {
+                        crate::discovery::describe(&self.target, local, &mut text);
                     }
                     self.session.answer_text(connection, &text);
                 }
+                Event::LoggedOut { session } => {
+                    if session {
+                        self.logged_out = true;
+                        self.last_words = Some(Instant::now() + LAST_WORDS);
+                    }
+                }
                 Event::CommandsCleared { lun } => shared.lane.borrow_mut().commands_cleared(self.nexus, lun),
-                Event::LoggedOut { .. } => {}
             }
         }
     }
@@ -346,252 +518,4 @@ fn faulted(fault: DataOutFault) -> Response {
     };
     let condition = Condition::new(SenseKey::AbortedCommand, code, qualifier);
     Response { status: 2, sense: Some(Sense::fixed(&condition).into_bytes()), ..Response::default() }
-}
-
-/// When the session wants to be looked at though nothing comes and nothing leaves.
-fn due(driver: &Driver, link: &Link) -> Option<Instant> {
-    let read = link.sending_since().map(|since| since + driver.limits.slow_reader);
-    driver.deadline().into_iter().chain(read).min()
-}
-
-/// Whether the first of two moments comes before the other.
-fn is_sooner(one: Option<Instant>, other: Option<Instant>) -> bool {
-    one.is_some_and(|one| other.is_none_or(|other| one < other))
-}
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error("{0}")]
-    Link(#[from] LinkError),
-    #[error("{0}")]
-    Ordered(&'static str),
-}
-
-/// Serves a session with its leading connection to its end. A defect that panics ends this session and
-/// no other (F38).
-pub(super) async fn serve(shared: Rc<Shared>, mut handover: Handover) {
-    let Some(mut registered) = handover.registered.take() else { return };
-    let (peer, initiator) = (handover.peer, handover.logged_in.asked.initiator_name.clone());
-    let nexus = shared.lane.borrow_mut().open_nexus(handover.nexus.clone());
-    let died = {
-        let mut session = Box::pin(converse(&shared, handover, &mut registered, nexus));
-        poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(|()| false),
-            Err(_) => Poll::Ready(true),
-        })
-        .await
-    };
-    if died {
-        tracing::error!(%peer, %initiator, "the session has died by a defect of ours; the others go on");
-        let driver = shared.sessions.borrow().get(&nexus).cloned();
-        if let Some(driver) = driver {
-            end_nexus(&shared, &driver).await;
-        }
-    }
-    // For one that ended before it began; the others have closed it.
-    shared.lane.borrow_mut().close_nexus(nexus);
-    shared.pump();
-}
-
-/// The life of a session.
-async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Registered, nexus: NexusId) {
-    let Handover { stream, early, peer, logged_in, target, limits, lines, .. } = handover;
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let Ok(local) = stream.local_addr() else { return };
-    let initiator = logged_in.asked.initiator_name.clone();
-    let account = logged_in.account.clone();
-    let worker = registered.worker();
-    lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, account, worker, not_shown, "session opened"));
-    let now = Instant::now();
-    let Some(account) = shared.lane.borrow().account(nexus) else { return };
-    let first_burst = logged_in.session.first_burst_length;
-    let (exp_cmd_sn, opening) = (logged_in.exp_cmd_sn, logged_in.opening);
-    let (session, mut c) =
-        Session::new(SessionKind::Normal, logged_in.session, limits.session.clone(), exp_cmd_sn, opening, now);
-    let driver = Rc::new(RefCell::new(Driver {
-        session,
-        memory: TaskMemory::new(account, first_burst),
-        nexus,
-        target,
-        local,
-        limits: Arc::clone(&limits),
-        waker: None,
-        hungry: Vec::new(),
-        leaving: false,
-        overdue: false,
-        watch: None,
-        awaited: Vec::new(),
-        cold_reset: None,
-        dropped: false,
-        initiator: initiator.clone(),
-        strayed: false,
-        gone: false,
-        #[cfg(debug_assertions)]
-        doomed: std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|name| name == initiator),
-    }));
-    shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
-    let mut link = Link::new(stream, early);
-    let why = loop {
-        let deadline = due(&driver.borrow(), &link);
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        let order = tokio::select! {
-            biased;
-            order = registered.order() => order,
-            ended = poll_fn(|cx| match turn(cx, shared, &driver, &mut link, c) {
-                Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                // What came may have made something due sooner than the timer is set to.
-                Poll::Pending if is_sooner(due(&driver.borrow(), &link), deadline) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }) => match ended {
-                Some(ended) => break Ended::Link(ended),
-                None => continue,
-            },
-            () = timer => {
-                let now = Instant::now();
-                if driver.borrow().watch.is_some_and(|watch| now >= watch) && driver.borrow_mut().is_stalled(now) {
-                    limits.struck.slow_sender.count();
-                    break Ended::Ordered("it does not send the data that it was asked for");
-                }
-                if link.sending_since().is_some_and(|since| now >= since + limits.slow_reader) {
-                    limits.struck.slow_reader.count();
-                    break Ended::Ordered("it does not read what it is sent");
-                }
-                if let Some((_, error)) = driver.borrow_mut().session.handle_timeout(now) {
-                    break Ended::Link(LinkError::Protocol(error));
-                }
-                None
-            }
-        };
-        match order {
-            None => {}
-            Some(SessionOrder::End(why)) => break Ended::Ordered(why),
-            Some(SessionOrder::Replace(handover)) => {
-                drop(link);
-                match replace(shared, &driver, &mut c, *handover).await {
-                    Ok(replaced) => link = replaced,
-                    Err(error) => {
-                        tracing::info!(%peer, %initiator, "session closed: {error}");
-                        return close(shared, &driver, c).await;
-                    }
-                }
-            }
-        }
-    };
-    let told = driver.borrow().dropped;
-    match told {
-        true => link.linger(LINGER, &mut [0; 4096]).await,
-        false => drop(link),
-    }
-    if matches!(driver.borrow().cold_reset, Some((_, true))) {
-        registered.end_others("a TARGET COLD RESET of another session");
-    }
-    close(shared, &driver, c).await;
-    // Logged before the place is free, so that the next session is told of after it.
-    lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, not_shown, "session closed: {why}"));
-}
-
-/// The nexus is lost: its tasks end, and with the last of them the session.
-async fn close(shared: &Shared, driver: &RefCell<Driver>, c: ConnectionId) {
-    driver.borrow_mut().session.handle_closed(c, Instant::now());
-    end_nexus(shared, driver).await;
-}
-
-/// Waits until nothing of the nexus can touch the medium any more.
-async fn end_nexus(shared: &Shared, driver: &RefCell<Driver>) {
-    let nexus = driver.borrow().nexus;
-    shared.lane.borrow_mut().close_nexus(nexus);
-    shared.pump();
-    poll_fn(|cx| {
-        let mut driver = driver.borrow_mut();
-        driver.waker = Some(cx.waker().clone());
-        if driver.gone { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    driver.borrow_mut().memory.clear();
-    shared.sessions.borrow_mut().remove(&nexus);
-    shared.pass_relief();
-}
-
-/// Connection reinstatement (§6.3.4): the tasks of the old connection end without an answer, then the
-/// session goes on with the new one.
-async fn replace(
-    shared: &Shared,
-    driver: &RefCell<Driver>,
-    c: &mut ConnectionId,
-    handover: Handover,
-) -> Result<Link, LinkError> {
-    let stream = TcpStream::from_std(handover.stream)?;
-    let local = stream.local_addr()?;
-    driver.borrow_mut().session.reinstate(handover.logged_in.asked.cid, Instant::now());
-    poll_fn(|cx| {
-        driver.borrow_mut().events(shared);
-        shared.pump();
-        let mut driver = driver.borrow_mut();
-        driver.events(shared);
-        driver.waker = Some(cx.waker().clone());
-        if driver.session.tasks() == 0 { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    let mut driver = driver.borrow_mut();
-    *c = driver.session.attach(handover.logged_in.opening, Instant::now());
-    driver.local = local;
-    tracing::info!(peer = %handover.peer, initiator = %handover.logged_in.asked.initiator_name, "connection reinstated");
-    Ok(Link::new(stream, handover.early))
-}
-
-/// One turn of the session's connection; ready with the reason for its end.
-fn turn(
-    cx: &mut Context<'_>,
-    shared: &Shared,
-    driver: &RefCell<Driver>,
-    link: &mut Link,
-    c: ConnectionId,
-) -> Poll<LinkError> {
-    // Nobody has to wake a session that is at work.
-    driver.borrow_mut().waker = None;
-    for _ in 0..TURNS {
-        let now = Instant::now();
-        let mut idle = true;
-        {
-            let driver = &mut *driver.borrow_mut();
-            if !driver.session.congested(c) && !driver.session.wants_close(c) {
-                let scratch = &mut *shared.scratch.borrow_mut();
-                match link.poll_receive(cx, now, &mut driver.session, c, &mut driver.memory, scratch) {
-                    Poll::Ready(Ok(Received::Some)) => idle = false,
-                    Poll::Ready(Ok(Received::WaitsForMemory)) | Poll::Pending => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(error),
-                }
-            }
-            driver.events(shared);
-        }
-        shared.pump();
-        {
-            // What completed at once may have told the core more.
-            let driver = &mut *driver.borrow_mut();
-            driver.events(shared);
-        }
-        shared.pump();
-        let driver = &mut *driver.borrow_mut();
-        driver.drop_when_due();
-        let scratch = &mut *shared.scratch.borrow_mut();
-        match link.poll_transmit(cx, now, &mut driver.session, c, &driver.memory, scratch) {
-            Poll::Ready(Ok(())) if driver.session.wants_close(c) => return Poll::Ready(LinkError::Closed),
-            Poll::Ready(Ok(())) | Poll::Pending => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(error),
-        }
-        driver.events(shared);
-        shared.pass_relief();
-        if idle {
-            driver.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-    }
-    cx.waker().wake_by_ref();
-    Poll::Pending
 }

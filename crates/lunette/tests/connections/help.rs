@@ -1,0 +1,120 @@
+//! What the tests of sessions with several connections share.
+
+use iscsi::auth::{Account, Algorithm, Challenge, Initiator, Keys, Secret};
+use iscsi::text;
+use iscsi::wire::LogoutResponse;
+use sim::Frame;
+use sim::daemon::{Daemon, TARGET};
+use sim::raw::{Client, Command, Condition, Login, Refused};
+use std::time::{Duration, Instant};
+
+pub const LUNETTE: &str = env!("CARGO_BIN_EXE_lunette");
+
+/// A login of a session that may have this many connections.
+pub fn login(connections: u32) -> Login {
+    Login::normal(TARGET).key("MaxConnections", connections)
+}
+
+/// The leading connection of a session that may have this many.
+pub fn lead(daemon: &Daemon, connections: u32) -> Client {
+    let mut client = daemon.connect();
+    client.login(&login(connections));
+    client.take_attentions();
+    client
+}
+
+/// A further connection of the session, or why there is none.
+pub fn try_join(daemon: &Daemon, session: &mut Client, cid: u16) -> Result<Client, Refused> {
+    let mut client = daemon.connect();
+    client.share(session, cid);
+    client.try_login(&Login::normal(TARGET).joining(session, cid)).map(|_| client)
+}
+
+pub fn join(daemon: &Daemon, session: &mut Client, cid: u16) -> Client {
+    match try_join(daemon, session, cid) {
+        Ok(client) => client,
+        Err(refused) => panic!("the session has no place for connection {cid}: {refused:?}\n{}", daemon.log()),
+    }
+}
+
+/// Sends a logout for this reason and connection, and returns the response.
+pub fn log_out(client: &mut Client, reason: u8, cid: u16) -> LogoutResponse {
+    let mut header = client.logout_header(reason);
+    header.cid = cid.into();
+    client.send(&Frame::new(header, &[]));
+    client.response::<LogoutResponse>(header.initiator_task_tag.get()).0
+}
+
+/// Carries a command out that ends with GOOD, behind the unit attentions which say that commands of the session
+/// were ended with their connection.
+pub fn good_anyway(client: &mut Client, command: &Command) -> Vec<u8> {
+    loop {
+        let answer = client.execute(command);
+        if answer.condition() != Some(Condition(0x06, 0x47, 0x7f)) {
+            assert!(answer.is_good(), "{answer:?}");
+            return answer.data;
+        }
+    }
+}
+
+/// Waits until all commands that were sent are acknowledged: one that is not leaves a gap in the numbers when its
+/// connection goes, which is the initiator's to fill.
+pub fn until_acknowledged(client: &mut Client) {
+    let (next, end) = (client.next_cmd_sn(), Instant::now() + Duration::from_secs(20));
+    while iscsi::serial::precedes(client.capture.exp_cmd_sn(), next) {
+        assert!(Instant::now() < end, "a command is not acknowledged");
+        client.ping(b"");
+    }
+}
+
+/// Whether a ping is answered.
+pub fn is_alive(client: &mut Client) -> bool {
+    let tag = client.tag();
+    let header = client.ping_header(tag);
+    client.send(&Frame::new(header, &[]));
+    client.receive().is_ok()
+}
+
+pub fn blocks(salt: u8, count: usize) -> Vec<u8> {
+    (0..count * 512).map(|at| (at / 512) as u8 ^ at as u8 ^ salt).collect()
+}
+
+/// A further connection of the session of another initiator port.
+pub fn join_as(daemon: &Daemon, session: &mut Client, cid: u16, isid: u8) -> Client {
+    let mut client = daemon.connect();
+    client.share(session, cid);
+    client.login(&Login::normal(TARGET).isid(isid).joining(session, cid));
+    client
+}
+
+/// The secret of `user`.
+pub const SECRET: &str = "user-secret-1234";
+
+/// A daemon that asks for CHAP as `user`.
+pub fn with_chap() -> Daemon {
+    Daemon::start_with(LUNETTE, &["ram:4M"], &["--chap", "user"], &[("LUNETTE_CHAP_SECRET", SECRET)])
+}
+
+/// Logs in with CHAP as `user`, with this secret.
+pub fn chap(client: &mut Client, login: &Login, secret: &str) -> Result<(), Refused> {
+    let account = Account { user: "user".into(), secret: Secret::weak(secret) };
+    let challenge = Challenge { identifier: 7, bytes: [0x5a; 32] };
+    let mut own = Initiator::new(account, None, vec![Algorithm::Sha256], challenge);
+    let mut question = login.text();
+    text::push(&mut question, "AuthMethod", "CHAP");
+    client.login_exchange(&Frame::new(login.request(0x00, 0), &question))?;
+    let mut answered: Vec<(String, String)> = Vec::new();
+    for flags in [0x00, 0x81] {
+        let mut keys = Keys::default();
+        for (key, value) in &answered {
+            keys.take(key, value);
+        }
+        let answer = own.handle(keys).expect("the target keeps to CHAP");
+        let mut question = Vec::new();
+        answer.iter().for_each(|(key, value)| text::push(&mut question, key, value));
+        let frame = Frame::new(login.request(flags, client.exp_stat_sn), &question);
+        let (_, data) = client.login_exchange(&frame)?;
+        answered = text::pairs(&data).map_while(Result::ok).map(|(key, value)| (key.into(), value.into())).collect();
+    }
+    client.login_exchange(&Frame::new(login.request(0x87, client.exp_stat_sn), b"")).map(drop)
+}
