@@ -81,7 +81,8 @@ impl Session {
             unsolicited.broken || in_order && u64::from(offset) + u64::from(length) <= u64::from(unsolicited.limit)
         } else {
             let late = task.is_ending() || task.superseded;
-            let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) else {
+            let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag && !grant.done)
+            else {
                 return if late { Pending::Ignore } else { reject() };
             };
             if header.lun != task.lun {
@@ -133,7 +134,10 @@ impl Session {
         let Some(task) = self.tasks.get_mut(id) else { return };
         if task.fault.is_none() && !task.is_broken(tag) {
             if tag == RESERVED_TAG {
-                task.received = task.received.saturating_add(length);
+                // It may have been asked for again while it came, and then counts as what comes then.
+                if task.unsolicited.is_some() {
+                    task.received = task.received.saturating_add(length);
+                }
             } else if let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) {
                 grant.received = grant.received.saturating_add(length);
             }
@@ -169,11 +173,16 @@ impl Session {
                 task.fault.get_or_insert(DataOutFault::IncorrectAmountOfData);
             }
         } else if let Some(at) = task.grants.iter().position(|grant| grant.target_transfer_tag == tag) {
-            let grant = task.grants.remove(at);
+            let grant = &mut task.grants[at];
+            grant.done = true;
             if grant.received != grant.length {
                 task.fault.get_or_insert(DataOutFault::IncorrectAmountOfData);
             }
-            task.received = task.received.saturating_add(grant.received);
+            // What is behind a sequence that was lost does not count before that one has come (§7.1.4.1).
+            while let Some(first) = task.grants.first().filter(|grant| grant.done) {
+                task.received = task.received.saturating_add(first.received);
+                task.grants.remove(0);
+            }
         }
         self.data_settled(id);
     }

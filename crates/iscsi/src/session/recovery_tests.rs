@@ -1,6 +1,7 @@
 //! The rig of the tests of recovery and of several connections: a scripted initiator that speaks in headers.
 
 mod across_tests;
+mod hostile_tests;
 mod within_tests;
 
 use super::*;

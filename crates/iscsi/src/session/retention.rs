@@ -9,6 +9,7 @@ use super::task::{Base, Phase, TaskId};
 use super::{ConnectionError, Session};
 use crate::serial::{at_most, precedes};
 use crate::wire::{RESERVED_TAG, RejectReason, SnackRequest};
+use std::collections::VecDeque;
 use zerocopy::IntoBytes;
 
 /// Numbered PDUs that are kept for one connection.
@@ -44,6 +45,13 @@ mod kind {
 /// not this bit.
 pub(super) fn acknowledge_tag(id: TaskId, data_sn: u32) -> u32 {
     1 << 31 | (id.slot() as u32 & 0x7fff) << 16 | data_sn & 0xffff
+}
+
+/// What was sent with this number.
+pub(super) fn sent_as(sent: &VecDeque<Sent>, stat_sn: u32) -> Option<&Kept> {
+    let first = sent.front()?.stat_sn;
+    let at = sent.partition_point(|sent| sent.stat_sn.wrapping_sub(first) < stat_sn.wrapping_sub(first));
+    sent.get(at).filter(|sent| sent.stat_sn == stat_sn).map(|sent| &sent.what)
 }
 
 impl Session {
@@ -206,7 +214,7 @@ impl Session {
         } else {
             let (from, to) = Session::run(header, 0, task.r2t_sn)?;
             let wanted = |sn: u32| at_most(from, sn) && precedes(sn, to);
-            if from != to && !task.grants.iter().any(|grant| wanted(grant.r2t_sn)) {
+            if from != to && !task.grants.iter().any(|grant| !grant.done && wanted(grant.r2t_sn)) {
                 return Err((RejectReason::ProtocolError, task.r2t_sn));
             }
             Outgoing::ReadyToTransferAgain { task: id, from, to }
@@ -223,7 +231,11 @@ impl Session {
             .map_err(|_| (RejectReason::ProtocolError, 0))?;
         let mut kept = 0;
         for sent in connection.sent.iter().filter(|sent| at_most(from, sent.stat_sn) && precedes(sent.stat_sn, to)) {
-            kept += u32::from(!matches!(sent.what, Kept::Gone));
+            kept += u32::from(match sent.what {
+                Kept::Task(id) => self.tasks.get(id).is_some(),
+                Kept::Copy(_) => true,
+                Kept::Gone => false,
+            });
         }
         if kept != to.wrapping_sub(from) {
             return Err((RejectReason::SnackReject, 0));

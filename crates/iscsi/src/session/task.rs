@@ -68,6 +68,8 @@ pub(super) struct Grant {
     pub next_data_sn: u32,
     /// Something of it was lost: what comes behind is read past, and then asked for again.
     pub broken: bool,
+    /// All of it is here, and something in front of it is not.
+    pub done: bool,
 }
 
 /// Unsolicited Data-Out that the initiator owes.
@@ -197,7 +199,7 @@ impl Task {
         if self.writes() { self.expected_data_transfer_length } else { 0 }
     }
 
-    /// Bytes of data-out that have arrived.
+    /// Bytes of data-out that have arrived without a gap.
     pub fn received(&self) -> u32 {
         self.received
     }

@@ -1,7 +1,7 @@
 //! What goes to the initiator: many PDUs in one batch, headers from an arena, payload from where it is.
 
 use super::connection::{ConnectionId, Outgoing};
-use super::retention::{Kept, Sent, acknowledge_tag};
+use super::retention::{Kept, Sent, acknowledge_tag, sent_as};
 use super::task::{Base, Grant, KeptStatus, Response, Task, TaskId};
 use super::{Session, SessionKind};
 use crate::serial::{at_most, precedes};
@@ -361,6 +361,8 @@ impl Session {
             if out.is_full() {
                 return Some(data_sn);
             }
+            // Its status was acknowledged meanwhile.
+            self.tasks.get(id)?;
             self.one_again(c, id, data_sn, out);
             data_sn = data_sn.wrapping_add(1);
         }
@@ -400,48 +402,39 @@ impl Session {
 
     /// Numbered PDUs as they were sent before. Returns the number from which to go on.
     fn status_again(&mut self, c: ConnectionId, from: u32, to: u32, out: &mut TxBatch) -> Option<u32> {
-        let told = self.window.tell();
-        let segment = self.segment(c);
         let mut stat_sn = from;
         while precedes(stat_sn, to) {
             if out.is_full() {
                 return Some(stat_sn);
             }
-            let connection = self.connections.get_mut(c)?;
-            let sent = connection.sent.iter().find(|sent| sent.stat_sn == stat_sn).map(|sent| &sent.what);
-            match sent {
-                Some(Kept::Copy(bytes)) => out.push_copy(bytes, told, &connection.parameters),
-                Some(Kept::Task(id)) => {
-                    let id = *id;
-                    let Some(task) = self.tasks.get_mut(id) else { continue };
-                    match &task.kept {
-                        Some(kept) if kept.in_data => {
-                            let last = task.data_sn.wrapping_sub(1);
-                            self.one_again(c, id, last, out);
-                        }
-                        Some(kept) => {
-                            let residual = Residual::of(task, &kept.response);
-                            let (response, stat_sn) = (&kept.response, kept.stat_sn);
-                            push_response(
-                                task,
-                                response,
-                                &residual,
-                                stat_sn,
-                                told,
-                                segment,
-                                &connection.parameters,
-                                out,
-                            );
-                        }
-                        // It is being sent anew.
-                        None => {}
-                    }
-                }
-                Some(Kept::Gone) | None => {}
-            }
+            self.one_status_again(c, stat_sn, out);
             stat_sn = stat_sn.wrapping_add(1);
         }
         None
+    }
+
+    fn one_status_again(&mut self, c: ConnectionId, stat_sn: u32, out: &mut TxBatch) {
+        let told = self.window.tell();
+        let segment = self.segment(c);
+        let Some(connection) = self.connections.get_mut(c) else { return };
+        match sent_as(&connection.sent, stat_sn) {
+            Some(Kept::Copy(bytes)) => out.push_copy(bytes, told, &connection.parameters),
+            Some(Kept::Task(id)) => {
+                let id = *id;
+                let Some(task) = self.tasks.get(id) else { return };
+                // Without it, it is being sent anew.
+                let Some(kept) = &task.kept else { return };
+                if kept.in_data {
+                    let last = task.data_sn.wrapping_sub(1);
+                    self.one_again(c, id, last, out);
+                } else {
+                    let residual = Residual::of(task, &kept.response);
+                    let response = &kept.response;
+                    push_response(task, response, &residual, stat_sn, told, segment, &connection.parameters, out);
+                }
+            }
+            Some(Kept::Gone) | None => {}
+        }
     }
 
     /// As many R2Ts as may be outstanding.
@@ -465,6 +458,7 @@ impl Session {
                 received: 0,
                 next_data_sn: 0,
                 broken: false,
+                done: false,
             };
             push_ready_to_transfer(task, &grant, connection.stat_sn, self.window.tell(), &connection.parameters, out);
             task.grants.push(grant);
@@ -483,7 +477,7 @@ impl Session {
         let Some(connection) = self.connections.get_mut(c) else { return };
         let told = self.window.tell();
         for grant in &task.grants {
-            if at_most(wanted.start, grant.r2t_sn) && precedes(grant.r2t_sn, wanted.end) {
+            if !grant.done && at_most(wanted.start, grant.r2t_sn) && precedes(grant.r2t_sn, wanted.end) {
                 push_ready_to_transfer(task, grant, connection.stat_sn, told, &connection.parameters, out);
             }
         }
