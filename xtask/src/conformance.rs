@@ -281,7 +281,7 @@ fn test_names(text: &str) -> impl Iterator<Item = String> {
     let mut marked = false;
     text.lines().filter_map(move |line| {
         let line = line.trim_start();
-        if line == "#[test]" {
+        if line.starts_with("#[") && line.ends_with("test]") {
             marked = true;
         } else if let Some(rest) = line.strip_prefix("fn ").filter(|_| marked) {
             marked = false;
