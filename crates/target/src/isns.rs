@@ -313,6 +313,9 @@ impl Connection {
         let mut piece = [0; PIECE];
         let moved = sent.or_else(not_now).and_then(|sent| {
             self.unsent.drain(..sent);
+            if self.unsent.len() >= UNSENT {
+                return Ok(0);
+            }
             match stream.try_read(&mut piece) {
                 Ok(0) => Err(io::Error::other("it has closed the connection")),
                 read => read.or_else(not_now),

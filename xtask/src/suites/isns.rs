@@ -69,8 +69,17 @@ fn try_run(root: &Path, folder: &Path, programs: &Programs, outcome: &mut Outcom
     outcome.count("is taken out at the end", server.is_empty(Duration::ZERO));
     // From here on nobody says good-bye.
     let killed = serve("isns-killed")?;
-    outcome.count("registers again under the same name", server.shows(&killed));
+    outcome.count("registers again", server.shows(&killed));
+    let addresses: Vec<&str> = killed.portals.iter().filter_map(|portal| portal.split(',').next()).collect();
+    let [one, two] = addresses[..] else { return Err("there are not two portals".into()) };
+    let (one, two) = (one.to_owned(), format!("{two},group=7"));
     drop(killed);
+    let words = ["--listen", &one, "--listen", &two, "--isns", &format!("{place},entity=another.example.com")];
+    let another = Served::start(&binary, "isns-another", &["null:1G"], &words)?;
+    let taken =
+        soon(|| server.isnsadm(&["--list", "entities"]).is_ok_and(|text| text.contains("another")), "not there");
+    outcome.count("takes the place of an entity that it was", taken);
+    drop(another);
     outcome.count("is forgotten when it was killed", server.is_empty(Duration::from_secs(PERIOD + 6)));
     server.stop();
     // One that makes no inquiries refuses those who ask for them.

@@ -179,15 +179,26 @@ impl Registration {
         Some(message)
     }
 
-    /// Takes the targets out one by one, each in its own name: for those that are left in another entity.
-    pub(super) fn deregister_targets(&self) -> Vec<Message> {
-        let one = |target: &Node| {
-            let mut message = self.request(Function::DEVICE_DEREGISTRATION, &target.name);
-            message.attributes.push(Attribute::empty(Tag::DELIMITER));
-            message.attributes.push(Attribute::text(Tag::ISCSI_NAME, target.name.as_str()));
-            message
-        };
-        self.targets.iter().map(one).collect()
+    /// Takes the portals and the targets out, each target in its own name: for those that are left in another
+    /// entity, of which any of them may be a part.
+    pub(super) fn take_out(&self) -> Vec<Message> {
+        let portals = self.portals.iter().flat_map(|portal| {
+            let port = Attribute::port(Tag::PORTAL_PORT, portal.address.port());
+            [Attribute::address(Tag::PORTAL_ADDRESS, portal.address.ip()), port]
+        });
+        let portals: Vec<Attribute> = portals.collect();
+        let mut messages = Vec::new();
+        for target in &self.targets {
+            let name = vec![Attribute::text(Tag::ISCSI_NAME, target.name.as_str())];
+            // Apart: a server may refuse the one and not the other.
+            for objects in [&portals, &name].into_iter().filter(|objects| !objects.is_empty()) {
+                let mut message = self.request(Function::DEVICE_DEREGISTRATION, &target.name);
+                message.attributes.push(Attribute::empty(Tag::DELIMITER));
+                message.attributes.extend_from_slice(objects);
+                messages.push(message);
+            }
+        }
+        messages
     }
 }
 

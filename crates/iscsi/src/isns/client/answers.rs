@@ -56,10 +56,10 @@ impl Client {
                 self.tell(Event::Without("portal groups"));
                 self.register(now, Manner::Replace);
             }
-            // Perhaps an earlier registration of another entity has left the targets there.
+            // Perhaps an earlier registration of another entity has left them there.
             Status::INVALID_REGISTRATION if !connected.taken_out => {
                 connected.taken_out = true;
-                let messages = self.registration.deregister_targets();
+                let messages = self.registration.take_out();
                 self.ask(now, messages.into_iter().map(|message| (Purpose::TakeOut, message)));
                 self.register(now, Manner::Replace);
             }

@@ -280,14 +280,16 @@ fn what_a_server_does_not_do_is_left_out() {
 }
 
 #[test]
-fn targets_that_another_entity_still_has_are_taken_out_of_it_once() {
+fn what_another_entity_still_has_of_ours_is_taken_out_of_it_once() {
     let mut world = World::new();
     world.connect();
     let first = world.request();
     world.answer(&first, Status::INVALID_REGISTRATION, Vec::new());
-    let out = world.request();
-    assert_eq!((out.function, tags(&out)), (Function::DEVICE_DEREGISTRATION, vec![32, 0, 32]));
-    world.answer(&out, Status::SUCCESSFUL, Vec::new());
+    for objects in [vec![32, 0, 16, 17], vec![32, 0, 32]] {
+        let out = world.request();
+        assert_eq!((out.function, tags(&out)), (Function::DEVICE_DEREGISTRATION, objects));
+        world.answer(&out, Status(8), Vec::new());
+    }
     let again = world.request();
     assert_eq!(again.function, Function::DEVICE_ATTRIBUTE_REGISTRATION);
     // When that does not help it is told, and tried again ever later.
