@@ -335,7 +335,8 @@ pub(crate) fn bounded(value: &str, low: u32, high: u32) -> Option<u32> {
     (low..=high).contains(&number).then_some(number)
 }
 
-fn number_of<'a>(
+/// Our number for a key, and where what is agreed is kept.
+pub(crate) fn number_of<'a>(
     name: &str,
     offers: &SessionParameters,
     session: &'a mut SessionParameters,
@@ -353,7 +354,8 @@ fn number_of<'a>(
     })
 }
 
-fn boolean_of<'a>(
+/// Our word for a key, and where what is agreed is kept.
+pub(crate) fn boolean_of<'a>(
     name: &str,
     offers: &SessionParameters,
     session: &'a mut SessionParameters,

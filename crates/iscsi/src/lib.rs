@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod counter;
+pub mod initiator;
 pub mod isns;
 pub mod key;
 pub mod login;

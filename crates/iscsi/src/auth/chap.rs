@@ -260,6 +260,11 @@ impl Initiator {
         self.state == State::Done
     }
 
+    /// Whether it has said all that it has to say; what may be missing is the target's half.
+    pub fn has_answered(&self) -> bool {
+        matches!(self.state, State::Answered(_) | State::Done)
+    }
+
     /// Takes the keys of the target's last response (none at the beginning), gives those of the next
     /// request.
     pub fn handle(&mut self, keys: Keys<'_>) -> Result<Answer, AuthError> {

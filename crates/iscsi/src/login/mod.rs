@@ -1,5 +1,6 @@
 //! The login phase (RFC 7143 §6, §11.12, §11.13).
 
+pub mod initiator;
 pub mod join;
 pub mod target;
 

@@ -112,8 +112,19 @@ impl TxBatch {
     }
 
     pub(crate) fn push_header(&mut self, header: &impl Pdu, parameters: &crate::key::ConnectionParameters) {
+        self.push_header_with(header, &[], parameters);
+    }
+
+    /// A header and its additional segments, which are whole words and counted in it.
+    pub(crate) fn push_header_with(
+        &mut self,
+        header: &impl Pdu,
+        additional: &[u8],
+        parameters: &crate::key::ConnectionParameters,
+    ) {
         let from = self.arena.len();
         self.arena.extend_from_slice(header.as_bytes());
+        self.arena.extend_from_slice(additional);
         if parameters.header_digest {
             let at = self.arena.len();
             self.digests.push(Digest::Arena { over: from..at, at });
