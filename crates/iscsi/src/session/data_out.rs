@@ -11,6 +11,9 @@ use zerocopy::IntoBytes;
 /// Tasks of which late data is ignored rather than rejected.
 const FORGIVEN: usize = 256;
 
+/// SAM-5 5.3.1.
+const TASK_ABORTED: u8 = 0x40;
+
 impl Session {
     /// The application wants the first `length` bytes of the task's data and has memory for them.
     /// [`Event::DataOut`] says when they are there.
@@ -44,6 +47,9 @@ impl Session {
         if task.kept.is_some() {
             // It was answered; only its acknowledgment is awaited no longer.
             return self.let_go(id);
+        }
+        if task.overtook && task.phase == Phase::Active {
+            return self.complete(id, Response { status: TASK_ABORTED, ..Response::default() });
         }
         task.phase = Phase::Ended;
         task.response = None;
@@ -132,6 +138,14 @@ impl Session {
         let length = header.header().data_segment_bytes();
         let tag = header.target_transfer_tag.get();
         let Some(task) = self.tasks.get_mut(id) else { return };
+        let awaited = match tag {
+            RESERVED_TAG => task.unsolicited.is_some(),
+            tag => task.grants.iter().any(|grant| grant.target_transfer_tag == tag),
+        };
+        // It was asked for anew while it was coming: what came does not count, or it would count twice.
+        if !awaited {
+            return;
+        }
         if task.fault.is_none() && !task.is_broken(tag) {
             if tag == RESERVED_TAG {
                 // It may have been asked for again while it came, and then counts as what comes then.

@@ -79,6 +79,8 @@ struct Postponed {
 pub(super) struct Functions {
     active: Vec<Function>,
     postponed: Vec<Postponed>,
+    /// Units, and below which numbers their commands are over before they have come.
+    passed: Vec<([u8; 8], u32)>,
     next_id: u32,
     /// Until when data of affected tasks is waited for.
     deadline: Option<Instant>,
@@ -146,16 +148,23 @@ impl Session {
             || functions.postponed.iter().any(|postponed| postponed.header.initiator_task_tag.get() == tag)
     }
 
+    /// Whether a function that could not wait for it any longer has ended a command that comes now.
+    pub(super) fn is_passed(&self, lun: [u8; 8], cmd_sn: u32) -> bool {
+        self.functions.passed.iter().any(|(unit, number)| *unit == lun && precedes(cmd_sn, *number))
+    }
+
     /// Functions whose commands are all here are carried out.
     #[inline]
     pub(super) fn functions_are_due(&mut self) {
-        if !self.functions.postponed.is_empty() {
+        if !self.functions.postponed.is_empty() || !self.functions.passed.is_empty() {
             self.postponed_proceed();
         }
     }
 
     #[cold]
     fn postponed_proceed(&mut self) {
+        let window = &self.window;
+        self.functions.passed.retain(|(_, number)| window.first_gap_below(*number).is_some());
         while !self.functions.postponed.is_empty() {
             let window = &self.window;
             let due = |postponed: &Postponed| window.first_gap_below(postponed.header.cmd_sn.get()).is_none();
@@ -285,6 +294,12 @@ impl Session {
                 })
             })
             .collect();
+        // Commands that were sent behind the function and came before it, on another connection: the unit may
+        // end them with the others, and then they are owed an answer.
+        for task in self.tasks.iter_mut() {
+            let here = lun.is_none_or(|lun| task.lun == lun);
+            task.overtook |= here && !task.immediate && !precedes(task.cmd_sn, header.cmd_sn.get());
+        }
         let fast = self.parameters.task_reporting == TaskReporting::FastAbort;
         if fast {
             let told: Vec<TaskId> = affected.iter().copied().filter(|id| !self.is_of(*id, c)).collect();
@@ -348,6 +363,9 @@ impl Session {
     /// R2T behind a reset of theirs would wait for our response instead (TMF-15).
     pub(super) fn functions_lose_patience(&mut self, now: Instant) {
         while let Some(at) = self.functions.postponed.iter().position(|postponed| now >= postponed.until) {
+            let header = &self.functions.postponed[at].header;
+            let passed = (header.lun, header.cmd_sn.get());
+            self.functions.passed.push(passed);
             self.carry_out_postponed(at);
         }
         if self.functions.deadline.is_none_or(|deadline| now < deadline) {

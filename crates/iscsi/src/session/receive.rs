@@ -337,6 +337,7 @@ impl Session {
             acknowledged_data_sn: 0,
             answered_r2t_sn: 0,
             superseded: false,
+            overtook: false,
             recoveries: 0,
             kept: None,
             let_go: false,
@@ -388,6 +389,12 @@ impl Session {
         if task.phase != Phase::Arriving {
             return;
         }
+        let (lun, cmd_sn, numbered) = (task.lun, task.cmd_sn, !task.immediate);
+        if numbered && self.is_passed(lun, cmd_sn) {
+            self.forgive_data(id);
+            return self.end_task(id);
+        }
+        let Some(task) = self.tasks.get_mut(id) else { return };
         task.phase = Phase::Active;
         if task.fault.is_some() {
             self.data_settled(id);
@@ -450,8 +457,9 @@ impl Session {
                 return;
             }
             next = self.window.advance();
+            // A function comes before the commands that were sent behind it.
+            self.functions_are_due();
         }
-        self.functions_are_due();
     }
 
     fn act(&mut self, request: Deferred) -> Result<(), ConnectionError> {

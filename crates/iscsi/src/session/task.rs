@@ -143,6 +143,8 @@ pub struct Task {
     pub(super) answered_r2t_sn: u32,
     /// Some of its data was asked for a second time: what comes for the first time is ignored.
     pub(super) superseded: bool,
+    /// It was sent behind a function that came after it and ends tasks of its unit.
+    pub(super) overtook: bool,
     /// How often data was asked for again.
     pub(super) recoveries: u8,
     /// Its status was sent and may be asked for again.
@@ -316,6 +318,10 @@ impl Tasks {
         {
             self.by_tag.remove(&tag);
         }
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.slots.iter_mut().filter_map(|(_, task)| task.as_mut())
     }
 
     pub fn ids(&self) -> impl Iterator<Item = TaskId> {
