@@ -17,10 +17,12 @@ pub mod daemon;
 pub mod frame;
 pub mod golden;
 pub mod isns;
+pub mod joined;
 pub mod oracle;
 pub mod proxy;
 pub mod random;
 pub mod raw;
+mod stream;
 pub mod world;
 
 pub use capture::{Agreed, Capture};

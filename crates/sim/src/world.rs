@@ -6,16 +6,18 @@
 //! and reports silence only when nothing can come any more. One seed, one course of events.
 
 mod endpoint;
+mod hosted;
 
 use crate::random::Random;
 use crate::raw::Transport;
 use block::layer::Valve;
 use block::{Backend, NoEngine, Pool};
 use endpoint::Endpoint;
+use hosted::Hosted;
 use iscsi::auth::Rules;
 use iscsi::key::Offers;
-use iscsi::login::target::LoginLimits;
-use iscsi::session::SessionLimits;
+use iscsi::login::target::{Asked, LoggedIn, LoginLimits};
+use iscsi::session::{ConnectionError, ConnectionId, SessionLimits};
 use lun::{Event, Identity, Lane, LaneContext, LogicalUnit, LunEntry, LunMap, NexusId, Options};
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -34,10 +36,13 @@ pub struct World {
     pool: Pool,
     units: Arc<LunMap>,
     valve: Option<Valve>,
-    setup: Setup,
     endpoints: Vec<Endpoint>,
+    sessions: Vec<Option<Box<Hosted>>>,
+    setup: Setup,
     now: Instant,
     next_tsih: u16,
+    /// Why connections were given up.
+    errors: Vec<ConnectionError>,
     targets: Vec<u8>,
 }
 
@@ -72,7 +77,60 @@ impl Shared {
     }
 
     /// A target like this.
-    pub fn with(mut setup: Setup) -> Shared {
+    pub fn with(setup: Setup) -> Shared {
+        Shared(Rc::new(RefCell::new(World::new(setup))))
+    }
+
+    /// A connection over a network like this.
+    pub fn connect(&self, network: Network) -> Wire {
+        let mut world = self.0.borrow_mut();
+        let number = world.accept();
+        Wire {
+            world: self.clone(),
+            number,
+            random: Random::new(network.seed),
+            network,
+            held: Vec::new(),
+            passed: [0; 2],
+        }
+    }
+
+    /// Lets everything end that was begun: the store completes, lost sessions die.
+    pub fn settle(&self) {
+        for _ in 0..100_000 {
+            let mut world = self.0.borrow_mut();
+            if let Some(valve) = &world.valve {
+                valve.release(1);
+            }
+            world.pump();
+            if world.lane.tasks() == 0 && world.is_settled() {
+                return;
+            }
+        }
+        panic!("the world does not come to rest: {} tasks", self.tasks());
+    }
+
+    /// Tasks that the device server has not ended.
+    pub fn tasks(&self) -> usize {
+        self.0.borrow().lane.tasks()
+    }
+
+    /// Bytes of memory that tasks hold.
+    pub fn taken_bytes(&self) -> usize {
+        self.0.borrow().pool.taken_bytes()
+    }
+
+    /// Lets time pass; sessions may ping or give up.
+    pub fn pass(&self, time: Duration) {
+        let mut world = self.0.borrow_mut();
+        let now = world.now + time;
+        world.tick(now);
+        world.pump();
+    }
+}
+
+impl World {
+    pub(crate) fn new(mut setup: Setup) -> World {
         let mut units = LunMap { entries: Vec::new() };
         for (number, backend) in (1..).zip(std::mem::take(&mut setup.units)) {
             let mut uuid = *b"0123456789abcdef";
@@ -100,91 +158,141 @@ impl Shared {
         for address in ["192.168.122.45:3260,1", "[2001:0:9d38:90d7:28ae:1833:3f57:85d2]:3260,1"] {
             iscsi::text::push(&mut targets, "TargetAddress", address);
         }
-        Shared(Rc::new(RefCell::new(World {
+        World {
             lane: Lane::new(context),
             pool,
             units: Arc::new(units),
             valve: setup.valve.take(),
-            setup,
             endpoints: Vec::new(),
+            sessions: Vec::new(),
+            setup,
             now: Instant::now(),
             next_tsih: 1,
+            errors: Vec::new(),
             targets,
-        })))
-    }
-
-    /// A connection over a network like this.
-    pub fn connect(&self, network: Network) -> Wire {
-        let mut world = self.0.borrow_mut();
-        let number = world.endpoints.len();
-        let endpoint = Endpoint::new(&world.setup);
-        world.endpoints.push(endpoint);
-        Wire {
-            world: self.clone(),
-            number,
-            random: Random::new(network.seed),
-            network,
-            held: Vec::new(),
-            passed: [0; 2],
         }
     }
 
-    /// Lets everything end that was begun: the store completes, lost sessions die.
-    pub fn settle(&self) {
-        for _ in 0..100_000 {
-            let mut world = self.0.borrow_mut();
-            if let Some(valve) = &world.valve {
-                valve.release(1);
-            }
-            world.pump();
-            if world.lane.tasks() == 0 && world.endpoints.iter().all(Endpoint::is_settled) {
-                return;
-            }
-        }
-        panic!("the world does not come to rest: {} tasks", self.tasks());
+    /// Another connection; its number.
+    pub(crate) fn accept(&mut self) -> usize {
+        let endpoint = Endpoint::new(&self.setup);
+        self.endpoints.push(endpoint);
+        self.endpoints.len() - 1
     }
 
     /// Tasks that the device server has not ended.
-    pub fn tasks(&self) -> usize {
-        self.0.borrow().lane.tasks()
+    pub(crate) fn tasks(&self) -> usize {
+        self.lane.tasks()
     }
 
     /// Bytes of memory that tasks hold.
-    pub fn taken_bytes(&self) -> usize {
-        self.0.borrow().pool.taken_bytes()
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.pool.taken_bytes()
     }
 
-    /// Lets time pass; sessions may ping or give up.
-    pub fn pass(&self, time: Duration) {
-        let mut world = self.0.borrow_mut();
-        world.now += time;
-        let now = world.now;
-        for endpoint in &mut world.endpoints {
-            endpoint.tick(now);
+    /// Sessions that have not ended.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.iter().flatten().count()
+    }
+
+    /// What the world thinks the time is.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Why connections were given up, since the last call.
+    pub(crate) fn take_errors(&mut self) -> Vec<ConnectionError> {
+        std::mem::take(&mut self.errors)
+    }
+
+    /// When [`World::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.sessions.iter().flatten().filter_map(|hosted| hosted.session.poll_timeout()).min()
+    }
+
+    pub(crate) fn receive(&mut self, endpoint: usize, bytes: &[u8]) {
+        self.endpoints[endpoint].receive(bytes);
+    }
+
+    pub(crate) fn transmit(&mut self, endpoint: usize, into: &mut [u8]) -> usize {
+        let mut taken = std::mem::take(&mut self.endpoints[endpoint]);
+        let count = taken.transmit(self, into);
+        self.endpoints[endpoint] = taken;
+        count
+    }
+
+    pub(crate) fn lose(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].lose();
+    }
+
+    pub(crate) fn is_closed(&self, endpoint: usize) -> bool {
+        self.endpoints[endpoint].is_closed()
+    }
+
+    /// The time is this now; sessions may ping or give up.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.now = now;
+        for at in 0..self.sessions.len() {
+            // One connection after another may be given up.
+            while let Some(c) = self.sessions[at].as_mut().and_then(|hosted| hosted.tick(now)) {
+                match self.endpoint_of(at, c) {
+                    Some(endpoint) if !self.endpoints[endpoint].is_closed() => {
+                        self.endpoints[endpoint].lose();
+                        self.pump_once();
+                    }
+                    _ => break,
+                }
+            }
         }
-        world.pump();
     }
-}
 
-impl World {
+    fn is_settled(&self) -> bool {
+        let ending = |hosted: &Hosted| hosted.is_ending();
+        self.endpoints.iter().all(Endpoint::is_settled) && !self.sessions.iter().flatten().any(|hosted| ending(hosted))
+    }
+
     /// Runs the device server and hands what it has to say to the sessions, until both are quiet.
-    fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         for _ in 0..64 {
-            let mut worked = false;
-            for number in 0..self.endpoints.len() {
-                let mut endpoint = std::mem::take(&mut self.endpoints[number]);
-                worked |= endpoint.work(self);
-                self.endpoints[number] = endpoint;
-            }
-            self.lane.run();
-            while let Some(event) = self.lane.poll_event() {
-                worked = true;
-                self.dispatch(event);
-            }
-            if !worked {
+            if !self.pump_once() {
                 return;
             }
         }
+    }
+
+    fn pump_once(&mut self) -> bool {
+        let mut worked = false;
+        for number in 0..self.endpoints.len() {
+            let mut endpoint = std::mem::take(&mut self.endpoints[number]);
+            worked |= endpoint.work(self);
+            self.endpoints[number] = endpoint;
+        }
+        for at in 0..self.sessions.len() {
+            let Some(mut hosted) = self.sessions[at].take() else { continue };
+            worked |= hosted.events(self);
+            if hosted.session.is_over() && !hosted.is_ending() {
+                hosted.finish(self);
+                worked = true;
+            }
+            if hosted.is_gone() {
+                hosted.clear(&self.pool);
+                worked = true;
+                // Whoever still has a connection of it loses that.
+                for number in 0..self.endpoints.len() {
+                    if self.endpoints[number].session().is_some_and(|(session, ..)| session == at) {
+                        self.endpoints[number].lose();
+                    }
+                }
+                continue;
+            }
+            self.sessions[at] = Some(hosted);
+        }
+        self.lane.run();
+        while let Some(event) = self.lane.poll_event() {
+            worked = true;
+            self.dispatch(event);
+        }
+        worked
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -195,17 +303,111 @@ impl World {
             | Event::NexusClosed { nexus }
             | Event::TaskManagementDone { nexus, .. } => *nexus,
         };
-        // The endpoint keeps no accounts: it sends at once.
+        // The session keeps no accounts: it sends at once.
         if let Event::Completed { completed, .. } = &event
             && let (Some(buffer), Some(account)) = (&completed.data_in, self.lane.account(nexus))
         {
             account.discharge(buffer);
         }
-        match self.endpoints.iter_mut().find(|endpoint| endpoint.nexus() == Some(nexus)) {
-            Some(endpoint) => endpoint.lane_event(&self.pool, event),
+        match self.sessions.iter_mut().flatten().find(|hosted| hosted.nexus() == Some(nexus)) {
+            Some(hosted) => hosted.lane_event(&self.pool, event),
             // Functions of a nexus are no tasks of it: their end may come behind its own.
             None if matches!(event, Event::TaskManagementDone { .. }) => {}
             None => panic!("an event for a nexus that is gone: {event:?}"),
+        }
+    }
+
+    /// The session that a login names by its TSIH.
+    fn find_session(&self, asked: &Asked) -> Option<usize> {
+        self.sessions.iter().position(|slot| {
+            slot.as_ref().is_some_and(|hosted| {
+                hosted.tsih == asked.tsih
+                    && hosted.isid == asked.isid
+                    && hosted.initiator == asked.initiator_name
+                    && !hosted.is_ending()
+            })
+        })
+    }
+
+    /// Endpoints of a session that are open, with their CIDs.
+    fn connections_of(&self, session: usize) -> impl Iterator<Item = (usize, u16)> {
+        self.endpoints.iter().enumerate().filter_map(move |(number, endpoint)| {
+            let (of, _, cid) = endpoint.session()?;
+            (of == session && !endpoint.is_closed()).then_some((number, cid))
+        })
+    }
+
+    fn endpoint_of(&self, session: usize, c: ConnectionId) -> Option<usize> {
+        self.endpoints
+            .iter()
+            .position(|endpoint| endpoint.session().is_some_and(|(of, name, _)| (of, name) == (session, c)))
+    }
+
+    /// A login is complete: the session that it reinstates is ended (§6.3.5), the connection that it takes
+    /// the place of is closed (§6.3.4).
+    fn make_way(&mut self, asked: &Asked) -> Option<ConnectionId> {
+        if asked.tsih == 0 {
+            for at in 0..self.sessions.len() {
+                let same = |hosted: &Hosted| hosted.isid == asked.isid && hosted.initiator == asked.initiator_name;
+                let Some(mut hosted) = self.sessions[at].take() else { continue };
+                if same(&hosted) {
+                    hosted.finish(self);
+                }
+                self.sessions[at] = Some(hosted);
+            }
+            return None;
+        }
+        let at = self.find_session(asked)?;
+        let now = self.now;
+        let c = self.sessions[at].as_mut()?.session.reinstate(asked.cid, now)?;
+        if let Some(endpoint) = self.endpoint_of(at, c) {
+            self.endpoints[endpoint].lose();
+        }
+        Some(c)
+    }
+
+    /// Whether nothing stands in the way of a login that is complete.
+    fn way_is_clear(&self, asked: &Asked, replaces: Option<ConnectionId>) -> bool {
+        if asked.tsih == 0 {
+            return !self
+                .sessions
+                .iter()
+                .flatten()
+                .any(|hosted| hosted.isid == asked.isid && hosted.initiator == asked.initiator_name);
+        }
+        let hosted = self.find_session(asked).and_then(|at| self.sessions[at].as_ref());
+        hosted.is_none_or(|hosted| {
+            let recovers = hosted.session.parameters().error_recovery_level >= 2;
+            recovers || replaces.is_none_or(|c| hosted.session.is_clear(c))
+        })
+    }
+
+    /// The connection enters the full feature phase of its session. `None` where that is gone by now.
+    fn join(&mut self, logged_in: LoggedIn) -> Option<(usize, ConnectionId)> {
+        if logged_in.asked.tsih != 0 {
+            let at = self.find_session(&logged_in.asked)?;
+            let now = self.now;
+            let hosted = self.sessions[at].as_mut()?;
+            return Some((at, hosted.session.attach(logged_in.opening, now)));
+        }
+        let limits = self.setup.limits.clone();
+        let (hosted, c) = Hosted::new(self, logged_in, limits);
+        let at = self.sessions.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.sessions.push(None);
+            self.sessions.len() - 1
+        });
+        self.sessions[at] = Some(Box::new(hosted));
+        Some((at, c))
+    }
+
+    fn connection_lost(&mut self, session: usize, c: ConnectionId, error: Option<ConnectionError>) {
+        let now = self.now;
+        self.errors.extend(error.clone());
+        if let Some(hosted) = self.sessions.get_mut(session).and_then(Option::as_mut) {
+            match error {
+                Some(error) => hosted.session.handle_error(c, &error, now),
+                None => hosted.session.handle_closed(c, now),
+            }
         }
     }
 
@@ -279,9 +481,8 @@ impl Wire {
     pub fn turn(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let mut world = self.world.0.borrow_mut();
         world.pump();
-        let endpoint = &mut world.endpoints[self.number];
-        let count = endpoint.transmit(bytes);
-        if count == 0 && endpoint.is_closed() {
+        let count = world.transmit(self.number, bytes);
+        if count == 0 && world.is_closed(self.number) {
             return None;
         }
         self.passed[1] += count as u64;
@@ -351,7 +552,7 @@ impl Read for Wire {
             size = size.min(usize::try_from(left).unwrap_or(usize::MAX));
             let mut world = self.world.0.borrow_mut();
             world.pump();
-            let count = world.endpoints[self.number].transmit(&mut bytes[..size]);
+            let count = world.transmit(self.number, &mut bytes[..size]);
             if count > 0 {
                 self.passed[1] += count as u64;
                 world.pump();

@@ -5,9 +5,13 @@ use super::receive::Pending;
 use crate::key::ConnectionParameters;
 use crate::serial::{at_most, precedes};
 use crate::session::{ConnectionError, Opening, TaskId};
-use crate::wire::{LogoutRequest, NopOut, SnackRequest, TaskManagementRequest, TextRequest};
+use crate::wire::{LogoutRequest, NopOut, TaskManagementRequest, TextRequest};
 use std::collections::VecDeque;
 use std::time::Instant;
+
+/// A connection within its session. Not its CID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub(super) usize);
 
 /// How far ahead of a hole a StatSN may be before the stream is not believed any more (SSN-03).
 const STATUS_AHEAD: u32 = 4096;
@@ -27,8 +31,8 @@ pub(super) enum Outgoing {
     MissingR2t { task: TaskId, first: u32 },
     /// A SNACK for missing status, if it is still missing.
     MissingStatus { first: u32, count: u32 },
-    /// Another SNACK.
-    Snack(Box<SnackRequest>),
+    /// A DataACK, as long as the task goes on: its status acknowledges more.
+    DataAck { task: TaskId, next: u32, target_transfer_tag: u32, lun: [u8; 8] },
     /// A ping or the answer to one.
     NopOut(Box<NopOut>, Vec<u8>),
     /// A task management function.

@@ -1,12 +1,13 @@
 //! Data and status from the target (RFC 7143 §11.4, §11.7): where the bytes belong, and when a command
 //! is over.
 
+use super::connection::ConnectionId;
 use super::connection::{Outgoing, Status};
 use super::receive::Pending;
 use super::task::{Answer, Outcome};
 use super::{Event, Session};
 use crate::serial::{at_most, precedes};
-use crate::session::{ConnectionError, ConnectionId, Place, TaskId};
+use crate::session::{ConnectionError, Place, TaskId};
 use crate::wire::{DataIn, Pdu, ScsiResponse};
 
 /// A, acknowledge.
@@ -87,10 +88,13 @@ impl Session {
             (task.missing_since, task.asked) = (None, 0);
         }
         if header.flags & ACKNOWLEDGE != 0 {
-            task.wants_ack = Some((header.target_transfer_tag.get(), header.lun));
+            let next = header.data_sn.get().wrapping_add(1);
+            task.wants_ack = Some((next, header.target_transfer_tag.get(), header.lun));
         }
         self.acknowledge_data(c, id);
-        self.data_in_status(c, header)
+        self.data_in_status(c, header)?;
+        self.conclude(id);
+        Ok(())
     }
 
     /// Data that was here before may carry a status that was not.
@@ -140,10 +144,9 @@ impl Session {
         if task.has_hole() || !recovers {
             return;
         }
-        if let Some((target_transfer_tag, lun)) = task.wants_ack.take() {
-            task.data_acknowledged = task.data_sn;
-            let snack = super::recovery::data_ack(task.data_sn, target_transfer_tag, lun);
-            self.queue(c, Outgoing::Snack(Box::new(snack)));
+        if let Some((next, target_transfer_tag, lun)) = task.wants_ack.take() {
+            task.data_acknowledged = next;
+            self.queue(c, Outgoing::DataAck { task: id, next, target_transfer_tag, lun });
         }
     }
 

@@ -1,11 +1,12 @@
 //! Data for the target: what may be sent unasked, and what R2Ts ask for (RFC 7143 §4.2.5.2, §11.8).
 
 use super::Session;
+use super::connection::ConnectionId;
 use super::connection::Outgoing;
 use super::task::{Grant, Task};
 use crate::key::SessionParameters;
 use crate::serial::precedes;
-use crate::session::{ConnectionError, ConnectionId};
+use crate::session::ConnectionError;
 use crate::wire::{RESERVED_TAG, ReadyToTransfer};
 
 /// R2Ts of one task that may wait at once beyond what was agreed, where the target recovers data.

@@ -1,11 +1,12 @@
 //! Requests other than commands: task management, pings, text, logout; and what the target says unasked
 //! (RFC 7143 §11.5, §11.9, §11.10, §11.14, §11.18).
 
+use super::connection::ConnectionId;
 use super::connection::Outgoing;
 use super::task::{Allegiance, Outcome};
 use super::{Event, Session};
 use crate::serial::precedes;
-use crate::session::{ConnectionError, ConnectionId, TaskId};
+use crate::session::{ConnectionError, TaskId};
 use crate::wire::{
     AsyncEvent, AsyncMessage, CONTINUE, FINAL, IMMEDIATE, LogoutRequest, LogoutResponse, NopIn, NopOut, Pdu,
     RESERVED_TAG, TaskManagementRequest, TaskManagementResponse, TextRequest, TextResponse,

@@ -29,7 +29,8 @@ mod transmit;
 #[cfg(test)]
 mod tests;
 
-pub use crate::session::{ConnectionError, ConnectionId, Digest, Incoming, Opening, Place, Segment, TaskId, TxBatch};
+pub use crate::session::{ConnectionError, Digest, Incoming, Opening, Place, Segment, TaskId, TxBatch};
+pub use connection::ConnectionId;
 pub use management::{Function, LogoutReason};
 pub use task::{Command, Outcome};
 
@@ -314,6 +315,12 @@ impl Session {
             self.leave_when_due(ConnectionId(index), now);
         }
         self.ask_again(now)
+    }
+
+    /// Gives the session up: everything that waits for an answer is reported, and the connections are to be
+    /// closed.
+    pub fn abandon(&mut self) {
+        self.end();
     }
 
     /// Everything that waits for an answer is reported, and the session is over.

@@ -1,8 +1,9 @@
 //! What comes from the target: header by header, in whatever order the connections bring it.
 
+use super::connection::ConnectionId;
 use super::connection::Status;
 use super::{Event, Session};
-use crate::session::{ConnectionError, ConnectionId, Incoming, Place, TaskId};
+use crate::session::{ConnectionError, Incoming, Place, TaskId};
 use crate::wire::{
     AsyncMessage, BHS_BYTES, DataIn, Header, LogoutResponse, NopIn, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, Reject,
     RejectReason, ScsiCommand, ScsiResponse, SnackRequest, TaskManagementResponse, TextResponse, padding,
@@ -17,12 +18,16 @@ pub(super) enum Pending {
     DataIn(TaskId, DataIn),
     /// Data that has been here before, or of a task that is over; its status may be new.
     OldData(DataIn),
+    /// Nothing is made of it: the connection is to be closed.
+    Ignored,
     /// All else, which is acted upon when its data is complete.
     Other(Header),
 }
 
 /// Bytes of text, sense data and the like in one PDU; MaxRecvDataSegmentLength lets in as much.
 const ARENA_BYTES: usize = 1 << 24;
+/// PDUs that wait for status that was sent before them.
+const HELD: usize = 64;
 
 impl Session {
     /// How many bytes the header segments take, additional headers and digest included, told from
@@ -58,8 +63,10 @@ impl Session {
             return Err(ConnectionError::Format("additional header segments from a target"));
         }
         let digest = connection.parameters.data_digest && length > 0;
+        let closing = connection.closing;
         let opcode = Opcode::from_number(basic.opcode()).filter(|opcode| *opcode as u8 >= 0x20);
         let (pending, place) = match opcode.ok_or(ConnectionError::Format("an opcode that no target sends"))? {
+            _ if closing => (Pending::Ignored, Place::Discard),
             Opcode::DataIn => self.begin_data_in(c, DataIn::view(basic))?,
             Opcode::LoginResponse => {
                 return Err(ConnectionError::Format("a login response in the full feature phase"));
@@ -91,12 +98,13 @@ impl Session {
         let Some(connection) = self.connection_mut(c) else { return Ok(()) };
         let Some(pending) = connection.pending.take() else { return Ok(()) };
         let data = std::mem::take(&mut connection.collected);
-        if !digest_ok {
+        if !digest_ok && !connection.closing {
             return self.damaged(c, &pending);
         }
         let done = match pending {
             Pending::DataIn(task, header) => self.data_in_arrived(c, task, &header),
             Pending::OldData(header) => self.old_data_arrived(c, &header),
+            Pending::Ignored => Ok(()),
             Pending::Other(header) => self.arrived(c, &header, &data),
         };
         if let Some(connection) = self.connection_mut(c) {
@@ -144,6 +152,9 @@ impl Session {
                 let in_order = self.connection(c).is_none_or(|connection| connection.is_in_order(stat_sn));
                 match in_order {
                     true => self.in_order(c, header, data)?,
+                    false if self.held.len() >= HELD => {
+                        return Err(ConnectionError::Limit("PDUs that wait for status before them"));
+                    }
                     false => self.held.push((c, *header, data.to_vec())),
                 }
             }

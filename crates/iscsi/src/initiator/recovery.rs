@@ -1,12 +1,13 @@
 //! Recovery (RFC 7143 §7): what was damaged is asked for again, commands that left a gap are sent again,
 //! and the tasks of a lost connection go on with another.
 
+use super::connection::ConnectionId;
 use super::connection::Outgoing;
 use super::receive::Pending;
 use super::task::{Allegiance, Outcome};
 use super::{Event, Session};
 use crate::serial::precedes;
-use crate::session::{ConnectionError, ConnectionId, TaskId};
+use crate::session::{ConnectionError, TaskId};
 use crate::wire::{
     DataIn, FINAL, NopIn, Opcode, Pdu, RESERVED_TAG, RejectReason, ScsiCommand, ScsiResponse, SnackRequest,
     TaskManagementRequest,
@@ -40,6 +41,7 @@ impl Session {
                 self.expect_data_until(c, *id, header.data_sn.get().wrapping_add(1));
                 self.status_damaged(c, header)
             }
+            Pending::Ignored => Ok(()),
             Pending::OldData(header) => self.status_damaged(c, header),
             Pending::Other(header) => {
                 let unnumbered = header.opcode() == Opcode::NopIn as u8
@@ -338,10 +340,11 @@ impl Session {
                 task.r2t_anew = true;
                 Ok(())
             }
-            // It was lost on its way: it is sent again, as it was.
-            code::TASK_DOES_NOT_EXIST if !task.known => {
-                let (immediate, cmd_sn) = (task.command.immediate, task.cmd_sn);
-                if immediate || unacknowledged(self, cmd_sn) {
+            // It was lost on its way: it is sent again, as it was. Immediate ones are not recovered (§7.14), and
+            // nobody knows what became of them.
+            code::TASK_DOES_NOT_EXIST if !task.known && !task.command.immediate => {
+                let cmd_sn = task.cmd_sn;
+                if unacknowledged(self, cmd_sn) {
                     if let Some(task) = self.tasks.get_mut(id) {
                         task.allegiance = Allegiance::With(c);
                     }

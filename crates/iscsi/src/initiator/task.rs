@@ -1,7 +1,8 @@
 //! The commands of a session and the table that holds them.
 
+use super::connection::ConnectionId;
 use crate::serial::precedes;
-use crate::session::{ConnectionId, TaskId};
+use crate::session::TaskId;
 use crate::wire::RejectReason;
 use std::time::Instant;
 
@@ -127,8 +128,8 @@ pub(super) struct Task {
     pub data_end: u32,
     /// DataSN below which the target may have forgotten the data.
     pub data_acknowledged: u32,
-    /// A DataACK that waits for holes to be filled, with its transfer tag and unit.
-    pub wants_ack: Option<(u32, [u8; 8])>,
+    /// A DataACK that waits for holes to be filled: below which number, with its transfer tag and unit.
+    pub wants_ack: Option<(u32, u32, [u8; 8])>,
     /// Bytes that came in order.
     pub received: u32,
     pub missing_since: Option<Instant>,

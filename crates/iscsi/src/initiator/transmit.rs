@@ -1,10 +1,11 @@
 //! What goes to the target: many PDUs in one batch, headers from an arena, payload from the caller's memory.
 
 use super::Session;
+use super::connection::ConnectionId;
 use super::connection::{Connection, Outgoing};
 use super::data_out::unsolicited;
 use super::task::Allegiance;
-use crate::session::{ConnectionId, TaskId, TxBatch};
+use crate::session::{TaskId, TxBatch};
 use crate::wire::{DataOut, FINAL, IMMEDIATE, LogoutRequest, Pdu, RESERVED_TAG, ScsiCommand};
 use std::time::Instant;
 
@@ -72,7 +73,12 @@ impl Session {
                     self.plain(c, snack, exp_stat_sn, out);
                 }
             }
-            Outgoing::Snack(snack) => self.plain(c, *snack, exp_stat_sn, out),
+            Outgoing::DataAck { task, next, target_transfer_tag, lun } => {
+                if self.tasks.get(task).is_some_and(|task| task.is_with(c) && task.outcome.is_none()) {
+                    let snack = super::recovery::data_ack(next, target_transfer_tag, lun);
+                    self.plain(c, snack, exp_stat_sn, out);
+                }
+            }
             Outgoing::NopOut(mut header, data) => {
                 header.exp_stat_sn = exp_stat_sn.into();
                 out.push_small(&mut *header, &data, &connection.parameters);

@@ -15,16 +15,16 @@ impl target::Policy for Policy {
     fn portal_group_tag(&self) -> u16 {
         3
     }
-    fn authentication(&mut self, _: &target::Asked) -> Result<Option<Rules>, Status> {
+    fn authentication(&mut self, _: &target::Asked) -> Result<Option<Rules>, target::Failure> {
         Ok(self.rules.clone())
     }
-    fn find(&mut self, asked: &target::Asked) -> Result<target::Found, Status> {
+    fn find(&mut self, asked: &target::Asked) -> Result<target::Found, target::Failure> {
         match asked.target_name.as_deref() {
-            Some(TARGET) | None => Ok(target::Found { alias: Some("a disk".into()) }),
-            _ => Err(Status::NOT_FOUND),
+            Some(TARGET) | None => Ok(target::Found { alias: Some("a disk".into()), ..target::Found::default() }),
+            _ => Err(Status::NOT_FOUND.into()),
         }
     }
-    fn admit(&mut self, asked: &target::Asked, _: &SessionParameters) -> Result<u16, Status> {
+    fn admit(&mut self, asked: &target::Asked, _: &SessionParameters) -> Result<u16, target::Failure> {
         Ok(if asked.tsih == 0 { 9 } else { asked.tsih })
     }
 }
@@ -122,7 +122,7 @@ fn chap(secret: &str, target: Option<&str>) -> Authentication {
 fn chp_01_chap_one_way_and_both_ways() {
     let rules = || Rules {
         algorithms: Algorithm::ALL.to_vec(),
-        accounts: vec![account("alice", "alice-secret-12")],
+        accounts: [account("alice", "alice-secret-12")].into(),
         own: Some(account("target", "target-secret-34")),
         challenge: Challenge { identifier: 9, bytes: [0xa5; 32] },
     };
