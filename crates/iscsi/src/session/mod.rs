@@ -106,6 +106,8 @@ pub struct SessionCounters {
     pub text_time: Counter,
     /// Connections closed for requests before their turn.
     pub early_bytes: Counter,
+    /// Statuses that were forgotten before they were acknowledged.
+    pub retained: Counter,
 }
 
 impl Default for SessionLimits {

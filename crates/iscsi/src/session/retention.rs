@@ -112,7 +112,9 @@ impl Session {
                 connection.sent.pop_front();
             }
         }
-        while self.retained_bytes > self.limits.retained_bytes && self.forget_first(c) {}
+        while self.retained_bytes > self.limits.retained_bytes && self.forget_first(c) {
+            self.limits.struck.retained.count();
+        }
     }
 
     /// Forgets how the oldest is sent again that still could be. False: there is none.
