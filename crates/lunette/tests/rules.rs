@@ -441,3 +441,42 @@ fn spc_11_a_change_of_access_states_is_told_at_units_that_its_author_does_not_se
         assert_eq!(all.execute(&Command::test_unit_ready().at(lun)).condition(), changed, "LUN {lun}");
     }
 }
+
+#[test]
+fn chp_13_a_session_is_joined_by_its_own_rule_and_account_alone() {
+    let daemon = Daemon::configured(
+        LUNETTE,
+        r#"
+[daemon]
+state-dir = "FOLDER/state"
+[[portal]]
+listen = "127.0.0.1:0"
+[[target]]
+name = "iqn.2026-01.org.example:disk"
+[[target.lun]]
+store = "ram:1M"
+[[target.rule]]
+initiators = "any"
+addresses = "127.0.0.2"
+luns = []
+[[target.rule]]
+initiators = "any"
+"#,
+    );
+    let from = |address: [u8; 4]| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from((address, 0)).into()).unwrap();
+        socket.connect(&daemon.address().into()).unwrap();
+        Client::over(std::net::TcpStream::from(socket))
+    };
+    let login = login("disk", "node1");
+    let mut client = from([127, 0, 0, 1]);
+    let frame = Frame::new(login.request(0x87, 0), &login.text());
+    let tsih = client.login_exchange(&frame).unwrap().0.tsih.get();
+    let again = Login { tsih, ..login };
+    let text = again.text();
+    let join = |client: &mut Client| client.login_exchange(&Frame::new(again.request(0x87, 0), &text)).map(drop);
+    assert_eq!(join(&mut from([127, 0, 0, 2])), Err(AUTHENTICATION), "there it may see no disk");
+    assert_eq!(join(&mut from([127, 0, 0, 1])), Ok(()));
+    assert!(daemon.log().contains("or by another rule"), "{}", daemon.log());
+}

@@ -73,6 +73,15 @@ impl Admission<'_> {
         Ok((target, rule))
     }
 
+    /// By which rule it came in, and with which account: what all connections of a session have in common, for
+    /// with the rule it has its units (CHP-13).
+    fn identity(&self) -> String {
+        let accounts = self.door.targets.accounts();
+        let at = self.account.as_ref().and_then(|own| accounts.iter().position(|account| account == own));
+        let rule = self.place.as_ref().map(|(_, rule)| rule.label.as_str());
+        format!("{at:?} {}", rule.unwrap_or_default())
+    }
+
     fn refuse(&mut self, status: Status, why: NoAccess) -> Failure {
         let failure = Failure::new(status, why.to_string());
         self.no_access = Some(why);
@@ -148,9 +157,9 @@ impl Policy for Admission<'_> {
             return if asked.tsih == 0 { Ok(1) } else { Err(why(Status::SESSION_DOES_NOT_EXIST)) };
         }
         let workers: Vec<bool> = door.workers.iter().map(WorkerHandle::lives).collect();
-        let account = self.account.as_ref().map(|account| account.user.as_str());
+        let by = self.identity();
         let (tsih, admitted) =
-            door.registry.admit(asked, self.portal_group, account, &door.limits, &workers).map_err(why)?;
+            door.registry.admit(asked, self.portal_group, Some(&by), &door.limits, &workers).map_err(why)?;
         self.admitted = Some(admitted);
         Ok(tsih)
     }
@@ -161,7 +170,7 @@ fn why(status: Status) -> Failure {
     let why = match status {
         Status::SESSION_DOES_NOT_EXIST => "it has no session of this TSIH, or one that ends",
         Status::INITIATOR_ERROR => "another login of the same connection came after it",
-        Status::AUTHENTICATION_FAILURE => "the session that it joins was opened by another account",
+        Status::AUTHENTICATION_FAILURE => "the session that it joins was opened with another account, or by another rule",
         Status::TOO_MANY_CONNECTIONS => "the session has as many connections as it may have",
         Status::OUT_OF_RESOURCES => "there are as many sessions as there may be, in all or of this initiator",
         Status::SERVICE_UNAVAILABLE => "no worker lives",

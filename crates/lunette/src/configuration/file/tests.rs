@@ -229,3 +229,21 @@ fn chp_18_a_file_with_secrets_that_everybody_can_read_is_refused() {
     assert!(open.unwrap_err().contains("everybody can read"), "a file of mode 644");
     assert_eq!(closed, Ok(()));
 }
+
+#[test]
+fn the_files_of_the_manual_are_good_as_they_stand() {
+    let manual = include_str!("../../../../../docs/configuration.md");
+    let mut read_whole = 0;
+    for block in manual.split("```toml\n").skip(1) {
+        let (text, _) = block.split_once("```").unwrap();
+        // The files with secrets are not on this machine.
+        let said = read(text).err().unwrap_or_default();
+        let errors: Vec<_> = said.lines().filter(|line| line.contains(": error: ")).collect();
+        assert!(errors.iter().all(|line| line.contains("error: /etc/lunette/")), "{said}");
+        read_whole += 1;
+    }
+    assert_eq!(read_whole, 3);
+    for key in ["secret-credential", "advertise", "access-states", "notify-port", "removable"] {
+        assert!(manual.contains(&format!("`{key}`")), "{key}");
+    }
+}
