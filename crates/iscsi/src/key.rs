@@ -201,6 +201,22 @@ pub const KEYS: &[Key] = &[
 /// Keys that only a target sends.
 pub const FROM_TARGET: &[&str] = &["TargetAlias", "TargetAddress", "TargetPortalGroupTag"];
 
+/// Keys of either stage of a login ("Any-Stage" in §13).
+const ANY_STAGE: &[&str] = &[
+    "InitiatorName",
+    "InitiatorAlias",
+    "SessionType",
+    "TargetAddress",
+    "TargetAlias",
+    "TargetName",
+    "TargetPortalGroupTag",
+];
+
+/// Whether a key has no place in the security stage (§12).
+pub fn is_operational(key: &Key) -> bool {
+    key.when != When::Security && !ANY_STAGE.contains(&key.name)
+}
+
 /// Words that answer a proposal and are none (§6.2).
 pub const RESERVED_WORDS: &[&str] = &["Reject", "Irrelevant", "NotUnderstood"];
 

@@ -311,6 +311,10 @@ impl Login {
                 (When::Leading, _) if self.asked.as_ref().is_some_and(|asked| asked.tsih != 0) => {
                     return Err(wrong(format!("{name} on a connection that joins a session")));
                 }
+                // They would be in force before anybody has shown who it is (§6.3, §12).
+                (_, SECURITY) if key::is_operational(key) => {
+                    return Err(wrong(format!("{name} in the security stage")));
+                }
                 (When::Security, OPERATIONAL) => return Err(wrong(format!("{name} in the operational stage"))),
                 _ => {}
             }

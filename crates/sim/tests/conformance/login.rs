@@ -132,7 +132,7 @@ fn log_08_a_response_that_goes_to_the_next_stage_asks_nothing() {
         (0x87, b"MaxBurstLength=4096\0HeaderDigest=CRC32C,None\0"),
         (0x81, b""),
         (0x81, b"AuthMethod=None\0"),
-        (0x83, b"ErrorRecoveryLevel=2\0"),
+        (0x83, b"InitiatorAlias=a\0"),
     ] {
         let asked = [&normal().text(), keys].concat();
         let (response, text) = exchange(&mut connect(&target()), flags, &asked).unwrap();

@@ -452,6 +452,11 @@ fn key_17_keys_at_the_wrong_time_are_refused_and_change_nothing() {
     assert_eq!(log_in(&with_names(b"SendTargets=All\0"), 0x87).unwrap_err(), Refused::Status(2, 0));
     assert_eq!(log_in(&with_names(b"TargetAddress=127.0.0.1\0"), 0x87).unwrap_err(), Refused::Status(2, 0));
     assert_eq!(log_in(&with_names(b"AuthMethod=None\0"), 0x87).unwrap_err(), Refused::Status(2, 0));
+    for key in ["MaxBurstLength=512", "HeaderDigest=None", "MaxRecvDataSegmentLength=512", "IFMarker=No"] {
+        let text = format!("{key}\0");
+        let refused = log_in(&with_names(text.as_bytes()), 0x81).unwrap_err();
+        assert_eq!(refused, Refused::Status(2, 0), "{key} in the security stage");
+    }
 }
 
 #[test]
