@@ -91,8 +91,8 @@ pub(super) enum Outgoing {
     ReadyToTransferAgain { task: TaskId, from: u32, to: u32 },
     /// Numbered PDUs once more: these StatSNs, those that are not acknowledged.
     StatusAgain { from: u32, to: u32 },
-    /// Where a fence was raised: what was queued before it has its StatSN now.
-    FenceMark,
+    /// Where the fence of this number was raised: what was queued before it has its StatSN now.
+    FenceMark { number: u32 },
     /// The answer to a ping.
     PingAnswer { initiator_task_tag: u32, lun: [u8; 8], data: Vec<u8> },
     /// The target's own ping, or, without a tag, news of the window.
@@ -151,7 +151,7 @@ pub(super) struct Connection {
     pub logged_out: bool,
     /// That logout was for recovery: its tasks wait for another connection.
     pub for_recovery: bool,
-    pub logging_out: Option<LoggingOut>,
+    pub logging_out: Vec<LoggingOut>,
     pub last_heard: Instant,
     ping: Option<(u32, Instant)>,
     next_ping_tag: u32,
@@ -188,7 +188,7 @@ impl Connection {
             closing: false,
             logged_out: false,
             for_recovery: false,
-            logging_out: None,
+            logging_out: Vec::new(),
             last_heard: now,
             ping: None,
             next_ping_tag: 0,
@@ -323,7 +323,7 @@ fn backlog(outgoing: &Outgoing) -> usize {
     const EACH: usize = 128;
     match outgoing {
         // Bounded by the window already.
-        Outgoing::Answer(_) | Outgoing::ReadyToTransfer(_) | Outgoing::FenceMark => 0,
+        Outgoing::Answer(_) | Outgoing::ReadyToTransfer(_) | Outgoing::FenceMark { .. } => 0,
         Outgoing::PingAnswer { data, .. } | Outgoing::Text { data, .. } | Outgoing::Async { data, .. } => {
             EACH + data.len()
         }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 /// A response that stands alone.
 #[derive(Debug)]
 struct Fence {
+    number: u32,
     connection: ConnectionId,
     /// Until it is sent.
     what: Option<Outgoing>,
@@ -28,11 +29,26 @@ struct Fence {
 pub(super) struct Fences {
     standing: Option<Fence>,
     waiting: VecDeque<(ConnectionId, Outgoing, bool)>,
+    last_number: u32,
 }
 
 impl Fences {
     pub fn is_empty(&self) -> bool {
         self.standing.is_none()
+    }
+
+    /// The tags of functions whose responses wait.
+    pub fn functions(&self) -> impl Iterator<Item = u32> {
+        let standing = self.standing.iter().filter_map(|fence| fence.what.as_ref());
+        standing.chain(self.waiting.iter().map(|(_, what, _)| what)).filter_map(|what| match what {
+            Outgoing::TaskManagement { initiator_task_tag, .. } => Some(*initiator_task_tag),
+            _ => None,
+        })
+    }
+
+    /// The connection is gone: nothing is delivered on it.
+    pub fn forget(&mut self, c: ConnectionId) {
+        self.waiting.retain(|(connection, ..)| *connection != c);
     }
 }
 
@@ -54,6 +70,7 @@ impl Session {
             self.fences.waiting.push_back((c, what, fenced));
         } else if fenced && self.connections.len() > 1 {
             self.raise_fence(c, what);
+            self.fences_proceed();
         } else if let Some(connection) = self.connections.get_mut(c) {
             connection.queue(what);
         }
@@ -65,24 +82,25 @@ impl Session {
             Outgoing::TaskManagement { initiator_task_tag, .. } => (None, Some(*initiator_task_tag)),
             _ => (None, None),
         };
+        let number = self.fences.last_number.wrapping_add(1);
+        self.fences.last_number = number;
         // What is queued already goes before it; on its own connection the stream keeps the order.
         let mut awaits = Vec::new();
         for (other, connection) in self.connections.iter_mut().filter(|(other, _)| *other != c) {
             if !connection.outgoing.is_empty() || precedes(connection.acknowledged, connection.stat_sn) {
                 awaits.push((other, None));
-                connection.queue(Outgoing::FenceMark);
+                connection.queue(Outgoing::FenceMark { number });
                 let now = connection.last_heard;
                 connection.queue_ping(now);
             }
         }
-        self.fences.standing = Some(Fence { connection: c, what: Some(what), task, function, awaits });
-        self.fences_proceed();
+        self.fences.standing = Some(Fence { number, connection: c, what: Some(what), task, function, awaits });
     }
 
-    /// Everything that was queued on this connection when a fence was raised has its StatSN.
-    pub(super) fn fence_mark_passed(&mut self, c: ConnectionId) {
+    /// Everything that was queued on this connection when the fence of this number was raised has its StatSN.
+    pub(super) fn fence_mark_passed(&mut self, c: ConnectionId, number: u32) {
         let stat_sn = self.connections.get(c).map(|connection| connection.stat_sn);
-        if let Some(fence) = &mut self.fences.standing
+        if let Some(fence) = self.fences.standing.as_mut().filter(|fence| fence.number == number)
             && let Some((_, awaited)) =
                 fence.awaits.iter_mut().find(|(other, awaited)| *other == c && awaited.is_none())
         {
@@ -115,6 +133,7 @@ impl Session {
             let now = connection.last_heard;
             connection.queue_ping(now);
         }
+        self.fences_proceed();
     }
 
     /// Something was acknowledged, or a connection is gone: what waited may go.

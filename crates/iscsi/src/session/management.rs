@@ -109,7 +109,9 @@ impl Session {
         header: &TaskManagementRequest,
     ) -> Result<(), ConnectionError> {
         let tag = header.initiator_task_tag.get();
-        let busy = self.functions.active.len() + self.functions.postponed.len() >= self.limits.immediate as usize;
+        let waiting = self.fences.functions().count();
+        let busy =
+            self.functions.active.len() + self.functions.postponed.len() + waiting >= self.limits.immediate as usize;
         if tag == RESERVED_TAG || self.is_function(tag) {
             return self.reject(c, RejectReason::InvalidPduField, header.as_bytes().into());
         }
@@ -146,6 +148,7 @@ impl Session {
         let functions = &self.functions;
         functions.active.iter().any(|active| active.initiator_task_tag == tag)
             || functions.postponed.iter().any(|postponed| postponed.header.initiator_task_tag.get() == tag)
+            || self.fences.functions().any(|waiting| waiting == tag)
     }
 
     /// Whether a function that could not wait for it any longer has ended a command that comes now.

@@ -25,6 +25,10 @@ impl Session {
     }
 
     pub(super) fn logout(&mut self, c: ConnectionId, header: &LogoutRequest) -> Result<(), ConnectionError> {
+        if self.connection(c).is_some_and(|asks| asks.logging_out.len() >= self.limits.immediate as usize) {
+            self.limits.struck.immediate.count();
+            return self.reject(c, RejectReason::ImmediateCommandReject, header.as_bytes().into());
+        }
         let cid = header.cid.get();
         let named = self.connections.by_cid(cid);
         let lost = self.recovering().any(|lost| lost == cid);
@@ -122,7 +126,7 @@ impl Session {
 
     fn logs_out(&mut self, c: ConnectionId, logging_out: LoggingOut) {
         if let Some(connection) = self.connection_mut(c) {
-            connection.logging_out = Some(logging_out);
+            connection.logging_out.push(logging_out);
         }
     }
 
@@ -156,29 +160,34 @@ impl Session {
         }
     }
 
-    /// Answers a logout once the tasks that it ends have ended.
+    /// Answers logouts once the tasks that they end have ended.
     pub(super) fn logout_proceeds(&mut self) {
-        let waiting = self.connections.iter().find_map(|(c, connection)| Some((c, connection.logging_out?)));
-        let Some((c, logging_out)) = waiting else {
-            self.awaits_logout = false;
-            return;
-        };
-        let LoggingOut { initiator_task_tag, session, connection: ended, close } = logging_out;
-        let ending = |id| {
-            let task = self.tasks.get(id);
-            task.is_some_and(|task| task.phase == Phase::Ending && (session || task.connection == ended))
-        };
-        if self.tasks.ids().any(ending) {
-            return;
+        let mut all = false;
+        while let Some((c, at)) = self.logout_that_is_due() {
+            let Some(connection) = self.connections.get_mut(c) else { break };
+            let LoggingOut { initiator_task_tag, session, close, .. } = connection.logging_out.remove(at);
+            connection.queue(Outgoing::Logout { initiator_task_tag, response: logout::CLOSED, close });
+            self.events.push_back(Event::LoggedOut { session });
+            all |= session;
         }
-        let Some(connection) = self.connection_mut(c) else { return };
-        connection.logging_out = None;
-        connection.queue(Outgoing::Logout { initiator_task_tag, response: logout::CLOSED, close });
-        if session {
-            for (_, other) in self.connections.iter_mut() {
-                other.closing |= other.logging_out.is_none() && other.outgoing.is_empty();
+        if all {
+            // What they still have to say goes out first.
+            let closes = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Logout { close: true, .. });
+            for (_, connection) in self.connections.iter_mut() {
+                connection.closing |= !connection.outgoing.iter().any(closes);
             }
         }
-        self.events.push_back(Event::LoggedOut { session });
+        self.awaits_logout = self.connections.iter().any(|(_, connection)| !connection.logging_out.is_empty());
+    }
+
+    fn logout_that_is_due(&self) -> Option<(ConnectionId, usize)> {
+        let ends = |logging_out: &LoggingOut| {
+            let LoggingOut { session, connection: ended, .. } = *logging_out;
+            !self.tasks.ids().any(|id| {
+                let task = self.tasks.get(id);
+                task.is_some_and(|task| task.phase == Phase::Ending && (session || task.connection == ended))
+            })
+        };
+        self.connections.iter().find_map(|(c, connection)| Some((c, connection.logging_out.iter().position(ends)?)))
     }
 }

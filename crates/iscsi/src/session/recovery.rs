@@ -313,6 +313,7 @@ impl Session {
         let Some(connection) = self.connections.remove(c) else { return };
         self.drop_copies(connection);
         self.functions.forget(c);
+        self.fences.forget(c);
         let of_connection = |id: TaskId| self.tasks.get(id).is_some_and(|task| task.connection == c);
         for discarded in self.window.discard(c, of_connection) {
             if let super::receive::Deferred::Command(id) = discarded {

@@ -149,7 +149,8 @@ impl Session {
     /// The task is kept no longer: it is over, at once or when the batch that names it has left.
     pub(super) fn let_go(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        if task.kept.is_none() {
+        // With a number and without its status it is being sent anew.
+        if task.kept.is_none() && task.stat_sn.is_none() {
             return;
         }
         if task.in_batch {

@@ -225,7 +225,7 @@ impl Session {
                         self.requeue(c, Outgoing::StatusAgain { from, to });
                     }
                 }
-                Outgoing::FenceMark => self.fence_mark_passed(c),
+                Outgoing::FenceMark { number } => self.fence_mark_passed(c, number),
                 other => self.small(c, other, out),
             }
         }
@@ -516,7 +516,7 @@ impl Session {
             | Outgoing::ReadyToTransferAgain { .. }
             | Outgoing::DataAgain { .. }
             | Outgoing::StatusAgain { .. }
-            | Outgoing::FenceMark => {}
+            | Outgoing::FenceMark { .. } => {}
             Outgoing::PingAnswer { initiator_task_tag, lun, data } => {
                 let mut header = NopIn::empty();
                 header.flags = FINAL;

@@ -116,3 +116,113 @@ fn erl_04_unsolicited_data_that_ends_after_it_was_asked_for_again_counts_once() 
         assert_eq!(rig.events(), [Event::DataOut(task)]);
     }
 }
+
+/// What is sent on the connection, to its last answer.
+fn responses(pdus: &[Header]) -> Vec<u32> {
+    let responses = pdus.iter().filter(|pdu| pdu.opcode() == Opcode::TaskManagementResponse as u8);
+    responses.map(|pdu| pdu.initiator_task_tag.get()).collect()
+}
+
+#[test]
+fn tmf_02_functions_that_wait_behind_a_fence_are_bounded() {
+    let (mut rig, c) = rig(0);
+    let d = rig.session.attach(opening(2), rig.now);
+    rig.read(d, 1, 10, 512);
+    rig.send(c, &function(90, 2, RESERVED_TAG, 11));
+    rig.session.task_management_done(0, code::FUNCTION_COMPLETE, [0; 3]);
+    for n in 0..500 {
+        rig.send(c, &function(100 + n, 1, 999, 11));
+    }
+    rig.send(c, &function(90, 1, 999, 11));
+    let refused = rejected(&rig.receive(c));
+    assert_eq!(refused.len(), 501 - 15, "sixteen at once");
+    assert_eq!(refused.last(), Some(&9), "a tag in use");
+    rig.receive(d);
+    rig.send(d, &ping(101));
+    assert_eq!(responses(&rig.receive(c)), [90]);
+    rig.send(c, &ping(102 + refused.len() as u32 - 1));
+    assert_eq!(responses(&rig.receive(c)), (100..115).collect::<Vec<_>>());
+}
+
+#[test]
+fn tmf_02_answers_that_wait_behind_a_fence_end_with_their_connection() {
+    let (mut rig, c) = rig(0);
+    let d = rig.session.attach(opening(2), rig.now);
+    let e = rig.session.attach(opening(3), rig.now);
+    rig.read(d, 1, 10, 512);
+    for n in 0..8 {
+        rig.send(c, &function(90 + n, 2, RESERVED_TAG, 11));
+        rig.session.task_management_done(n, code::FUNCTION_COMPLETE, [0; 3]);
+    }
+    rig.send(e, &function(70, 1, 999, 11));
+    assert!(rig.receive(e).iter().all(|pdu| pdu.opcode() != Opcode::TaskManagementResponse as u8));
+    rig.send(e, &logout(91, 1, 1));
+    assert!(rig.session.fences.is_empty(), "nobody is left whose answers would be fenced");
+    assert_eq!(responses(&rig.receive(e)), [70]);
+}
+
+#[test]
+fn tmf_02_a_mark_of_an_earlier_fence_is_not_that_of_the_next() {
+    let (mut rig, c) = rig(0);
+    let d = rig.session.attach(opening(2), rig.now);
+    let e = rig.session.attach(opening(3), rig.now);
+    rig.send(d, &command(1, 10, 0x40, 512));
+    let first = rig.the_command();
+    rig.send(d, &command(2, 11, 0x40, 512));
+    let second = rig.the_command();
+    rig.session.complete(first, good_in(512));
+    rig.send(c, &function(90, 2, RESERVED_TAG, 10));
+    rig.session.task_management_done(0, code::FUNCTION_COMPLETE, [0; 3]);
+    // The fence falls with its connection, and its mark stays where it is.
+    rig.send(e, &logout(91, 1, 1));
+    rig.session.complete(second, good_in(512));
+    rig.send(e, &function(92, 2, RESERVED_TAG, 10));
+    rig.session.task_management_done(1, code::FUNCTION_COMPLETE, [0; 3]);
+    assert_eq!(rig.receive(d).iter().filter(|pdu| pdu.opcode() == Opcode::DataIn as u8).count(), 2);
+    rig.receive(e);
+    rig.send(d, &ping(101));
+    assert_eq!(responses(&rig.receive(e)), [], "the second status is not acknowledged");
+    rig.send(d, &ping(102));
+    assert_eq!(responses(&rig.receive(e)), [92]);
+}
+
+#[test]
+fn erl_05_a_status_that_is_acknowledged_while_its_data_comes_anew_ends_the_task() {
+    let (mut rig, c) = rig(1);
+    for n in 0..20 {
+        let (task, _) = rig.read(c, n, 10 + n, 8192);
+        let mut anew = snack(3, n, 0, 0);
+        anew.target_transfer_tag = 0x55.into();
+        anew.exp_stat_sn = (101 + n).into();
+        rig.send(c, &anew);
+        rig.receive(c);
+        rig.send(c, &ping(101 + n));
+        assert_eq!(rig.events(), [Event::Ended(task)], "nothing of it is left");
+        assert_eq!((rig.session.tasks(), rig.session.retained_bytes), (0, 0));
+    }
+}
+
+#[test]
+fn out_03_every_logout_is_answered() {
+    let (mut rig, c) = rig(0);
+    let [d, e, f] = [2, 3, 4].map(|cid| rig.session.attach(opening(cid), rig.now));
+    rig.send(d, &command(1, 10, 0x40, 512));
+    let first = rig.the_command();
+    rig.send(e, &command(2, 11, 0x40, 512));
+    let second = rig.the_command();
+    // Two are asked for on one connection, a third is done before them.
+    rig.send(c, &logout(91, 1, 2));
+    rig.send(c, &logout(92, 1, 3));
+    rig.send(f, &logout(93, 1, 4));
+    let answered = |rig: &mut Rig, c| -> Vec<u32> {
+        let pdus = rig.receive(c);
+        let answers = pdus.iter().filter(|pdu| pdu.opcode() == Opcode::LogoutResponse as u8);
+        answers.map(|pdu| pdu.initiator_task_tag.get()).collect()
+    };
+    assert_eq!(answered(&mut rig, f), [93], "it has no tasks and waits for none");
+    assert_eq!(answered(&mut rig, c), []);
+    rig.session.end_task(second);
+    assert_eq!(answered(&mut rig, c), [92]);
+    rig.session.end_task(first);
+    assert_eq!(answered(&mut rig, c), [91]);
+}
