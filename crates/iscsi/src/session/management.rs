@@ -270,18 +270,21 @@ impl Session {
             return response::FUNCTION_COMPLETE;
         }
         let missing = header.ref_cmd_sn.get();
-        match self.window.classify(missing) {
-            // The command has not come: count it as received, so that it is ignored when it does.
-            Arrival::Next if precedes(missing, header.cmd_sn.get()) => {
-                self.in_turn(Deferred::Plug);
-                response::FUNCTION_COMPLETE
-            }
-            Arrival::Early if precedes(missing, header.cmd_sn.get()) => {
-                self.window.keep(missing, Deferred::Plug);
-                response::FUNCTION_COMPLETE
-            }
-            _ => response::TASK_DOES_NOT_EXIST,
+        // The command has not come: count it as received, so that it is ignored when it does.
+        match precedes(missing, header.cmd_sn.get()) && self.plug(missing) {
+            true => response::FUNCTION_COMPLETE,
+            false => response::TASK_DOES_NOT_EXIST,
         }
+    }
+
+    /// Counts this number as received where it is still expected.
+    fn plug(&mut self, cmd_sn: u32) -> bool {
+        match self.window.classify(cmd_sn) {
+            Arrival::Next => self.in_turn(Deferred::Plug),
+            Arrival::Early => self.window.keep(cmd_sn, Deferred::Plug),
+            Arrival::Ignored => return false,
+        }
+        true
     }
 
     /// Marks this session's tasks that the function ends: those with a lower CmdSN, at one unit or all.
@@ -351,7 +354,12 @@ impl Session {
             active.waiting_for_tasks += 1;
         }
         match task.phase {
-            Phase::Arriving => self.end_task(task_id),
+            Phase::Arriving => {
+                let cmd_sn = (!task.immediate).then_some(task.cmd_sn);
+                self.end_task(task_id);
+                // Its data may still be on its way.
+                cmd_sn.map(|cmd_sn| self.plug(cmd_sn));
+            }
             Phase::Active => {
                 task.phase = Phase::Ending;
                 self.events.push_back(Event::Abort(task_id));

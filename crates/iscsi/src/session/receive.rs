@@ -156,7 +156,7 @@ impl Session {
             Some(Pending::Reject(reason, header)) => self.reject(c, reason, header),
             Some(Pending::Command { task, header }) if !digest_ok => {
                 // The command counts as not received (§7.8): its number stays a gap.
-                self.tasks.remove(task);
+                self.never_came(task);
                 self.spoiled(c, header.as_bytes().into())
             }
             Some(Pending::Command { task, .. }) => {
@@ -365,6 +365,10 @@ impl Session {
             self.start(id);
             return;
         }
+        if task.phase != Phase::Arriving {
+            // It was aborted while its data came, and its number is used.
+            return;
+        }
         let cmd_sn = task.cmd_sn;
         match self.window.classify(cmd_sn) {
             Arrival::Next => {
@@ -378,10 +382,14 @@ impl Session {
                 self.window.keep(cmd_sn, Deferred::Command(id));
             }
             // Another connection of the session brought the same number while this one's data came.
-            Arrival::Ignored => {
-                self.tasks.remove(id);
-            }
+            Arrival::Ignored => self.never_came(id),
         }
+    }
+
+    /// A command is forgotten that nobody was told of.
+    fn never_came(&mut self, id: TaskId) {
+        self.forgive_data(id);
+        self.release(id);
     }
 
     fn start(&mut self, id: TaskId) {

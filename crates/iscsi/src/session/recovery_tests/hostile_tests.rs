@@ -226,3 +226,48 @@ fn out_03_every_logout_is_answered() {
     rig.session.end_task(first);
     assert_eq!(answered(&mut rig, c), [91]);
 }
+
+/// The header of a write whose immediate data is on its way.
+fn write_on_its_way(rig: &mut Rig, c: ConnectionId, flags: u8, immediate: bool) {
+    let mut request = command(1, 10, 0x20, 8192);
+    request.flags = flags | 0x20;
+    if immediate {
+        request.opcode_byte |= IMMEDIATE;
+    }
+    request.set_data_segment_bytes(4096);
+    let incoming = rig.session.handle_header(rig.now, c, request.as_bytes(), true).unwrap();
+    assert_eq!(incoming.length, 4096);
+}
+
+#[test]
+fn csn_04_a_command_aborted_while_its_data_comes_counts_as_received() {
+    for (last, ok) in [(0x80, true), (0x80, false), (0, true), (0, false)] {
+        let parameters = SessionParameters { max_connections: 4, initial_r2t: false, ..Default::default() };
+        let (mut rig, c) = of(parameters);
+        let d = rig.session.attach(opening(2), rig.now);
+        write_on_its_way(&mut rig, c, last, false);
+        let mut abort = function(90, 1, 1, 11);
+        abort.ref_cmd_sn = 10.into();
+        rig.send(d, &abort);
+        assert_eq!(TaskManagementResponse::view(&rig.receive(d)[0]).response, code::FUNCTION_COMPLETE);
+        rig.session.handle_data_end(c, ok).unwrap();
+        rig.events();
+        rig.send(d, &command(2, 11, 0x40, 512));
+        rig.the_command();
+        assert_eq!(rig.session.tasks(), 1);
+    }
+}
+
+#[test]
+fn tmf_15_a_reset_is_answered_though_the_data_of_its_command_is_spoiled() {
+    let parameters = SessionParameters { max_connections: 4, initial_r2t: false, ..Default::default() };
+    let (mut rig, c) = of(parameters);
+    let d = rig.session.attach(opening(2), rig.now);
+    write_on_its_way(&mut rig, c, 0, true);
+    rig.send(d, &function(90, 5, RESERVED_TAG, 10));
+    rig.session.task_management_done(0, code::FUNCTION_COMPLETE, [0; 3]);
+    rig.session.handle_data_end(c, false).unwrap();
+    rig.receive(c);
+    rig.send(c, &ping(101));
+    assert_eq!(responses(&rig.receive(d)), [90]);
+}
