@@ -148,10 +148,7 @@ impl Session {
         }
         if task.fault.is_none() && !task.is_broken(tag) {
             if tag == RESERVED_TAG {
-                // It may have been asked for again while it came, and then counts as what comes then.
-                if task.unsolicited.is_some() {
-                    task.received = task.received.saturating_add(length);
-                }
+                task.received = task.received.saturating_add(length);
             } else if let Some(grant) = task.grants.iter_mut().find(|grant| grant.target_transfer_tag == tag) {
                 grant.received = grant.received.saturating_add(length);
             }
