@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// In order: the first that fits decides.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<Arc<Rule>>,
 }
 
 /// One rule: who, and what for him.
@@ -69,7 +69,7 @@ pub enum NoRule {
 
 impl Access {
     /// The rule for an initiator of this name at this address.
-    pub fn decide(&self, initiator: &str, address: IpAddr) -> Result<&Rule, NoRule> {
+    pub fn decide(&self, initiator: &str, address: IpAddr) -> Result<&Arc<Rule>, NoRule> {
         let mut near = None;
         for rule in self.rules.iter().filter(|rule| rule.initiators.contain(initiator)) {
             if rule.networks.is_empty() || rule.networks.iter().any(|network| network.contains(address)) {
@@ -128,6 +128,10 @@ mod tests {
     use super::*;
     use iscsi::auth::Secret;
 
+    fn rules(rules: Vec<Rule>) -> Access {
+        Access { rules: rules.into_iter().map(Arc::new).collect() }
+    }
+
     fn rule(label: &str, names: &[&str], networks: &[&str]) -> Rule {
         let patterns: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
         Rule {
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_rule_of_a_name_and_an_address_needs_both() {
-        let access = Access { rules: vec![rule("one", &["iqn.2026-01.org.example:a"], &["192.0.2.0/24"])] };
+        let access = rules(vec![rule("one", &["iqn.2026-01.org.example:a"], &["192.0.2.0/24"])]);
         assert_eq!(decide(&access, "iqn.2026-01.org.example:a", "192.0.2.9").as_deref(), Ok("one"));
         assert_eq!(decide(&access, "iqn.2026-01.org.example:a", "192.0.3.9"), Err(NoRule::Address("one".into())));
         assert_eq!(decide(&access, "iqn.2026-01.org.example:b", "192.0.2.9"), Err(NoRule::Name(1)));
@@ -155,13 +159,11 @@ mod tests {
     #[test]
     fn without_rules_nobody_is_admitted_and_the_first_that_fits_decides() {
         assert_eq!(decide(&Access::default(), "iqn.2026-01.org.example:a", "127.0.0.1"), Err(NoRule::None));
-        let access = Access {
-            rules: vec![
-                rule("special", &["iqn.2026-01.org.example:a"], &["2001:db8::/32"]),
-                rule("cluster", &["iqn.2026-01.org.example:*"], &[]),
-                rule("rest", &[], &["10.0.0.0/8", "192.0.2.1"]),
-            ],
-        };
+        let access = rules(vec![
+            rule("special", &["iqn.2026-01.org.example:a"], &["2001:db8::/32"]),
+            rule("cluster", &["iqn.2026-01.org.example:*"], &[]),
+            rule("rest", &[], &["10.0.0.0/8", "192.0.2.1"]),
+        ]);
         for (name, address, wanted) in [
             ("iqn.2026-01.org.example:a", "2001:db8::1", "special"),
             ("iqn.2026-01.org.example:a", "10.1.1.1", "cluster"),

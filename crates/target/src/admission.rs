@@ -32,7 +32,7 @@ pub(crate) struct Admission<'a> {
     no_access: Option<NoAccess>,
     account: Option<Account>,
     /// The target that it asks for and the rule by which it is there, once it is found.
-    pub place: Option<(Arc<Target>, Rule)>,
+    pub place: Option<(Arc<Target>, Arc<Rule>)>,
     /// Its place among the sessions, once it is complete.
     pub admitted: Option<Admitted>,
 }
@@ -64,7 +64,7 @@ impl Admission<'_> {
     }
 
     /// The target of this name and the rule by which it is there for this initiator.
-    fn look_for(&self, name: &str, initiator: &str) -> Result<(&Arc<Target>, &Rule), NoAccess> {
+    fn look_for(&self, name: &str, initiator: &str) -> Result<(&Arc<Target>, &Arc<Rule>), NoAccess> {
         let target = self.door.targets.named(name).ok_or(NoAccess::NoTarget)?;
         if !target.groups.contains(self.portal_group) {
             return Err(NoAccess::PortalGroup(self.portal_group));
@@ -103,8 +103,10 @@ impl Policy for Admission<'_> {
             (_, SessionKind::Discovery, Discovery::AsTargets { own }) => (targets.accounts(), own.as_ref()),
             (None, SessionKind::Normal, _) => (targets.accounts(), None),
             (Some(name), SessionKind::Normal, _) => match self.look_for(name, &asked.initiator_name) {
-                Ok((_, Rule { chap: None, .. })) => return Ok(None),
-                Ok((_, Rule { chap: Some(chap), .. })) => (targets.accounts(), chap.own.as_ref()),
+                Ok((_, rule)) => match &rule.chap {
+                    Some(chap) => (targets.accounts(), chap.own.as_ref()),
+                    None => return Ok(None),
+                },
                 Err(_) => (targets.accounts(), None),
             },
         };
@@ -120,7 +122,7 @@ impl Policy for Admission<'_> {
         // A discovery session without a name is for everybody; it lists what he may see.
         let Some(name) = &asked.target_name else { return Ok(Found::default()) };
         let (target, rule) = match self.look_for(name, &asked.initiator_name) {
-            Ok((target, rule)) => (Arc::clone(target), rule.clone()),
+            Ok((target, rule)) => (Arc::clone(target), Arc::clone(rule)),
             Err(why) => return Err(self.refuse(Status::NOT_FOUND, why)),
         };
         if asked.kind == SessionKind::Discovery {
@@ -170,7 +172,9 @@ fn why(status: Status) -> Failure {
     let why = match status {
         Status::SESSION_DOES_NOT_EXIST => "it has no session of this TSIH, or one that ends",
         Status::INITIATOR_ERROR => "another login of the same connection came after it",
-        Status::AUTHENTICATION_FAILURE => "the session that it joins was opened with another account, or by another rule",
+        Status::AUTHENTICATION_FAILURE => {
+            "the session that it joins was opened with another account, or by another rule"
+        }
         Status::TOO_MANY_CONNECTIONS => "the session has as many connections as it may have",
         Status::OUT_OF_RESOURCES => "there are as many sessions as there may be, in all or of this initiator",
         Status::SERVICE_UNAVAILABLE => "no worker lives",

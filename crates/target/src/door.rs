@@ -308,7 +308,7 @@ impl Door {
         let nexus = NexusDescription {
             initiator_port: initiator.into(),
             target_port: Arc::new(port.ok_or("its portal group is none of the target's")?),
-            units: rule.units,
+            units: Arc::clone(&rule.units),
             protocol_level: u8::try_from(logged_in.session.protocol_level).unwrap_or(u8::MAX),
         };
         let worker = registered.worker();

@@ -141,14 +141,14 @@ impl Targets {
 
     /// Whether an initiator of this name at this address has this account at any target.
     pub(crate) fn knows(&self, initiator: &str, address: IpAddr, account: &Account) -> bool {
-        let has = |rule: &Rule| rule.chap.as_ref().is_some_and(|chap| chap.accounts.contains(account));
+        let has = |rule: &Arc<Rule>| rule.chap.as_ref().is_some_and(|chap| chap.accounts.contains(account));
         self.list.iter().any(|target| target.access.decide(initiator, address).is_ok_and(has))
     }
 
     /// Whether this target is there for who looks (DSC-03, CHP-17).
     pub(crate) fn shows(&self, target: &Target, viewer: &Viewer) -> bool {
         let as_targets = matches!(self.discovery, Discovery::AsTargets { .. });
-        let takes = |rule: &Rule| !as_targets || rule.takes(viewer.account.as_ref());
+        let takes = |rule: &Arc<Rule>| !as_targets || rule.takes(viewer.account.as_ref());
         target.access.decide(&viewer.initiator, viewer.address).is_ok_and(takes)
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_iscsi_is_meant_where_none_is_given() {
+    fn nam_05_the_port_of_iscsi_is_meant_where_none_is_given() {
         for (text, meant) in [
             ("127.0.0.1", "127.0.0.1:3260"),
             ("0.0.0.0:3261", "0.0.0.0:3261"),

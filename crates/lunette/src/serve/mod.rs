@@ -85,7 +85,7 @@ fn target(plan: &TargetPlan, units: &[Unit], configuration: &Configuration, port
             (None, false) => Arc::clone(&whole),
             (shown, read_only) => Arc::new(units::map(units, shown.as_deref(), read_only)),
         };
-        Rule { units, ..plan.rule.clone() }
+        Arc::new(Rule { units, ..plan.rule.clone() })
     };
     Target {
         name: plan.name.as_str().to_owned(),

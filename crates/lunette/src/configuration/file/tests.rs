@@ -4,6 +4,7 @@ use super::*;
 use iscsi::login::Status;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 use target::{NoRule, Rule};
 
 const WHOLE: &str = r#"
@@ -89,7 +90,7 @@ fn read(text: &str) -> Result<(Configuration, Vec<String>), String> {
     parse("lunette.toml", text, Path::new("/nowhere")).map_err(|failure| failure.to_string())
 }
 
-fn label(rule: Result<&Rule, NoRule>) -> String {
+fn label(rule: Result<&Arc<Rule>, NoRule>) -> String {
     rule.map(|rule| rule.label.clone()).unwrap_or_default()
 }
 
@@ -135,7 +136,7 @@ fn a_whole_file_becomes_the_model() {
     assert!(second.rule.chap.is_none() && second.read_only && second.units.is_none());
     assert_eq!(second.rule.redirection.as_ref().unwrap().status, Status::MOVED_PERMANENTLY);
     assert_eq!(second.rule.redirection.as_ref().unwrap().address, "[2001:db8::8]:1");
-    let access = target::Access { rules: vec![first.rule.clone(), second.rule.clone(), third.rule.clone()] };
+    let access = target::Access { rules: [first, second, third].map(|plan| Arc::new(plan.rule.clone())).into() };
     let at = |address: &str| address.parse::<IpAddr>().unwrap();
     let debian = "iqn.1993-08.org.debian:01:abc";
     assert_eq!(label(access.decide(debian, at("192.0.2.9"))), "the rule at lunette.toml:65:1");
@@ -144,7 +145,7 @@ fn a_whole_file_becomes_the_model() {
 }
 
 #[test]
-fn what_is_not_said_is_as_on_the_command_line_but_nobody_is_admitted() {
+fn nam_05_what_is_not_said_is_as_on_the_command_line_but_nobody_is_admitted() {
     let (read, warnings) = read("[[target]]\nname = \"iqn.2026-11.com.example:disk\"\n").unwrap();
     assert_eq!(read.listens[0].address.to_string(), "127.0.0.1:3260");
     assert_eq!(read.discovery, Discovery::AsTargets { own: None });
@@ -183,7 +184,7 @@ fn what_is_wrong_is_told_with_its_place_and_a_way_out() {
 }
 
 #[test]
-fn chp_14_two_accounts_with_one_secret_are_told_and_one_for_both_directions_is_refused() {
+fn nam_01_chp_14_two_accounts_with_one_secret_are_told_and_one_for_both_directions_is_refused() {
     let file = |accounts: &str, own: &str| {
         format!(
             "[account.a]\nsecret-env = \"PATH\"\n[account.b]\nsecret-env = \"PATH\"\n[[target]]\n\
