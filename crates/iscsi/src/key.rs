@@ -243,7 +243,7 @@ impl Default for Offers {
                 max_burst_length: 1 << 20,
                 first_burst_length: 256 << 10,
                 max_outstanding_r2t: 8,
-                error_recovery_level: 1,
+                error_recovery_level: 2,
                 protocol_level: 2,
                 ..SessionParameters::default()
             },
@@ -406,7 +406,7 @@ mod tests {
             ("DefaultTime2Wait", 0, 3600, false, 2),
             ("DefaultTime2Retain", 0, 3600, true, 20),
             ("MaxOutstandingR2T", 1, 65_535, true, 8),
-            ("ErrorRecoveryLevel", 0, 2, true, 1),
+            ("ErrorRecoveryLevel", 0, 2, true, 2),
         ] {
             for value in [low, low + 1, high - 1, high] {
                 let expected = if minimum { value.min(ours) } else { value.max(ours) };

@@ -57,12 +57,31 @@ pub fn good_anyway(client: &mut Client, command: &Command) -> Vec<u8> {
     }
 }
 
+/// Logs a connection of the session out for recovery, which has received the statuses below its ExpStatSN (RFC
+/// 7143 §11.14.4), and returns the response's code.
+pub fn log_out_for_recovery(client: &mut Client, cid: u16, exp_stat_sn: u32) -> u8 {
+    let mut header = client.logout_header(2);
+    (header.cid, header.exp_stat_sn) = (cid.into(), exp_stat_sn.into());
+    client.send(&Frame::new(header, &[]));
+    client.response::<LogoutResponse>(header.initiator_task_tag.get()).0.response
+}
+
 /// Waits until all commands that were sent are acknowledged: one that is not leaves a gap in the numbers when its
 /// connection goes, which is the initiator's to fill.
 pub fn until_acknowledged(client: &mut Client) {
     let (next, end) = (client.next_cmd_sn(), Instant::now() + Duration::from_secs(20));
     while iscsi::serial::precedes(client.capture.exp_cmd_sn(), next) {
         assert!(Instant::now() < end, "a command is not acknowledged");
+        client.ping(b"");
+    }
+}
+
+/// The same for a client that acknowledges nothing meanwhile: what it is answered may have to be sent again.
+pub fn until_taken(client: &mut Client) {
+    let (next, held, end) = (client.next_cmd_sn(), client.exp_stat_sn, Instant::now() + Duration::from_secs(20));
+    while iscsi::serial::precedes(client.capture.exp_cmd_sn(), next) {
+        assert!(Instant::now() < end, "a command is not acknowledged");
+        client.exp_stat_sn = held;
         client.ping(b"");
     }
 }

@@ -4,4 +4,6 @@
 mod ending;
 mod entering;
 mod help;
+mod load;
 mod numbers;
+mod recovery;

@@ -75,6 +75,11 @@ impl Capture {
         self.session = Some(other.agreed.clone());
     }
 
+    /// A task of this other connection goes on here.
+    pub fn take_over(&mut self, other: &mut Capture, tag: u32) {
+        self.tasks.take_over(&mut other.tasks, tag);
+    }
+
     /// What the login agreed on; the defaults before its end.
     pub fn agreed(&self) -> &Agreed {
         &self.agreed

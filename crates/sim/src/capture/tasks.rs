@@ -29,12 +29,16 @@ struct Task {
     data_sn: u32,
     received: u32,
     burst: u32,
+    /// It came from another connection: which R2T is the next one shows when it comes.
+    taken_over: bool,
 }
 
 /// The tasks that were asked for and not answered.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     tasks: HashMap<u32, Task>,
+    /// At recovery level 2, those that were answered: their answers may not have been acknowledged.
+    answered: HashMap<u32, Task>,
     sent: u64,
 }
 
@@ -57,6 +61,7 @@ impl Tasks {
             data_sn: 0,
             received: 0,
             burst: 0,
+            taken_over: false,
         };
         self.tasks.insert(tag, task);
     }
@@ -114,8 +119,20 @@ impl Tasks {
                 true
             }
         };
-        if over {
-            self.tasks.remove(&tag);
+        if over
+            && let Some(task) = self.tasks.remove(&tag)
+            && agreed.error_recovery_level > 1
+        {
+            self.answered.insert(tag, task);
+        }
+    }
+
+    /// The task goes on at this connection (RFC 7143 §7.2.2): its data-in begins anew, R2Ts go on.
+    pub fn take_over(&mut self, other: &mut Tasks, tag: u32) {
+        if let Some(task) = other.tasks.remove(&tag).or_else(|| other.answered.remove(&tag)) {
+            let (unsolicited_open, outstanding) = (false, Vec::new());
+            let anew = Task { unsolicited_open, outstanding, data_sn: 0, received: 0, burst: 0, ..task };
+            self.tasks.insert(tag, Task { taken_over: true, ..anew });
         }
     }
 
@@ -194,6 +211,9 @@ impl Task {
         if tag == RESERVED_TAG || self.outstanding.iter().any(|one| one.tag == tag) {
             wrong.push("R2T-01: the target transfer tag is reserved or in use".to_owned());
         }
+        if std::mem::take(&mut self.taken_over) {
+            (self.r2t_sn, self.next_out) = (header.r2t_sn.get(), offset.min(self.next_out));
+        }
         let end = u64::from(offset) + u64::from(length);
         if end > u64::from(self.command.expected_data_transfer_length.get()) {
             wrong.push("R2T-01: beyond the expected length".to_owned());
@@ -228,7 +248,7 @@ impl Task {
             wrong.push("DAT-09: a response before the last data-out".to_owned());
         }
         let numbers = self.data_sn + self.r2t_sn;
-        if header.exp_data_sn.get() != numbers {
+        if header.exp_data_sn.get() != numbers && !self.taken_over {
             wrong.push(format!("RSP-08: ExpDataSN {} after {numbers} PDUs", header.exp_data_sn.get()));
         }
         if self.burst != 0 {

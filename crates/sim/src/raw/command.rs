@@ -4,6 +4,7 @@ use super::{Client, Ended, Transport};
 use crate::frame::Frame;
 use iscsi::wire::{
     DataIn, DataOut, FINAL, IMMEDIATE, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, ScsiCommand, ScsiResponse,
+    TaskManagementResponse,
 };
 
 /// A LUN below 256 as it stands on the wire (SAM-5 4.7.7.2, peripheral device addressing).
@@ -307,6 +308,21 @@ impl<T: Transport> Client<T> {
         }
         self.started.insert(tag, started);
         frames
+    }
+
+    /// Has a command of a connection that is gone go on at this one (TASK REASSIGN, RFC 7143 §7.2.2), and returns
+    /// the function's response code.
+    pub fn reassign<U: Transport>(&mut self, from: &mut Client<U>, tag: u32) -> u8 {
+        let header = self.task_management_header(8, tag, 0);
+        self.send(&Frame::new(header, &[]));
+        let (answer, _) = self.response::<TaskManagementResponse>(header.initiator_task_tag.get());
+        if answer.response == 0
+            && let Some(started) = from.started.remove(&tag)
+        {
+            self.capture.take_over(&mut from.capture, tag);
+            self.started.insert(tag, Started { answer: Answer::default(), over: false, ..started });
+        }
+        answer.response
     }
 
     /// Waits for the end of a started command.

@@ -54,11 +54,6 @@ impl TaskMemory {
         self.slots.get(slot)?.task
     }
 
-    /// Whether the lane knows any task.
-    pub fn is_in_lane(&self) -> bool {
-        self.slots.iter().any(|slot| slot.in_lane)
-    }
-
     /// The tasks of which the lane wants data, and how much.
     pub fn wanted(&self) -> impl Iterator<Item = (TaskId, u32)> {
         let wanting = self.slots.iter().filter(|slot| slot.in_lane && slot.wanted > 0);

@@ -174,7 +174,7 @@ impl Driver {
             return;
         }
         if let Some(until) = self.leaving
-            && (self.overdue || now >= until && self.session.tasks() == 0 || self.lines.is_empty() && self.is_idle())
+            && (self.overdue || self.lines.is_empty() || now >= until && self.session.tasks() == 0)
         {
             self.say_farewell("the target stops");
         }
@@ -183,17 +183,18 @@ impl Driver {
         {
             self.say_farewell("its TARGET COLD RESET");
         }
+        let resets = self.session.has_failed();
+        if resets {
+            self.say_farewell("its I_T NEXUS RESET");
+        }
         if self.farewell.is_some() {
             self.dropped = true;
             self.last_words = Some(now + LAST_WORDS);
-            self.session.drop_connections();
             self.joins.clear();
+            if !resets {
+                self.session.drop_connections();
+            }
         }
-    }
-
-    /// Whether the lane has nothing of it.
-    fn is_idle(&self) -> bool {
-        !self.memory.is_in_lane()
     }
 
     /// Whether tasks outlive their connections (§7.1.5).
