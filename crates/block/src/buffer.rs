@@ -60,27 +60,50 @@ pub struct Pool(Rc<Inner>);
 struct Inner {
     /// Accounts that are open.
     accounts: Cell<usize>,
-    /// Somebody was refused, and what has been given back since.
-    refused: Cell<bool>,
+    /// The least that somebody was refused, 0 where nobody was, and whether there is room for it by now.
+    refused: Cell<usize>,
+    /// Somebody was refused who wants more than his share, of which there is one portion at a time.
+    refused_large: Cell<bool>,
     relieved: Cell<bool>,
+    reliefs: Cell<u64>,
+    /// Bytes of those portions that are out.
+    large_bytes: Cell<usize>,
     free: RefCell<[Vec<Buf>; CLASSES]>,
     free_bytes: Cell<usize>,
     taken_bytes: Cell<usize>,
     limit: usize,
+    /// The most that one account may hold.
+    most: usize,
     keep: usize,
+}
+
+impl Inner {
+    fn relieved(&self) {
+        self.relieved.set(true);
+        self.reliefs.set(self.reliefs.get() + 1);
+    }
 }
 
 impl Pool {
     /// A pool from which at most `limit` bytes are out at a time, keeping up to `keep` bytes warm.
     pub fn new(limit: usize, keep: usize) -> Pool {
+        Pool::shared(limit, limit, keep)
+    }
+
+    /// The same, of which one account may hold at most `most`.
+    pub fn shared(limit: usize, most: usize, keep: usize) -> Pool {
         Pool(Rc::new(Inner {
             accounts: Cell::new(0),
-            refused: Cell::new(false),
+            refused: Cell::new(0),
+            refused_large: Cell::new(false),
             relieved: Cell::new(false),
+            reliefs: Cell::new(0),
+            large_bytes: Cell::new(0),
             free: RefCell::default(),
             free_bytes: Cell::new(0),
             taken_bytes: Cell::new(0),
             limit,
+            most,
             keep,
         }))
     }
@@ -92,8 +115,9 @@ impl Pool {
     }
 
     fn take_below(&self, length: usize, limit: usize) -> Option<Buf> {
-        if self.0.taken_bytes.get() + Self::class_bytes(Self::class(length)?) > limit {
-            self.0.refused.set(true);
+        let bytes = Self::class_bytes(Self::class(length)?);
+        if self.0.taken_bytes.get() + bytes > limit {
+            self.refuse(bytes);
             return None;
         }
         self.take_beyond(length)
@@ -102,12 +126,17 @@ impl Pool {
     /// An account of this pool.
     pub fn account(&self) -> Account {
         self.0.accounts.set(self.0.accounts.get() + 1);
-        Account { pool: self.clone(), held: Cell::new(0) }
+        Account { pool: self.clone(), held: Cell::new(0), large: Cell::new(0), refused: Cell::new(false) }
     }
 
-    /// Whether memory has come back since somebody was refused. Tells it once.
+    /// Whether there is room for what somebody was refused. Tells it once.
     pub fn take_relief(&self) -> bool {
         self.0.relieved.replace(false)
+    }
+
+    /// How often there was room again: whoever was refused and sees another number asks again.
+    pub fn reliefs(&self) -> u64 {
+        self.0.reliefs.get()
     }
 
     /// As [`Pool::take`], past the limit. For memory that must be had so that others can be given
@@ -141,9 +170,17 @@ impl Pool {
         }
     }
 
+    fn refuse(&self, bytes: usize) {
+        let least = self.0.refused.get();
+        self.0.refused.set(if least == 0 { bytes } else { least.min(bytes) });
+    }
+
+    /// Nobody is woken for what he cannot have: where many wait, that would be all that is done.
     fn relieve(&self) {
-        if self.0.refused.replace(false) {
-            self.0.relieved.set(true);
+        let least = self.0.refused.get();
+        if least > 0 && self.0.taken_bytes.get() + least <= self.0.limit {
+            self.0.refused.set(0);
+            self.0.relieved();
         }
     }
 
@@ -177,32 +214,70 @@ impl Pool {
 /// What one session holds of a pool, and what it may still take: a fair share, so that one that is slow
 /// or greedy cannot keep the others from their work.
 ///
-/// A session that holds nothing may always take once, up to twice the pool's limit; data that came
-/// unasked, which cannot be refused, up to three times.
+/// A session that holds nothing may always take something, past the limit, and all of them together up to
+/// twice the limit. What is more than a share waits for its turn, one after the other. What is small against
+/// the memory that is left is had at once; so the memory is never used up by those who take and keep it, and
+/// whoever works with little goes on beside any number of them. Data that came unasked, which cannot be
+/// refused, may use all but a last eighth.
 pub struct Account {
     pool: Pool,
     held: Cell<usize>,
+    /// What it took above its share.
+    large: Cell<usize>,
+    /// It was refused more for what it holds itself.
+    refused: Cell<bool>,
 }
+
+/// A portion of what is left that a session may take which holds nothing.
+const SMALL: usize = 32;
 
 impl Account {
     /// Memory for data that was not asked for yet. `None`: not now; [`Pool::take_relief`] tells when.
     pub fn take(&self, length: usize) -> Option<Buf> {
-        let (held, limit) = (self.held.get(), self.pool.0.limit);
-        let buffer = match held {
-            0 => self.pool.take_below(length, limit * 2)?,
-            _ if held + length > self.share() => {
-                self.pool.0.refused.set(true);
-                return None;
+        let bytes = Pool::class_bytes(Pool::class(length)?);
+        let inner = &*self.pool.0;
+        let (held, taken, share) = (self.held.get(), inner.taken_bytes.get(), self.share());
+        if held + bytes <= share && taken + bytes <= inner.limit {
+            return self.take_now(length);
+        }
+        if held > 0 {
+            match held + bytes <= share {
+                true => self.pool.refuse(bytes),
+                false => self.refused.set(true),
             }
-            _ => self.pool.take(length)?,
-        };
-        self.charge(&buffer);
-        Some(buffer)
+            return None;
+        }
+        let most = inner.limit * 2;
+        if bytes <= most.saturating_sub(taken) / SMALL {
+            return self.take_now(length);
+        }
+        // A share waits for ordinary memory; what is more than one, for its turn.
+        let large = inner.large_bytes.get();
+        let turn = large == 0 || large + bytes <= inner.limit / 2;
+        if taken == 0 || turn && taken + bytes <= most - most / 8 {
+            inner.large_bytes.set(large + bytes);
+            self.large.set(bytes);
+            return self.take_now(length);
+        }
+        self.pool.refuse(bytes);
+        inner.refused_large.set(true);
+        None
     }
 
     /// Memory for data that comes whether there is memory or not.
     pub fn take_owed(&self, length: usize) -> Option<Buf> {
-        let buffer = self.pool.take_below(length, self.pool.0.limit * 3)?;
+        let most = self.pool.0.limit * 2;
+        let buffer = self.pool.take_below(length, most - most / 8)?;
+        self.charge(&buffer);
+        Some(buffer)
+    }
+
+    fn take_now(&self, length: usize) -> Option<Buf> {
+        let Some(buffer) = self.pool.take_beyond(length) else {
+            // The system has none; it may when something has come back.
+            self.pool.refuse(1);
+            return None;
+        };
         self.charge(&buffer);
         Some(buffer)
     }
@@ -215,7 +290,13 @@ impl Account {
     /// The buffer is no longer this session's, wherever it is.
     pub fn discharge(&self, buffer: &Buf) {
         self.held.set(self.held.get().saturating_sub(buffer.capacity()));
+        if self.large.get() > 0 && (self.large.get() == buffer.capacity() || self.held.get() == 0) {
+            self.end_turn();
+        }
         // Its own tasks may go on although the pool has not got anything back.
+        if self.refused.replace(false) {
+            self.pool.0.relieved();
+        }
         self.pool.relieve();
     }
 
@@ -232,15 +313,27 @@ impl Account {
 
     /// All of the pool for one session, less for each of many, together up to twice the pool.
     fn share(&self) -> usize {
-        self.pool.0.limit / (self.pool.0.accounts.get() + 1) * 2
+        let inner = &*self.pool.0;
+        (inner.limit / (inner.accounts.get() + 1) * 2).min(inner.most)
+    }
+
+    /// It holds no more than its share again.
+    fn end_turn(&self) {
+        let inner = &*self.pool.0;
+        inner.large_bytes.set(inner.large_bytes.get().saturating_sub(self.large.replace(0)));
+        if inner.refused_large.replace(false) {
+            inner.relieved();
+        }
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let accounts = &self.pool.0.accounts;
-        accounts.set(accounts.get().saturating_sub(1));
-        self.pool.relieve();
+        let inner = &*self.pool.0;
+        inner.accounts.set(inner.accounts.get().saturating_sub(1));
+        self.end_turn();
+        // The shares of the others have grown.
+        inner.relieved();
     }
 }
 
@@ -269,23 +362,71 @@ mod tests {
         drop(second);
     }
 
+    const K: usize = 1024;
+
     #[test]
     fn a_greedy_session_leaves_the_others_their_share() {
-        const K: usize = 1024;
         let pool = Pool::new(64 * K, 0);
         let (greedy, other) = (pool.account(), pool.account());
         let mut held: Vec<Buf> = std::iter::from_fn(|| greedy.take(8 * K)).collect();
         assert_eq!(held.len() * 8, 40, "two sessions have two thirds each");
-        let first = other.take(32 * K).unwrap();
-        assert!(other.take(8 * K).is_none());
+        let first = other.take(16 * K).unwrap();
+        assert!(other.take(16 * K).is_none());
         let third = pool.account();
-        assert!(third.take(32 * K).is_some(), "who holds nothing may take once, past the limit");
+        let large = third.take(32 * K).expect("who holds nothing may take once, past the limit");
         assert!(!pool.take_relief());
         greedy.give(held.pop().unwrap());
-        assert!(pool.take_relief(), "who was refused hears of it");
+        assert!(pool.take_relief(), "what was refused to it for what it held itself");
         other.give(first);
-        let owed = [(); 3].map(|()| third.take_owed(64 * K).is_some());
-        assert_eq!(owed, [true, true, false], "and even what cannot be refused has an end");
+        drop((third, large));
+        assert!(pool.take_relief(), "the shares have grown");
+    }
+
+    #[test]
+    fn whoever_keeps_what_he_takes_leaves_something_for_the_small() {
+        let pool = Pool::new(12 << 20, 0);
+        let accounts: Vec<_> = (0..100).map(|_| pool.account()).collect();
+        // A hundred that take as much as they can and keep it: large, unasked, and small.
+        let mut kept: Vec<Buf> = accounts.iter().filter_map(|account| account.take(8 << 20)).collect();
+        assert_eq!(kept.len(), 1, "what is more than a share goes by turns");
+        for account in &accounts {
+            kept.extend(std::iter::from_fn(|| account.take_owed(64 * K)));
+        }
+        for account in accounts.iter().filter(|account| account.held() == 0) {
+            kept.extend([256, 128, 64, 32, 16, 8].iter().find_map(|size| account.take(size * K)));
+        }
+        assert!(pool.taken_bytes() <= 24 << 20, "{} bytes", pool.taken_bytes());
+        let small = pool.account();
+        for _ in 0..3 {
+            let buffer = small.take(4 * K).expect("a small one goes on");
+            assert!(small.take(64 * K).is_none());
+            small.give(buffer);
+        }
+    }
+
+    #[test]
+    fn turns_are_passed_on_and_nobody_is_woken_for_nothing() {
+        let pool = Pool::new(12 << 20, 0);
+        let (one, two, three) = (pool.account(), pool.account(), pool.account());
+        let large = one.take(8 << 20).unwrap();
+        assert!(two.take(8 << 20).is_none());
+        let small = three.take(4 * K).unwrap();
+        three.give(small);
+        assert!(!pool.take_relief(), "that is not what it waits for");
+        one.give(large);
+        assert!(pool.take_relief() && two.take(8 << 20).is_some());
+        drop(two);
+        assert!(three.take(8 << 20).is_some(), "the turn of one that is gone");
+    }
+
+    #[test]
+    fn one_account_is_bounded_by_itself() {
+        let pool = Pool::shared(64 << 20, 1 << 20, 0);
+        let account = pool.account();
+        let held: Vec<Buf> = std::iter::from_fn(|| account.take(256 * K)).collect();
+        assert_eq!(held.len(), 4);
+        let other = pool.account();
+        assert!(other.take(8 << 20).is_some(), "one command may be larger");
     }
 
     #[test]

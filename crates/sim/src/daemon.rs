@@ -147,6 +147,11 @@ impl Daemon {
         self.address
     }
 
+    /// The socket of its administration.
+    pub fn control(&self) -> PathBuf {
+        self.folder.path().join("state/control.sock")
+    }
+
     /// Its process.
     pub fn process_id(&self) -> u32 {
         self.child.id()

@@ -43,8 +43,10 @@ pub struct Limits {
     pub reinstatement_time: Duration,
     /// Windows, pings and backlogs of a session.
     pub session: SessionLimits,
-    /// Bytes of data in flight that a worker holds.
-    pub worker_memory: usize,
+    /// Bytes of data in flight, of all workers together.
+    pub memory: usize,
+    /// Those of one session.
+    pub session_memory: usize,
     /// Data that was asked for and does not move for so long costs its session.
     pub slow_sender: Duration,
     /// Answers that are not read for so long cost their connection.
@@ -107,7 +109,8 @@ impl Default for Limits {
             sessions_by_initiator: 64,
             reinstatement_time: Duration::from_secs(10),
             session: SessionLimits::default(),
-            worker_memory: 64 << 20,
+            memory: 24 << 20,
+            session_memory: 16 << 20,
             slow_sender: Duration::from_secs(30),
             slow_reader: Duration::from_secs(60),
             isns_notifiers: 8,
@@ -192,7 +195,15 @@ impl Bound {
     }
 }
 
+/// What a worker has at least: one command of the largest size, and as much again for the others.
+const WORKER_MEMORY: usize = 12 << 20;
+
 impl Limits {
+    /// Bytes of data in flight of each of so many workers.
+    pub fn worker_memory(&self, workers: usize) -> usize {
+        (self.memory / workers.max(1)).max(WORKER_MEMORY)
+    }
+
     /// Sets the bound of this name to what a setting says. The error says what is wrong with it.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
         let bound = Bound::find(name).ok_or_else(|| {
@@ -256,6 +267,9 @@ pub const BOUNDS: &[Bound] = &[
     bound!("text-time", Time 1000..=HOUR, session.text_time, session.struck.text_time,
         "a negotiation behind the login",
         "it is forgotten; a request that goes on with it is rejected (09h)"),
+    bound!("text-time", Time 1000..=HOUR, session.text_time, session.struck.text_time,
+        "a text negotiation of a session",
+        "it is forgotten"),
     bound!("exchanges", Count 6..=10_000, login.exchanges, struck.exchanges,
         "requests of one login",
         "it ends with status 0200"),
@@ -316,9 +330,12 @@ pub const BOUNDS: &[Bound] = &[
     bound!("nop-timeout", Time 100..=HOUR, session.nop_timeout, session.struck.nop_timeout,
         "how long it may take to answer",
         "the connection is closed"),
-    bound!("memory", Bytes 8 << 20..=1 << 40, worker_memory, struck.memory,
-        "data in flight of a worker, of which each session has a fair share",
-        "commands wait, and R2Ts with them; see ARCHITECTURE.md, \"Memory\""),
+    bound!("memory", Bytes 12 << 20..=1 << 40, memory, struck.memory,
+        "data in flight; a worker has at least 12M of it",
+        "commands wait, and R2Ts with them; what each session may have is in ARCHITECTURE.md, \"Memory\""),
+    bound!("session-memory", Bytes 1 << 20..=1 << 40, session_memory, struck.memory,
+        "data in flight of a session; a single command may have more",
+        "its commands wait"),
     bound!("slow-sender", Time 100..=HOUR, slow_sender, struck.slow_sender,
         "how long data that was asked for may take to go on, by 4 KiB",
         "the session is closed"),
@@ -379,7 +396,7 @@ mod tests {
         limits.set("login-time", "5").unwrap();
         limits.set("slow-reader", "500ms").unwrap();
         limits.set("window", "7").unwrap();
-        assert_eq!((limits.worker_memory, limits.login_time), (16 << 20, Duration::from_secs(5)));
+        assert_eq!((limits.memory, limits.login_time), (16 << 20, Duration::from_secs(5)));
         assert_eq!(limits.slow_reader, Duration::from_millis(500));
         assert_eq!((limits.session.window, limits.login.window), (7, 7), "told in the login, kept in the session");
     }

@@ -49,9 +49,14 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts a worker thread, which holds at most [`Limits::worker_memory`] bytes of data in flight, and three
-    /// times that under pressure ([`block::Account`]). Returns when it is ready to serve.
-    pub fn start(number: usize, engines: Engines, limits: Arc<Limits>) -> std::io::Result<WorkerHandle> {
+    /// Starts a worker thread, one of so many, which holds at most [`Limits::worker_memory`] bytes of data in
+    /// flight, and twice that under pressure ([`block::Account`]). Returns when it is ready to serve.
+    pub fn start(
+        number: usize,
+        workers: usize,
+        engines: Engines,
+        limits: Arc<Limits>,
+    ) -> std::io::Result<WorkerHandle> {
         let (orders, receiver) = unbounded_channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -66,7 +71,7 @@ impl WorkerHandle {
                 match engines.open() {
                     Ok(engine) => {
                         let _ = ready.send(Ok(()));
-                        run(engine, limits, receiver).await;
+                        run(engine, workers, limits, receiver).await;
                     }
                     Err(error) => drop(ready.send(Err(error))),
                 }
@@ -175,9 +180,9 @@ impl Shared {
     }
 }
 
-async fn run(engine: WorkerEngine, limits: Arc<Limits>, mut orders: UnboundedReceiver<Order>) {
+async fn run(engine: WorkerEngine, workers: usize, limits: Arc<Limits>, mut orders: UnboundedReceiver<Order>) {
     let engine = Rc::new(engine);
-    let pool = Pool::new(limits.worker_memory, KEEP_BYTES);
+    let pool = Pool::shared(limits.worker_memory(workers), limits.session_memory, KEEP_BYTES);
     // Other lanes' letters: a lane of another thread calls this after it has posted one.
     let posted = Arc::new(Notify::new());
     let bell = Arc::clone(&posted);

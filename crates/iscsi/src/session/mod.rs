@@ -231,6 +231,8 @@ pub struct Session {
     data_watch: DataWatch,
     /// Bytes that wait for an acknowledgment.
     retained_bytes: usize,
+    /// Bytes kept that are no tasks' answers.
+    copied_bytes: usize,
     events: VecDeque<Event>,
     logging_out: bool,
     /// A logout waits for tasks to end.
@@ -261,6 +263,7 @@ impl Session {
             fences: Fences::default(),
             data_watch: DataWatch::default(),
             retained_bytes: 0,
+            copied_bytes: 0,
             events: VecDeque::new(),
             logging_out: false,
             awaits_logout: false,

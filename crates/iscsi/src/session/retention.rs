@@ -14,6 +14,8 @@ use zerocopy::IntoBytes;
 
 /// Numbered PDUs that are kept for one connection.
 const SENT: usize = 1024;
+/// Bytes of such that are no tasks' answers, in a session.
+const COPIED_BYTES: usize = 256 << 10;
 
 /// Something that was sent with a StatSN.
 #[derive(Debug)]
@@ -96,9 +98,15 @@ impl Session {
     /// Keeps a small PDU that has just been given its StatSN.
     pub(super) fn keep_copy(&mut self, c: ConnectionId, stat_sn: u32, header: &[u8], data: &[u8]) {
         if self.keeps() {
-            let bytes = [header, data].concat().into_boxed_slice();
-            self.retained_bytes += bytes.len();
-            self.keep(c, Sent { stat_sn, what: Kept::Copy(bytes) });
+            let bytes = header.len() + data.len();
+            // Pings of any length are no reason to keep any amount.
+            if self.copied_bytes + bytes > COPIED_BYTES {
+                self.limits.struck.retained.count();
+                return self.keep(c, Sent { stat_sn, what: Kept::Gone });
+            }
+            self.copied_bytes += bytes;
+            let copy = [header, data].concat().into_boxed_slice();
+            self.keep(c, Sent { stat_sn, what: Kept::Copy(copy) });
         }
     }
 
@@ -132,7 +140,7 @@ impl Session {
     fn drop_kept(&mut self, what: Kept) {
         match what {
             Kept::Task(id) => self.let_go(id),
-            Kept::Copy(bytes) => self.retained_bytes = self.retained_bytes.saturating_sub(bytes.len()),
+            Kept::Copy(bytes) => self.copied_bytes = self.copied_bytes.saturating_sub(bytes.len()),
             Kept::Gone => {}
         }
     }

@@ -16,7 +16,9 @@ impl Lane {
     /// Gives memory to those who wait for it.
     pub(super) fn feed(&mut self) {
         // Those that are refused again keep their order; a greedy nexus's reads do not stop the others'.
-        if !self.hungry.is_empty() {
+        let reliefs = self.context.pool.reliefs();
+        if !self.hungry.is_empty() && self.reliefs != reliefs {
+            self.reliefs = reliefs;
             for tag in std::mem::take(&mut self.hungry) {
                 self.start_read(tag);
             }

@@ -100,6 +100,8 @@ pub struct Lane {
     tasks: Tasks,
     /// Reads that wait for memory.
     hungry: VecDeque<TaskTag>,
+    /// What [`block::Pool::reliefs`] said when they last asked.
+    reliefs: u64,
     /// Operations with scratch memory, and those that wait for it.
     scratches: usize,
     scratch_queue: VecDeque<TaskTag>,
@@ -130,6 +132,7 @@ impl Lane {
             stirred: Vec::new(),
             tasks: Tasks::default(),
             hungry: VecDeque::new(),
+            reliefs: 0,
             scratches: 0,
             scratch_queue: VecDeque::new(),
             copies: 0,

@@ -113,8 +113,9 @@ async fn serve(
     let mut signals = Signals::new()?;
     let engines = Engines::new(io_engine);
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
-    let workers = (0..threads.map_or_else(processors, usize::from))
-        .map(|number| WorkerHandle::start(number, engines.clone(), Arc::clone(&limits)))
+    let count = threads.map_or_else(processors, usize::from);
+    let workers = (0..count)
+        .map(|number| WorkerHandle::start(number, count, engines.clone(), Arc::clone(&limits)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
     let targets = Targets::new(targets, discovery, algorithms);

@@ -21,7 +21,7 @@ use iscsi::wire::{
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -70,6 +70,18 @@ pub struct Client<T: Transport = TcpStream> {
     inbox: VecDeque<Frame>,
 }
 
+/// A connection to this portal from this address of the machine.
+pub fn connect_from(source: IpAddr, portal: SocketAddr) -> std::io::Result<TcpStream> {
+    let domain = socket2::Domain::for_address(portal);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect_timeout(&portal.into(), PATIENCE)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
 impl Client<TcpStream> {
     /// A connection to this portal, before its login.
     pub fn connect(portal: SocketAddr) -> Client {
@@ -77,6 +89,11 @@ impl Client<TcpStream> {
         stream.set_nodelay(true).expect("no delay");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
         Client::over(stream)
+    }
+
+    /// The same from this address, which is one of the machine.
+    pub fn connect_from(source: IpAddr, portal: SocketAddr) -> Client {
+        Client::over(connect_from(source, portal).expect("the target listens"))
     }
 
     /// The socket, for tests that shut it down.

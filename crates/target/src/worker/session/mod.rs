@@ -45,6 +45,8 @@ pub(crate) struct Driver {
     log: Arc<Lines>,
     waker: Option<Waker>,
     hungry: Vec<TaskId>,
+    /// What [`block::Pool::reliefs`] said when they last asked.
+    reliefs: u64,
     /// The session ends as soon as nothing is in flight and the initiator has had until then to log out.
     leaving: Option<Instant>,
     /// It ends whatever is in flight.
@@ -129,6 +131,7 @@ impl Driver {
             log,
             waker: None,
             hungry: Vec::new(),
+            reliefs: 0,
             leaving: None,
             overdue: false,
             watch: None,
@@ -408,8 +411,12 @@ impl Driver {
 
     /// What the protocol's core has to say.
     fn events(&mut self, shared: &Shared) {
-        for task in std::mem::take(&mut self.hungry) {
-            self.want(shared, task);
+        let reliefs = shared.pool.reliefs();
+        if !self.hungry.is_empty() && self.reliefs != reliefs {
+            self.reliefs = reliefs;
+            for task in std::mem::take(&mut self.hungry) {
+                self.want(shared, task);
+            }
         }
         while let Some(event) = self.session.poll_event() {
             match event {
