@@ -66,7 +66,7 @@ fn a_port_in_use_is_found_before_a_file_is_made() {
 }
 
 #[test]
-fn a_short_secret_is_refused_wherever_it_comes_from() {
+fn chp_11_a_short_secret_is_refused_wherever_it_comes_from() {
     let folder = Folder::new();
     let file = folder.file("secret");
     std::fs::write(&file, "short\n").unwrap();

@@ -157,10 +157,10 @@ fn log_12_the_tsih_is_new_for_a_session_and_kept_for_its_connections() {
         // In two stages: only the last response of them bears it.
         let login = login(2).isid(isid);
         let header = login.request(TRANSIT | 0x01, 0);
-        let (first, _) = client.login_exchange(&Frame::new(header, &login.text())).expect("an answer");
+        let (first, _) = client.login_exchange(&Frame::new(header, &login.security_text())).expect("an answer");
         assert_eq!(first.tsih.get(), 0, "not before the last response");
         let header = login.request(TRANSIT | 0x07, client.exp_stat_sn);
-        let (last, _) = client.login_exchange(&Frame::new(header, &[])).expect("the last answer");
+        let (last, _) = client.login_exchange(&Frame::new(header, &login.operational_text())).expect("the last answer");
         let tsih = last.tsih.get();
         held.push(client);
         assert!(tsih != 0 && seen.insert(tsih), "TSIH {tsih}");
@@ -184,7 +184,8 @@ fn ses_02_who_fails_to_log_in_touches_nobodys_session() {
         assert_eq!(chap(&mut daemon.connect(), &victim, "another secret!").err(), Some(Refused::Status(2, 1)));
         let mut half = daemon.connect();
         let header = victim.request(0x00, 0);
-        half.login_exchange(&Frame::new(header, &[&victim.text()[..], b"AuthMethod=CHAP\0"].concat())).expect("go on");
+        half.login_exchange(&Frame::new(header, &[&victim.security_text()[..], b"AuthMethod=CHAP\0"].concat()))
+            .expect("go on");
         drop(half);
         leader.good(&Command::test_unit_ready());
     }

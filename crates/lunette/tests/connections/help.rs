@@ -119,7 +119,7 @@ pub fn chap(client: &mut Client, login: &Login, secret: &str) -> Result<(), Refu
     let account = Account { user: "user".into(), secret: Secret::weak(secret) };
     let challenge = Challenge { identifier: 7, bytes: [0x5a; 32] };
     let mut own = Initiator::new(account, None, vec![Algorithm::Sha256], challenge);
-    let mut question = login.text();
+    let mut question = login.security_text();
     text::push(&mut question, "AuthMethod", "CHAP");
     client.login_exchange(&Frame::new(login.request(0x00, 0), &question))?;
     let mut answered: Vec<(String, String)> = Vec::new();
@@ -135,5 +135,6 @@ pub fn chap(client: &mut Client, login: &Login, secret: &str) -> Result<(), Refu
         let (_, data) = client.login_exchange(&frame)?;
         answered = text::pairs(&data).map_while(Result::ok).map(|(key, value)| (key.into(), value.into())).collect();
     }
-    client.login_exchange(&Frame::new(login.request(0x87, client.exp_stat_sn), b"")).map(drop)
+    let last = Frame::new(login.request(0x87, client.exp_stat_sn), &login.operational_text());
+    client.login_exchange(&last).map(drop)
 }

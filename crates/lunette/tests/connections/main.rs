@@ -3,6 +3,7 @@
 
 mod ending;
 mod entering;
+mod fences;
 mod help;
 mod load;
 mod numbers;

@@ -95,6 +95,21 @@ impl Login {
         out
     }
 
+    /// What of it belongs in the security stage: the names, and keys of either stage (RFC 7143 §12).
+    pub fn security_text(&self) -> Vec<u8> {
+        let keys = self.keys.iter().filter(|(key, _)| !is_operational(key)).cloned().collect();
+        Login { keys, ..self.clone() }.text()
+    }
+
+    /// What of it belongs in the operational stage.
+    pub fn operational_text(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (key, value) in self.keys.iter().filter(|(key, _)| is_operational(key)) {
+            text::push(&mut out, key, value);
+        }
+        out
+    }
+
     /// A request of it: T, CSG and NSG as `flags` says (87h: operational to full feature).
     pub fn request(&self, flags: u8, exp_stat_sn: u32) -> LoginRequest {
         let mut header = LoginRequest::empty();
@@ -108,6 +123,10 @@ impl Login {
         header.exp_stat_sn = exp_stat_sn.into();
         header
     }
+}
+
+fn is_operational(key: &str) -> bool {
+    iscsi::key::find(key).is_some_and(iscsi::key::is_operational)
 }
 
 impl<T: Transport> Client<T> {

@@ -260,7 +260,7 @@ fn chp_09_a_challenge_that_comes_back_is_not_answered() {
     let mut talk = Talk::begin(&world);
     let challenge = talk.say(0x00, b"CHAP_A=5\0").unwrap();
     let back = format!("CHAP_I={}\0CHAP_C={}\0", challenge["CHAP_I"], challenge["CHAP_C"]);
-    let reflected = [response(&challenge, b"whatever-secret", "alice"), back.clone().into_bytes()].concat();
+    let reflected = [response(&challenge, SECRET.as_bytes(), "alice"), back.into_bytes()].concat();
     assert_eq!(talk.refused(0x81, &reflected), Refused::Status(2, 1));
     // On another connection the target answers whoever has shown who it is, with a secret of its own: of no
     // use for the first.

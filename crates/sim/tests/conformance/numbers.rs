@@ -3,7 +3,7 @@
 use crate::help::{Simulated, alone, connect, goes_on, normal, pattern, rejected, session, target};
 use iscsi::serial::precedes;
 use iscsi::wire::{
-    FINAL, NopIn, NopOut, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, Reject, ScsiCommand, ScsiResponse,
+    FINAL, NopIn, NopOut, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, Reject, ScsiCommand, ScsiResponse, TextResponse,
 };
 use sim::capture::Side;
 use sim::raw::Command;
@@ -69,6 +69,8 @@ fn csn_03_numbers_outside_the_window_and_duplicates_are_ignored_without_a_word()
         client.cmd_sn = next.wrapping_add(2);
         let read = client.good(&Command::read(0, 2));
         assert_eq!((&read[..512], &read[512..]), (&[0; 512][..], &[1; 512][..]));
+        let (exp, max) = (client.capture.exp_cmd_sn(), client.capture.max_cmd_sn());
+        assert_eq!(max.wrapping_sub(exp), 127, "what was ignored holds no place in the window");
     }
 }
 
@@ -178,6 +180,21 @@ fn csn_12_what_was_rejected_leaves_a_gap_that_the_same_number_fills() {
     assert!(client.finish(tag).is_good() && client.finish(later_tag).is_good());
     client.cmd_sn = number.wrapping_add(2);
     assert_eq!(client.good(&Command::read(0, 1)), [3; 512]);
+    // The same of what is refused only when its turn has come.
+    let number = client.cmd_sn;
+    let mut text = client.text_header(0x61, FINAL, RESERVED_TAG);
+    text.opcode_byte &= 0x3f;
+    text.cmd_sn = number.into();
+    let refused = Frame::new(text, b"MaxBurstLength=512\0");
+    client.send(&refused);
+    assert_eq!(rejected(&mut client, &refused), 0x04);
+    let (later, later_tag) = numbered(&mut client, number.wrapping_add(1), 1, 2);
+    client.send(&later);
+    client.ping(b"");
+    assert!(!client.is_answered(later_tag), "it waits behind the gap");
+    client.send(&Frame::new(text, b"Foo=1\0"));
+    assert_eq!(client.response::<TextResponse>(0x61).1, b"Foo=NotUnderstood\0");
+    assert!(client.finish(later_tag).is_good());
 }
 
 #[test]
