@@ -346,7 +346,7 @@ fn what_is_read_only_for_some_is_so_for_them_alone() {
         ];
         for command in commands {
             let answer = reader.execute(&command.clone().at(lun));
-            assert!(answer.condition().is_some(), "{:02x?} is carried out", command.cdb);
+            assert_eq!(answer.condition(), Some(PROTECTED), "{:02x?}", command.cdb);
         }
         // MODE SENSE says so, and only to him.
         let sense = Command::reading(&[0x1a, 0, 0x3f, 0, 255, 0], 255);
@@ -479,4 +479,25 @@ initiators = "any"
     assert_eq!(join(&mut from([127, 0, 0, 2])), Err(AUTHENTICATION), "there it may see no disk");
     assert_eq!(join(&mut from([127, 0, 0, 1])), Ok(()));
     assert!(daemon.log().contains("or by another rule"), "{}", daemon.log());
+}
+
+#[test]
+fn tmf_08_who_has_not_all_of_a_target_may_not_reset_it() {
+    let daemon = masked();
+    let mut all = session(&daemon, "all", &[1, 2, 3]);
+    let mut some = session(&daemon, "some", &[0, 3]);
+    let mut reader = session(&daemon, "reader", &[1]);
+    for function in [6, 7] {
+        for client in [&mut some, &mut reader] {
+            assert_eq!(client.task_management(function, iscsi::wire::RESERVED_TAG, 0), 6, "not authorized");
+        }
+    }
+    for lun in [1, 2, 3] {
+        assert!(all.execute(&Command::test_unit_ready().at(lun)).is_good(), "nobody else is disturbed");
+    }
+    assert!(
+        some.execute(&Command::test_unit_ready().at(3)).is_good() && reader.execute(&Command::read(0, 1)).is_good()
+    );
+    assert_eq!(all.task_management(6, iscsi::wire::RESERVED_TAG, 0), 0);
+    assert_eq!(some.execute(&Command::test_unit_ready().at(3)).condition().map(|one| one.0), Some(6));
 }

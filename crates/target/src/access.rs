@@ -34,6 +34,8 @@ pub struct Rule {
     pub chap: Option<Chap>,
     /// The units, by the numbers that they have for him.
     pub units: Arc<LunMap>,
+    /// Whether he may reset the target, and with it the tasks and sessions of others.
+    pub target_resets: bool,
     /// The target is elsewhere for him.
     pub redirection: Option<Redirection>,
 }
@@ -140,6 +142,7 @@ mod tests {
             networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
             chap: None,
             units: Arc::default(),
+            target_resets: true,
             redirection: None,
         }
     }

@@ -319,6 +319,7 @@ impl Door {
             logged_in,
             target,
             nexus,
+            target_resets: rule.target_resets,
             limits: Arc::clone(&self.limits),
             lines: Arc::clone(&self.lines),
         };

@@ -167,6 +167,8 @@ pub struct Handover {
     pub target: Arc<Target>,
     /// The nexus.
     pub nexus: NexusDescription,
+    /// Whether the initiator may reset the target.
+    pub target_resets: bool,
     /// Bounds the log lines about it.
     pub(crate) lines: Arc<Lines>,
     /// The bounds.

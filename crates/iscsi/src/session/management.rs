@@ -77,6 +77,8 @@ struct Postponed {
 /// The functions in progress.
 #[derive(Default)]
 pub(super) struct Functions {
+    /// The initiator may not reset the target.
+    no_target_resets: bool,
     active: Vec<Function>,
     postponed: Vec<Postponed>,
     /// Units, and below which numbers their commands are over before they have come.
@@ -101,6 +103,11 @@ impl Session {
             function.answer = Some((code, additional));
         }
         self.function_proceeds(id);
+    }
+
+    /// From now on this initiator may not reset the target: others use more of it than he does.
+    pub fn forbid_target_resets(&mut self) {
+        self.functions.no_target_resets = true;
     }
 
     pub(super) fn task_management(
@@ -132,7 +139,7 @@ impl Session {
                 return Ok(());
             }
             // Whatever is missing counts as received (§4.2.3.3 b).
-            function::TARGET_WARM_RESET | function::TARGET_COLD_RESET => {
+            function::TARGET_WARM_RESET | function::TARGET_COLD_RESET if !self.functions.no_target_resets => {
                 while let Some(gap) = self.window.first_gap_below(number) {
                     debug_assert_eq!(gap, self.window.expected());
                     self.in_turn(Deferred::Plug);
@@ -189,6 +196,8 @@ impl Session {
         let tag = header.initiator_task_tag.get();
         let code = header.function & 0x7f;
         let level_2 = self.parameters.protocol_level >= 2;
+        let reset = matches!(code, function::TARGET_WARM_RESET | function::TARGET_COLD_RESET);
+        let refused = reset && self.functions.no_target_resets;
         let id = self.functions.next_id;
         self.functions.next_id = id.wrapping_add(1);
         self.functions.active.push(Function {
@@ -197,7 +206,7 @@ impl Session {
             initiator_task_tag: tag,
             waiting_for_tasks: 0,
             answer: None,
-            fenced: (function::ABORT_TASK_SET..=function::TARGET_COLD_RESET).contains(&code),
+            fenced: (function::ABORT_TASK_SET..=function::TARGET_COLD_RESET).contains(&code) && !refused,
             drops: level_2 && code == function::I_T_NEXUS_RESET,
         });
         let forward = |session: &mut Session, referenced| {
@@ -212,6 +221,7 @@ impl Session {
                 self.affect(c, id, header, Some(header.lun));
                 forward(self, None);
             }
+            _ if refused => self.task_management_done(id, response::NOT_AUTHORIZED, [0; 3]),
             function::TARGET_WARM_RESET | function::TARGET_COLD_RESET => {
                 self.affect(c, id, header, None);
                 forward(self, None);

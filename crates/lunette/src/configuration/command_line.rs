@@ -37,6 +37,7 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
         networks: Vec::new(),
         chap,
         units: Default::default(),
+        target_resets: true,
         redirection: None,
     };
     let (listens, groups) = portals::parse(&arguments.listen)?;

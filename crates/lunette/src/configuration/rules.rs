@@ -61,9 +61,21 @@ fn rule<'a>(
     let redirection = redirection(&table).or_else(|| moved.cloned());
     let units = units(&table, disks, findings);
     let read_only = table.flag("read-only");
+    // Who does not have all of it shall not take it from those who do, unless it is said that he may.
+    let target_resets = match table.has("target-reset") {
+        true => table.flag("target-reset"),
+        false => units.is_none() && !read_only,
+    };
     table.finish();
-    let rule =
-        Rule { label, initiators: initiators?, networks: networks?, chap, units: Default::default(), redirection };
+    let rule = Rule {
+        label,
+        initiators: initiators?,
+        networks: networks?,
+        chap,
+        units: Default::default(),
+        target_resets,
+        redirection,
+    };
     Some(RulePlan { rule, units, read_only })
 }
 

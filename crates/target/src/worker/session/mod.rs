@@ -108,15 +108,18 @@ enum Ended {
 impl Driver {
     /// A session with its leading connection; `None` where the socket is gone already.
     fn new(handover: Handover, nexus: NexusId, account: Rc<Account>) -> Option<Driver> {
-        let Handover { stream, early, peer, logged_in, target, limits, lines: log, .. } = handover;
+        let Handover { stream, early, peer, logged_in, target, target_resets, limits, lines: log, .. } = handover;
         let stream = TcpStream::from_std(stream).ok()?;
         let local = stream.local_addr().ok()?;
         let first_burst = logged_in.session.first_burst_length;
         let identity = Identity::of(&logged_in);
         let (initiator, cid) = (logged_in.asked.initiator_name, logged_in.asked.cid);
         let (exp_cmd_sn, opening, kind) = (logged_in.exp_cmd_sn, logged_in.opening, SessionKind::Normal);
-        let (session, c) =
+        let (mut session, c) =
             Session::new(kind, logged_in.session, limits.session.clone(), exp_cmd_sn, opening, Instant::now());
+        if !target_resets {
+            session.forbid_target_resets();
+        }
         let link = Link::new(stream, early);
         Some(Driver {
             session,
