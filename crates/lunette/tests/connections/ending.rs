@@ -143,3 +143,18 @@ fn out_03_any_connection_logs_another_one_out() {
     two.expect_closed();
     leader.expect_closed();
 }
+
+#[test]
+fn out_03_a_connection_that_reads_nothing_is_logged_out_in_the_middle_of_its_answers() {
+    let daemon = Daemon::start(LUNETTE, &["ram:16M"]);
+    let mut leader = lead(&daemon, 2);
+    for _ in 0..3 {
+        let mut victim = join(&daemon, &mut leader, 2);
+        (0..4).for_each(|_| drop(victim.start(&Command::read(0, 16_384))));
+        until_acknowledged(&mut leader);
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(log_out(&mut leader, 1, 2).response, 0);
+        assert!(good_anyway(&mut leader, &Command::read(0, 8)) == vec![0; 4096], "the session goes on");
+        while victim.receive().is_ok() {}
+    }
+}

@@ -124,6 +124,11 @@ impl Driver {
         let (mut at, mut sent) = (0, false);
         while at < self.lines.len() {
             let line = &mut self.lines[at];
+            if self.session.connection_parameters(line.c).is_none() {
+                // Logged out on another connection: the memory of what is half sent may be gone.
+                self.finish(at, now)?;
+                continue;
+            }
             let writes = line.link.counters().writes;
             let polled = line.link.poll_transmit(cx, now, &mut self.session, line.c, &self.memory, scratch);
             sent |= line.link.counters().writes != writes;
