@@ -206,14 +206,16 @@ impl Session {
             Phase::Ended => self.settle(id),
             Phase::Active => {
                 if let Some(fault) = task.fault {
-                    if task.data_done() {
+                    if task.data_done() && !std::mem::replace(&mut task.data_told, true) {
                         self.events.push_back(Event::DataOutFault(id, fault));
                     }
                     return;
                 }
                 let (Some(wanted), None) = (task.wanted, task.unsolicited) else { return };
                 if task.received >= wanted {
-                    self.events.push_back(Event::DataOut(id));
+                    if !std::mem::replace(&mut task.data_told, true) {
+                        self.events.push_back(Event::DataOut(id));
+                    }
                 } else if !task.r2t_queued {
                     task.granted = task.granted.max(task.received);
                     let room = (task.grants.len() as u32) < self.parameters.max_outstanding_r2t;

@@ -338,6 +338,7 @@ impl Session {
             answered_r2t_sn: 0,
             superseded: false,
             overtook: false,
+            data_told: false,
             recoveries: 0,
             kept: None,
             let_go: false,

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 /// Data of a sequence that does not move for this long is asked for again (§7.1.4.1).
 const DATA_PATIENCE: Duration = Duration::from_secs(2);
+/// Lost connections of a session of which the tasks are kept.
+const LOST: usize = 32;
+/// Beyond so many tasks of a session only those of the connection that was lost last are kept.
+const LEFT: usize = 2048;
 /// How often the data of one task is asked for again before the task ends.
 const RECOVERIES: u8 = 32;
 
@@ -139,7 +143,8 @@ impl Session {
                 _ if task.let_go => self.release(id),
                 // What was ended without an answer is over.
                 Phase::Ended if task.response.is_none() && task.kept.is_none() => self.release(id),
-                _ => {}
+                // What has come may be all that is wanted.
+                _ => self.data_settled(id),
             }
         }
         let retained = self.parameters.default_time_2_wait + self.parameters.default_time_2_retain;
@@ -149,6 +154,10 @@ impl Session {
             until: now + Duration::from_secs(u64::from(retained)),
             logged_out,
         });
+        while self.recovering.len() > LOST || self.recovering.len() > 1 && self.tasks.len() > LEFT {
+            let oldest = self.recovering.remove(0);
+            self.end_tasks_of(oldest.connection);
+        }
         if !logged_out {
             let (wait, retain) = self.recovery_times();
             for (_, connection) in self.connections.iter_mut() {
@@ -192,7 +201,7 @@ impl Session {
     pub(super) fn give_up_lost(&mut self, cid: u16) -> Option<ConnectionId> {
         let mut given_up = None;
         while let Some(at) = self.recovering.iter().position(|lost| lost.cid == cid) {
-            let lost = self.recovering.swap_remove(at);
+            let lost = self.recovering.remove(at);
             self.end_tasks_of(lost.connection);
             given_up = Some(lost.connection);
         }
@@ -206,7 +215,7 @@ impl Session {
     /// Gives up connections whose time is over, and asks for data that does not come.
     pub(super) fn recover_in_time(&mut self, now: Instant) {
         while let Some(at) = self.recovering.iter().position(|lost| now >= lost.until) {
-            let lost = self.recovering.swap_remove(at);
+            let lost = self.recovering.remove(at);
             self.end_tasks_of(lost.connection);
         }
         if self.data_watch.due.is_some_and(|due| now >= due) {
@@ -282,16 +291,9 @@ impl Session {
             }
             self.settle(id);
         }
-        self.data_settled_anew(id);
+        // Data that the task still wants is asked for on its new connection.
+        self.data_settled(id);
         self.forget_recovered();
-    }
-
-    /// Data that the task still wants is asked for on its new connection. What is there was told already.
-    fn data_settled_anew(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get(id) else { return };
-        if task.phase == Phase::Active && task.wanted.is_some_and(|wanted| task.received < wanted) {
-            self.data_settled(id);
-        }
     }
 
     fn tasks_left(&self, c: ConnectionId) -> bool {

@@ -16,6 +16,8 @@ use zerocopy::IntoBytes;
 const SENT: usize = 1024;
 /// Bytes of such that are no tasks' answers, in a session.
 const COPIED_BYTES: usize = 256 << 10;
+/// Tasks of a session beyond which nothing is kept.
+const TASKS: usize = 4096;
 
 /// Something that was sent with a StatSN.
 #[derive(Debug)]
@@ -120,7 +122,9 @@ impl Session {
                 connection.sent.pop_front();
             }
         }
-        while self.retained_bytes > self.limits.retained_bytes && self.forget_first(c) {
+        let too_much =
+            |session: &Session| session.retained_bytes > session.limits.retained_bytes || session.tasks.len() > TASKS;
+        while too_much(self) && self.forget_first(c) {
             self.limits.struck.retained.count();
         }
     }

@@ -145,6 +145,8 @@ pub struct Task {
     pub(super) superseded: bool,
     /// It was sent behind a function that came after it and ends tasks of its unit.
     pub(super) overtook: bool,
+    /// The application knows that its data is here, or that it is not what was agreed.
+    pub(super) data_told: bool,
     /// How often data was asked for again.
     pub(super) recoveries: u8,
     /// Its status was sent and may be asked for again.

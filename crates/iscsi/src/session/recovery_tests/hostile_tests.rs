@@ -271,3 +271,55 @@ fn tmf_15_a_reset_is_answered_though_the_data_of_its_command_is_spoiled() {
     rig.send(c, &ping(101));
     assert_eq!(responses(&rig.receive(d)), [90]);
 }
+
+#[test]
+fn ssn_02_what_lost_connections_leave_behind_is_bounded() {
+    let (mut rig, mut c) = rig(2);
+    let mut tag = 0;
+    for round in 0..200 {
+        for _ in 0..100 {
+            rig.read(c, tag, 10 + tag, 0);
+            tag += 1;
+        }
+        rig.session.handle_closed(c, rig.now);
+        rig.session.reinstate(1, rig.now);
+        c = rig.session.attach(opening(1), rig.now);
+        rig.events();
+        assert!(rig.session.tasks() <= 4096 + 100, "{} tasks in round {round}", rig.session.tasks());
+        assert!(rig.session.recovering().count() <= 32);
+    }
+    // The last that was lost can still be taken over.
+    rig.send(c, &function(u32::MAX - 1, 8, tag - 1, 10 + tag));
+    let pdus = rig.receive(c);
+    assert_eq!(TaskManagementResponse::view(&pdus[0]).response, code::FUNCTION_COMPLETE);
+}
+
+#[test]
+fn tmf_10_a_write_whose_data_is_all_there_when_its_connection_goes_is_carried_out() {
+    let parameters = SessionParameters {
+        error_recovery_level: 2,
+        max_connections: 4,
+        first_burst_length: 8192,
+        initial_r2t: false,
+        immediate_data: false,
+        ..Default::default()
+    };
+    let (mut rig, c) = of(parameters);
+    let d = rig.session.attach(opening(2), rig.now);
+    let mut request = command(7, 10, 0x20, 8192);
+    request.flags &= !0x80;
+    rig.send(c, &request);
+    let task = rig.the_command();
+    // The unit wants less than the initiator is going to send.
+    rig.session.receive_data_out(task, 4096);
+    let mut data = data_out(&ReadyToTransfer::empty(), 0, 0, 4096, false);
+    data.initiator_task_tag = 7.into();
+    data.target_transfer_tag = RESERVED_TAG.into();
+    rig.send(c, &data);
+    rig.session.handle_closed(c, rig.now);
+    rig.send(d, &logout(91, 2, 1));
+    rig.send(d, &function(92, 8, 7, 11));
+    assert_eq!(rig.events(), [Event::DataOut(task)], "once");
+    rig.session.complete(task, good_out(4096));
+    assert_eq!(rig.receive(d).last().map(|pdu| pdu.opcode()), Some(Opcode::ScsiResponse as u8));
+}
