@@ -1,7 +1,8 @@
 //! A data worker: a thread with its own runtime, its lane, and the sessions that live on it.
 //!
-//! What a connection's turn does, in this order: read once and parse all of it, hand commands to the
-//! lane, run the lane once, turn what it completed into answers, send them with one system call.
+//! What a session's turn does, in this order: read each of its connections once and parse all of it, hand
+//! commands to the lane, run the lane once, turn what it completed into answers, send them with one system call
+//! for each connection.
 
 mod memory;
 mod session;
