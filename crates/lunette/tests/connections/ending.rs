@@ -4,7 +4,7 @@ use crate::help::*;
 use iscsi::wire::AsyncMessage;
 use sim::Frame;
 use sim::daemon::{Daemon, TARGET};
-use sim::raw::{Command, Condition, Login, Refused};
+use sim::raw::{Client, Command, Condition, Login, Refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -157,4 +157,32 @@ fn out_03_a_connection_that_reads_nothing_is_logged_out_in_the_middle_of_its_ans
         assert!(good_anyway(&mut leader, &Command::read(0, 8)) == vec![0; 4096], "the session goes on");
         while victim.receive().is_ok() {}
     }
+}
+
+#[test]
+fn f38_a_defect_that_panics_ends_all_connections_of_its_session_and_no_other() {
+    let doomed = "iqn.2026-01.org.example:doomed";
+    let environment = [("LUNETTE_DEBUG_PANIC", doomed)];
+    let daemon = Daemon::start_with(LUNETTE, &["ram:4M"], &["--threads", "1"], &environment);
+    let mut bystander = lead(&daemon, 2);
+    let before = daemon.descriptors();
+    for _ in 0..3 {
+        let mut leader = daemon.connect();
+        leader.login(&login(3).initiator(doomed));
+        let mut others: Vec<Client> = (2..=3)
+            .map(|cid| {
+                let mut client = daemon.connect();
+                client.share(&mut leader, cid);
+                client.login(&Login::normal(TARGET).initiator(doomed).joining(&leader, cid));
+                client
+            })
+            .collect();
+        others[0].start(&Command::test_unit_ready());
+        for client in [&mut leader].into_iter().chain(&mut others) {
+            client.expect_closed();
+        }
+        bystander.good(&Command::test_unit_ready());
+        assert_eq!(daemon.descriptors(), before);
+    }
+    assert!(daemon.log().contains("died by a defect"), "{}", daemon.log());
 }

@@ -1,11 +1,41 @@
 //! Who gets into a session that is there, and who does not (RFC 7143 §6.3.1, §6.3.4).
 
 use crate::help::*;
+use crate::recovery::lead_at_level_2;
 use iscsi::wire::TRANSIT;
 use sim::Frame;
-use sim::daemon::{Daemon, TARGET};
-use sim::raw::{Client, Command, Login, Refused};
+use sim::daemon::{Daemon, TARGET, free_address};
+use sim::raw::{Chap, Client, Command, Login, Refused};
 use std::time::Duration;
+
+/// Two accounts, either of which may log in.
+fn with_chap() -> Daemon {
+    Daemon::configured(
+        LUNETTE,
+        r#"
+[daemon]
+state-dir = "FOLDER/state"
+[[portal]]
+listen = "127.0.0.1:0"
+[account.user]
+secret = "user-secret-1234"
+[account.other]
+secret = "other-secret-5678"
+[[target]]
+name = "iqn.2026-01.org.example:disk"
+accounts = ["user", "other"]
+[[target.lun]]
+store = "ram:4M"
+number = 1
+[[target.rule]]
+initiators = "any"
+"#,
+    )
+}
+
+fn user() -> Chap {
+    Chap::new("user", "user-secret-1234")
+}
 
 #[test]
 fn key_02_a_session_has_as_many_connections_as_agreed_and_no_more() {
@@ -175,13 +205,16 @@ fn log_12_the_tsih_is_new_for_a_session_and_kept_for_its_connections() {
 fn ses_02_who_fails_to_log_in_touches_nobodys_session() {
     let daemon = with_chap();
     let mut leader = daemon.connect();
-    chap(&mut leader, &login(4), SECRET).expect("the session");
+    leader.chap_login(&login(4), &user()).expect("the session");
     leader.take_attentions();
     let joining = Login::normal(TARGET).joining(&leader, 2);
     for victim in [login(4), joining.clone(), Login { cid: 1, ..joining.clone() }] {
         // Without showing who it is, with a wrong secret, and leaving half way.
         assert_eq!(daemon.connect().try_login(&victim).err(), Some(Refused::Status(2, 1)));
-        assert_eq!(chap(&mut daemon.connect(), &victim, "another secret!").err(), Some(Refused::Status(2, 1)));
+        assert_eq!(
+            daemon.connect().chap_login(&victim, &Chap::new("user", "another secret!")).err(),
+            Some(Refused::Status(2, 1))
+        );
         let mut half = daemon.connect();
         let header = victim.request(0x00, 0);
         half.login_exchange(&Frame::new(header, &[&victim.security_text()[..], b"AuthMethod=CHAP\0"].concat()))
@@ -191,7 +224,7 @@ fn ses_02_who_fails_to_log_in_touches_nobodys_session() {
     }
     let mut two = daemon.connect();
     two.share(&mut leader, 2);
-    chap(&mut two, &joining, SECRET).expect("a place");
+    two.chap_login(&joining, &user()).expect("a place");
     two.good(&Command::test_unit_ready());
     leader.good(&Command::test_unit_ready());
 }
@@ -217,7 +250,7 @@ fn ses_05_the_only_connection_is_reinstated_though_there_may_be_but_one() {
 #[test]
 fn ses_05_who_asks_for_the_place_and_does_not_come_costs_what_he_replaced() {
     let daemon = Daemon::start(LUNETTE, &["ram:4M"]);
-    let mut leader = lead(&daemon, 2);
+    let mut leader = lead_at_level_2(&daemon, 2, 20);
     let mut two = join(&daemon, &mut leader, 2);
     for _ in 0..20 {
         // The new connection is gone before its answer: what it replaced is logged out, the session goes on.
@@ -239,17 +272,38 @@ fn ses_05_who_asks_for_the_place_and_does_not_come_costs_what_he_replaced() {
 fn chp_13_all_connections_of_a_session_are_of_one_account() {
     let daemon = with_chap();
     let mut leader = daemon.connect();
-    chap(&mut leader, &login(4), SECRET).expect("the session");
+    leader.chap_login(&login(4), &user()).expect("the session");
     leader.take_attentions();
     let joining = Login::normal(TARGET).joining(&leader, 2);
     assert_eq!(daemon.connect().try_login(&joining).err(), Some(Refused::Status(2, 1)), "without a word");
     let none = joining.clone().key("AuthMethod", "None");
     assert_eq!(daemon.connect().try_login(&none).err(), Some(Refused::Status(2, 1)), "as nobody");
-    assert_eq!(chap(&mut daemon.connect(), &joining, "another secret of it").err(), Some(Refused::Status(2, 1)));
+    assert_eq!(
+        daemon.connect().chap_login(&joining, &Chap::new("user", "another secret of it")).err(),
+        Some(Refused::Status(2, 1))
+    );
+    let other = Chap::new("other", "other-secret-5678");
+    assert_eq!(daemon.connect().chap_login(&joining, &other).err(), Some(Refused::Status(2, 1)), "another account");
     leader.good(&Command::test_unit_ready());
     let mut two = daemon.connect();
     two.share(&mut leader, 2);
-    chap(&mut two, &joining, SECRET).expect("the same account");
+    two.chap_login(&joining, &user()).expect("the same account");
     two.good(&Command::test_unit_ready());
     leader.good(&Command::test_unit_ready());
+}
+
+#[test]
+fn log_11_the_portals_of_a_session_are_those_of_one_group() {
+    let (same, other) = (free_address(), free_address());
+    let arguments = ["--listen", &same.to_string(), "--listen", &format!("{other},group=20")];
+    let daemon = Daemon::start_with(LUNETTE, &["ram:4M"], &arguments, &[]);
+    let mut leader = lead(&daemon, 4);
+    let joining = Login::normal(TARGET).joining(&leader, 2);
+    let elsewhere = Client::connect(other).try_login(&joining).err();
+    assert_eq!(elsewhere, Some(Refused::Status(2, 10)), "another group has no such session");
+    let mut two = Client::connect(same);
+    two.share(&mut leader, 2);
+    two.login(&joining);
+    two.good(&Command::write(5, &blocks(5, 1)));
+    assert_eq!(leader.good(&Command::read(5, 1)), blocks(5, 1));
 }

@@ -1,7 +1,5 @@
 //! What the tests of sessions with several connections share.
 
-use iscsi::auth::{Account, Algorithm, Challenge, Initiator, Keys, Secret};
-use iscsi::text;
 use iscsi::wire::LogoutResponse;
 use sim::Frame;
 use sim::daemon::{Daemon, TARGET};
@@ -104,37 +102,4 @@ pub fn join_as(daemon: &Daemon, session: &mut Client, cid: u16, isid: u8) -> Cli
     client.share(session, cid);
     client.login(&Login::normal(TARGET).isid(isid).joining(session, cid));
     client
-}
-
-/// The secret of `user`.
-pub const SECRET: &str = "user-secret-1234";
-
-/// A daemon that asks for CHAP as `user`.
-pub fn with_chap() -> Daemon {
-    Daemon::start_with(LUNETTE, &["ram:4M"], &["--chap", "user"], &[("LUNETTE_CHAP_SECRET", SECRET)])
-}
-
-/// Logs in with CHAP as `user`, with this secret.
-pub fn chap(client: &mut Client, login: &Login, secret: &str) -> Result<(), Refused> {
-    let account = Account { user: "user".into(), secret: Secret::weak(secret) };
-    let challenge = Challenge { identifier: 7, bytes: [0x5a; 32] };
-    let mut own = Initiator::new(account, None, vec![Algorithm::Sha256], challenge);
-    let mut question = login.security_text();
-    text::push(&mut question, "AuthMethod", "CHAP");
-    client.login_exchange(&Frame::new(login.request(0x00, 0), &question))?;
-    let mut answered: Vec<(String, String)> = Vec::new();
-    for flags in [0x00, 0x81] {
-        let mut keys = Keys::default();
-        for (key, value) in &answered {
-            keys.take(key, value);
-        }
-        let answer = own.handle(keys).expect("the target keeps to CHAP");
-        let mut question = Vec::new();
-        answer.iter().for_each(|(key, value)| text::push(&mut question, key, value));
-        let frame = Frame::new(login.request(flags, client.exp_stat_sn), &question);
-        let (_, data) = client.login_exchange(&frame)?;
-        answered = text::pairs(&data).map_while(Result::ok).map(|(key, value)| (key.into(), value.into())).collect();
-    }
-    let last = Frame::new(login.request(0x87, client.exp_stat_sn), &login.operational_text());
-    client.login_exchange(&last).map(drop)
 }

@@ -41,7 +41,7 @@ impl<T: Transport> Client<T> {
         let challenge = Challenge { identifier: 7, bytes: [0x5a; 32] };
         let mut own = Initiator::new(chap.account.clone(), chap.target.clone(), chap.algorithms.clone(), challenge);
         let mut all = String::new();
-        let mut question = login.text();
+        let mut question = login.security_text();
         text::push(&mut question, "AuthMethod", "CHAP");
         // The method, the algorithms, the response with the wish to go on.
         for flags in [0x00, 0x00, 0x81] {
@@ -59,6 +59,7 @@ impl<T: Transport> Client<T> {
             }
         }
         assert!(own.is_done(), "both have shown who they are");
+        question.extend(login.operational_text());
         let (_, data) = self.login_exchange(&Frame::new(login.request(0x87, self.exp_stat_sn), &question))?;
         Ok(all + &String::from_utf8(data).expect("text").replace('\0', "\n"))
     }

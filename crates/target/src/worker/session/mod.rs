@@ -49,6 +49,7 @@ pub(crate) struct Driver {
     reliefs: u64,
     /// The session ends as soon as nothing is in flight and the initiator has had until then to log out.
     leaving: Option<Instant>,
+    asked_to_leave: bool,
     /// It ends whatever is in flight.
     overdue: bool,
     /// When to look for data that does not come, and what was awaited at the last look: of each task how
@@ -136,6 +137,7 @@ impl Driver {
             hungry: Vec::new(),
             reliefs: 0,
             leaving: None,
+            asked_to_leave: false,
             overdue: false,
             watch: None,
             awaited: Vec::new(),
@@ -158,7 +160,6 @@ impl Driver {
     pub fn leave(&mut self, overdue: bool) {
         if self.leaving.is_none() {
             self.session.wind_down();
-            self.session.request_logout(LOGOUT_SECONDS);
             self.leaving = Some(Instant::now() + Duration::from_secs(LOGOUT_SECONDS.into()));
             self.wake();
         }
@@ -178,6 +179,11 @@ impl Driver {
     fn drop_when_due(&mut self, now: Instant) {
         if self.dropped {
             return;
+        }
+        // Those who are on their way into the session are asked as well.
+        if self.leaving.is_some() && !self.asked_to_leave && self.joins.is_empty() {
+            self.asked_to_leave = true;
+            self.session.request_logout(LOGOUT_SECONDS);
         }
         if let Some(until) = self.leaving
             && (self.overdue || self.lines.is_empty() || now >= until && self.session.tasks() == 0)
