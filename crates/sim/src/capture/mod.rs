@@ -220,10 +220,12 @@ impl Capture {
         }
         // These two change which command numbers count as received, and are the first to tell it.
         match opcode {
-            Opcode::TaskManagementResponse => match self.functions.answered(frame, &mut self.tasks) {
-                Ok(plugged) => self.numbers.plugged(plugged),
-                Err(what) => wrong.push(what),
-            },
+            Opcode::TaskManagementResponse => {
+                match self.functions.answered(frame, &mut self.tasks, self.numbers.exp_cmd_sn()) {
+                    Ok(plugged) => self.numbers.plugged(plugged),
+                    Err(what) => wrong.push(what),
+                }
+            }
             Opcode::Reject => self.rejected(Reject::view(frame.basic()), &frame.data, wrong),
             _ => {}
         }

@@ -4,7 +4,10 @@ use crate::frame::Frame;
 use iscsi::serial::{at_most, precedes};
 use iscsi::wire::{DataIn, Header, NopIn, Opcode, Pdu, RESERVED_TAG, ScsiCommand, ScsiResponse};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+
+/// More command numbers than any target has in its window.
+const WINDOW: u32 = 1 << 16;
 
 /// The command window of a session, as far as any of its connections was told.
 #[derive(Debug, Default)]
@@ -75,8 +78,10 @@ impl Numbers {
     }
 
     /// These numbers were given up by a task management function.
-    pub fn plugged(&mut self, cmd_sn: Option<u32>) {
-        self.lock().sent.extend(cmd_sn);
+    pub fn plugged(&mut self, numbers: Range<u32>) {
+        let count =
+            if precedes(numbers.start, numbers.end) { numbers.end.wrapping_sub(numbers.start).min(WINDOW) } else { 0 };
+        self.lock().sent.extend((0..count).map(|n| numbers.start.wrapping_add(n)));
     }
 
     /// A request that was rejected counts as not received (CSN-12).

@@ -8,6 +8,7 @@ use iscsi::wire::{
     TaskManagementRequest, TaskManagementResponse,
 };
 use std::collections::HashMap;
+use std::ops::Range;
 
 #[derive(Debug)]
 struct Outstanding {
@@ -307,26 +308,31 @@ impl Functions {
     }
 
     /// Takes a response; tasks that it covers must not be answered any more (TMF-02). Returns the
-    /// CmdSN that counts as received from now on, if there is one.
-    pub fn answered(&mut self, frame: &Frame, tasks: &mut Tasks) -> Result<Option<u32>, String> {
+    /// command numbers that count as received from now on; `expected` is the last ExpCmdSN.
+    pub fn answered(&mut self, frame: &Frame, tasks: &mut Tasks, expected: u32) -> Result<Range<u32>, String> {
         let response = TaskManagementResponse::view(frame.basic());
         let (request, place) = self
             .0
             .remove(&response.initiator_task_tag.get())
             .ok_or("a task management response that nobody asked for")?;
+        let none = 0..0;
         if response.response != 0 {
-            return Ok(None);
+            return Ok(none);
         }
         let cmd_sn = request.cmd_sn.get();
         match request.function & 0x7f {
             1 => {
                 tasks.abort(request.referenced_task_tag.get());
-                return Ok(Some(request.ref_cmd_sn.get()));
+                return Ok(request.ref_cmd_sn.get()..request.ref_cmd_sn.get().wrapping_add(1));
             }
             2 | 4 | 5 => tasks.abort_older(Some(request.lun), cmd_sn, place),
-            6 | 7 => tasks.abort_older(None, cmd_sn, place),
+            6 | 7 => {
+                tasks.abort_older(None, cmd_sn, place);
+                // All holes below a reset of the target are filled by it (§4.2.3.3).
+                return Ok(expected..cmd_sn);
+            }
             _ => {}
         }
-        Ok(None)
+        Ok(none)
     }
 }
