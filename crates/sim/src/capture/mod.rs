@@ -155,6 +155,7 @@ impl Capture {
         } else if let Some(header) = frame.view() {
             self.tasks.data_out(header, frame.data.len() as u32);
         } else if let Some(header) = frame.view() {
+            self.numbers.plugged(tasks::plugs(header, self.numbers.exp_cmd_sn()));
             self.functions.asked(header, &self.tasks);
         } else if let Some(ping) = frame.view::<NopOut>() {
             if ping.initiator_task_tag.get() != RESERVED_TAG {
@@ -218,13 +219,10 @@ impl Capture {
                 return;
             }
         }
-        // These two change which command numbers count as received, and are the first to tell it.
+        // A Reject changes which command numbers count as received, and is the first to tell it.
         match opcode {
             Opcode::TaskManagementResponse => {
-                match self.functions.answered(frame, &mut self.tasks, self.numbers.exp_cmd_sn()) {
-                    Ok(plugged) => self.numbers.plugged(plugged),
-                    Err(what) => wrong.push(what),
-                }
+                wrong.extend(self.functions.answered(frame, &mut self.tasks).err());
             }
             Opcode::Reject => self.rejected(Reject::view(frame.basic()), &frame.data, wrong),
             _ => {}

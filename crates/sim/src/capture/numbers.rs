@@ -77,7 +77,7 @@ impl Numbers {
         }
     }
 
-    /// These numbers were given up by a task management function.
+    /// These numbers may be given up by a task management function.
     pub fn plugged(&mut self, numbers: Range<u32>) {
         let count =
             if precedes(numbers.start, numbers.end) { numbers.end.wrapping_sub(numbers.start).min(WINDOW) } else { 0 };

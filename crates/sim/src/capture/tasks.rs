@@ -291,6 +291,17 @@ impl Task {
     }
 }
 
+/// Command numbers that a function may have counted as received, from when it was asked for: the command that it
+/// aborts, or all holes below a reset of the target (RFC 7143 §4.2.3.3, §11.5.1). `expected` is the last ExpCmdSN.
+pub(super) fn plugs(request: &TaskManagementRequest, expected: u32) -> Range<u32> {
+    let named = request.ref_cmd_sn.get();
+    match request.function & 0x7f {
+        1 => named..named.wrapping_add(1),
+        6 | 7 => expected..request.cmd_sn.get(),
+        _ => 0..0,
+    }
+}
+
 /// Task management functions that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Functions(HashMap<u32, (TaskManagementRequest, u64)>);
@@ -307,32 +318,23 @@ impl Functions {
         }
     }
 
-    /// Takes a response; tasks that it covers must not be answered any more (TMF-02). Returns the
-    /// command numbers that count as received from now on; `expected` is the last ExpCmdSN.
-    pub fn answered(&mut self, frame: &Frame, tasks: &mut Tasks, expected: u32) -> Result<Range<u32>, String> {
+    /// Takes a response; tasks that it covers must not be answered any more (TMF-02).
+    pub fn answered(&mut self, frame: &Frame, tasks: &mut Tasks) -> Result<(), String> {
         let response = TaskManagementResponse::view(frame.basic());
         let (request, place) = self
             .0
             .remove(&response.initiator_task_tag.get())
             .ok_or("a task management response that nobody asked for")?;
-        let none = 0..0;
         if response.response != 0 {
-            return Ok(none);
+            return Ok(());
         }
         let cmd_sn = request.cmd_sn.get();
         match request.function & 0x7f {
-            1 => {
-                tasks.abort(request.referenced_task_tag.get());
-                return Ok(request.ref_cmd_sn.get()..request.ref_cmd_sn.get().wrapping_add(1));
-            }
+            1 => tasks.abort(request.referenced_task_tag.get()),
             2 | 4 | 5 => tasks.abort_older(Some(request.lun), cmd_sn, place),
-            6 | 7 => {
-                tasks.abort_older(None, cmd_sn, place);
-                // All holes below a reset of the target are filled by it (§4.2.3.3).
-                return Ok(expected..cmd_sn);
-            }
+            6 | 7 => tasks.abort_older(None, cmd_sn, place),
             _ => {}
         }
-        Ok(none)
+        Ok(())
     }
 }
