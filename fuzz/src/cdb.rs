@@ -203,6 +203,7 @@ impl Rig {
                 .into(),
             target_port: Arc::clone(&self.port),
             units: Arc::clone(&self.units),
+            protocol_level: 1 + which as u8,
         });
         self.nexuses[which] = Some(nexus);
         // The attentions that a new nexus is owed would be the answer to what the input asks first.

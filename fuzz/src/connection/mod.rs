@@ -365,9 +365,9 @@ impl Rig {
             self.peers[current].wire.cut();
         }
         let mut login = match choice & 3 {
-            0 => self.login(0, self.tsih),
-            1 => self.login(0, 0),
+            0 if !self.strict() => self.login(0, self.tsih),
             2 => self.login(choice >> 2, 0),
+            _ if self.strict() || choice & 3 == 1 => self.login(0, 0),
             _ => self.login(0, u16::from(choice >> 2)),
         };
         login.cid = 1 + u16::from(choice >> 4);
