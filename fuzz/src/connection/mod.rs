@@ -280,8 +280,9 @@ impl Rig {
             }
             11 => {
                 let bytes = input.counted();
-                self.peers[at].unseen = true;
-                self.peers[at].wire.push(bytes);
+                if !self.strict() {
+                    self.peers[at].wire.push(bytes);
+                }
                 None
             }
             12 => {
@@ -311,7 +312,9 @@ impl Rig {
                 None
             }
         };
-        if let Some(mut frame) = frame {
+        // Well-behaved: nothing before the login has its answer.
+        let ready = !self.strict() || self.peers[at].full_feature;
+        if let Some(mut frame) = frame.filter(|_| ready) {
             self.number(&mut frame, at, how, input);
             self.peers[at].send(&frame, how);
         }
