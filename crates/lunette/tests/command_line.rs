@@ -84,6 +84,33 @@ fn chp_11_a_short_secret_is_refused_wherever_it_comes_from() {
 }
 
 #[test]
+fn a_wrong_configuration_file_ends_the_command_with_every_place() {
+    let folder = Folder::new();
+    let file = folder.file("lunette.toml");
+    let run = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let output = lunette(&folder, &["serve", "--config", "lunette.toml"]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = run("[[portal]]\nlisen = \"::1\"\n[[target]]\nname = \"disk\"\n");
+    assert_eq!(code, Some(2), "{said}");
+    let places: Vec<_> = said.lines().filter(|line| line.starts_with("lunette.toml:")).collect();
+    assert!(places.len() == 4 && said.contains("did you mean `listen`?"), "{said}");
+    // What only opening it shows has its place too.
+    let (code, said) = run("[daemon]\nstate-dir = \"state\"\n[[portal]]\nlisten = \"127.0.0.1:0\"\n[[target]]\n\
+         name = \"iqn.2026-01.org.example:disk\"\n[[target.lun]]\nstore = \"missing.img\"\n");
+    assert_eq!(code, Some(2), "{said}");
+    let place = said.lines().find(|line| line.starts_with("lunette.toml:8:9: error: "));
+    assert!(place.is_some_and(|line| line.contains("missing.img")), "{said}");
+    let both = lunette(&folder, &["serve", "--config", "lunette.toml", "--listen", "127.0.0.1:0"]);
+    let said = String::from_utf8(both.stderr).unwrap();
+    assert!(both.status.code() == Some(2) && said.contains("cannot be used with"), "{said}");
+    let none = lunette(&folder, &["serve", "--config", "none.toml"]);
+    let said = String::from_utf8(none.stderr).unwrap();
+    assert!(none.status.code() == Some(2) && said.starts_with("lunette: none.toml: "), "{said}");
+}
+
+#[test]
 fn the_banner_names_target_portal_and_disks_and_how_to_connect() {
     let folder = Folder::new();
     let file = folder.file("disk.img");

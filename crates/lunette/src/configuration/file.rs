@@ -177,7 +177,8 @@ fn portals(root: &Table<'_>, findings: &Findings<'_>) -> (Vec<Listen>, Vec<u16>)
         if let Some(listen) = listen
             && let Some(addresses) = table.take(&listen, portals::portal)
         {
-            let port = addresses.value.first().map_or(target::ISCSI_PORT, |address| address.port());
+            let port = addresses.value.first().map(|address| address.port()).filter(|port| *port != 0);
+            let port = port.unwrap_or(target::ISCSI_PORT);
             let advertise = table.understood("advertise", |text| HostPort::parse(text, port)).map(|one| one.value);
             for address in addresses.value {
                 if address.port() != 0 && listens.iter().any(|other| other.address == address) {

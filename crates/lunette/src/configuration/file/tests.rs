@@ -248,3 +248,28 @@ fn the_files_of_the_manual_are_good_as_they_stand() {
         assert!(manual.contains(&format!("`{key}`")), "{key}");
     }
 }
+
+#[test]
+fn whatever_stands_in_a_file_is_answered() {
+    let mut random = sim::Random::new(1);
+    let pieces =
+        ["[[", "]]", "=", "\"", "\n", "é", "\u{1f980}", "{", "}", ",", "0x", "1e9", "secret", "\t", "'''", "# ", "."];
+    for round in 0..3000 {
+        let mut text = WHOLE.to_owned();
+        for _ in 0..=random.below(4) {
+            let mut at = random.size(text.len());
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            match random.below(3) {
+                0 => text.insert_str(at, pieces[random.size(pieces.len())]),
+                1 => text.truncate(at),
+                _ => text = format!("{}{}", &text[..at], text[at..].split_once('\n').map_or("", |(_, rest)| rest)),
+            }
+            text.push('\n');
+        }
+        if let Err(said) = read(&text) {
+            assert!(said.starts_with("lunette.toml:"), "{round}: {said}\n{text}");
+        }
+    }
+}
