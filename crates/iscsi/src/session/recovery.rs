@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Data of a sequence that does not move for this long is asked for again (§7.1.4.1).
 const DATA_PATIENCE: Duration = Duration::from_secs(2);
+/// The most seconds of Time2Wait: both ends agree on the greater of theirs, and a session that needs no socket
+/// must not last as long as whoever logs in wishes.
+const WAIT: u32 = 300;
 /// Lost connections of a session of which the tasks are kept.
 const LOST: usize = 32;
 /// Beyond so many tasks of a session only those of the connection that was lost last are kept.
@@ -147,13 +150,8 @@ impl Session {
                 _ => self.data_settled(id),
             }
         }
-        let retained = self.parameters.default_time_2_wait + self.parameters.default_time_2_retain;
-        self.recovering.push(Recovering {
-            connection: c,
-            cid,
-            until: now + Duration::from_secs(u64::from(retained)),
-            logged_out,
-        });
+        let until = now + self.kept_for();
+        self.recovering.push(Recovering { connection: c, cid, until, logged_out });
         while self.recovering.len() > LOST || self.recovering.len() > 1 && self.tasks.len() > LEFT {
             let oldest = self.recovering.remove(0);
             self.end_tasks_of(oldest.connection);
@@ -170,8 +168,7 @@ impl Session {
     /// The tasks of a connection that is gone may be taken over, but for those whose status was received
     /// below `exp_stat_sn`.
     pub(super) fn log_out_lost(&mut self, cid: u16, exp_stat_sn: Option<u32>, now: Instant) {
-        let retained = self.parameters.default_time_2_wait + self.parameters.default_time_2_retain;
-        let until = now + Duration::from_secs(u64::from(retained));
+        let until = now + self.kept_for();
         let mut last = None;
         for lost in self.recovering.iter_mut().filter(|lost| lost.cid == cid && !lost.logged_out) {
             (lost.logged_out, lost.until) = (true, until);
@@ -304,9 +301,16 @@ impl Session {
         self.tasks.ids().filter(move |id| self.tasks.get(*id).is_some_and(|task| task.connection == c))
     }
 
+    /// How long what a lost connection leaves is kept.
+    fn kept_for(&self) -> Duration {
+        let (wait, retain) = self.recovery_times();
+        Duration::from_secs(u64::from(wait) + u64::from(retain))
+    }
+
+    /// Time2Wait and Time2Retain, as the initiator is told.
     pub(super) fn recovery_times(&self) -> (u16, u16) {
         let clamp = |seconds: u32| u16::try_from(seconds).unwrap_or(u16::MAX);
-        (clamp(self.parameters.default_time_2_wait), clamp(self.parameters.default_time_2_retain))
+        (clamp(self.parameters.default_time_2_wait.min(WAIT)), clamp(self.parameters.default_time_2_retain))
     }
 
     /// Nothing is sent on it or comes from it any more. Its commands that waited for their turn count as not
@@ -366,7 +370,7 @@ impl Session {
         self.data_watch.seen = awaited;
         for id in stuck {
             let Some(task) = self.tasks.get(id) else { continue };
-            if task.phase == Phase::Active && task.fault.is_none() {
+            if !task.is_ending() && task.fault.is_none() {
                 self.ask_again(id);
             } else {
                 // Nobody wants it any more; only its end was awaited.

@@ -496,6 +496,7 @@ impl Session {
 
     fn small(&mut self, c: ConnectionId, outgoing: Outgoing, out: &mut TxBatch) {
         let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
+        let (time_2_wait, time_2_retain) = self.recovery_times();
         let Some(connection) = self.connections.get_mut(c) else { return };
         let segment = connection.parameters.max_send_data_segment_length as usize;
         /// Fills in the numbers, sends the PDU and, where it has a StatSN of its own, keeps it.
@@ -556,8 +557,8 @@ impl Session {
                 header.flags = FINAL;
                 header.response = response;
                 header.initiator_task_tag = initiator_task_tag.into();
-                header.time_2_wait = u16::try_from(self.parameters.default_time_2_wait).unwrap_or(u16::MAX).into();
-                header.time_2_retain = u16::try_from(self.parameters.default_time_2_retain).unwrap_or(u16::MAX).into();
+                header.time_2_wait = time_2_wait.into();
+                header.time_2_retain = time_2_retain.into();
                 connection.closing |= close;
                 connection.logged_out |= close;
                 send!(header, &[]);

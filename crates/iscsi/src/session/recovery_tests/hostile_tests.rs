@@ -323,3 +323,59 @@ fn tmf_10_a_write_whose_data_is_all_there_when_its_connection_goes_is_carried_ou
     rig.session.complete(task, good_out(4096));
     assert_eq!(rig.receive(d).last().map(|pdu| pdu.opcode()), Some(Opcode::ScsiResponse as u8));
 }
+
+#[test]
+fn erl_08_a_session_without_connections_does_not_last_as_long_as_its_initiator_wishes() {
+    let parameters = SessionParameters {
+        error_recovery_level: 2,
+        max_connections: 4,
+        default_time_2_wait: 3600,
+        default_time_2_retain: 20,
+        ..Default::default()
+    };
+    let (mut rig, c) = of(parameters);
+    let d = rig.session.attach(opening(2), rig.now);
+    rig.send(c, &command(1, 10, 0x40, 512));
+    rig.session.handle_closed(c, rig.now);
+    let told = rig.receive(d);
+    let message = AsyncMessage::view(&told[0]);
+    assert_eq!((message.parameter_2.get(), message.parameter_3.get()), (300, 20), "and is told so");
+    rig.send(d, &logout(91, 2, 1));
+    let response = rig.receive(d);
+    let response = LogoutResponse::view(&response[0]);
+    assert_eq!((response.time_2_wait.get(), response.time_2_retain.get()), (300, 20));
+    rig.session.handle_closed(d, rig.now);
+    rig.pass(Duration::from_secs(319));
+    assert!(!rig.session.is_over());
+    rig.pass(Duration::from_secs(1));
+    assert!(rig.session.is_over());
+}
+
+#[test]
+fn erl_04_data_of_a_command_before_its_turn_is_asked_for_again_in_its_turn() {
+    let parameters = SessionParameters {
+        error_recovery_level: 1,
+        first_burst_length: 8192,
+        initial_r2t: false,
+        immediate_data: false,
+        ..Default::default()
+    };
+    let (mut rig, c) = of(parameters);
+    let mut request = command(7, 11, 0x20, 8192);
+    request.flags &= !0x80;
+    rig.send(c, &request);
+    (0..3).for_each(|_| rig.pass(Duration::from_secs(2)));
+    rig.receive(c);
+    // It comes after all, but too late.
+    let mut data = data_out(&ReadyToTransfer::empty(), 0, 0, 8192, true);
+    data.initiator_task_tag = 7.into();
+    data.target_transfer_tag = RESERVED_TAG.into();
+    assert_eq!(rig.send_digest(c, &data, true).unwrap().place, Place::Discard);
+    assert_eq!(rejected(&rig.receive(c)), [], "it was sent before it was given up");
+    rig.send(c, &command(1, 10, 0x40, 512));
+    let events = rig.events();
+    let [Event::Command(_), Event::Command(write)] = events[..] else { panic!("{events:?}") };
+    rig.session.receive_data_out(write, 8192);
+    let asked = asked_for(&mut rig, c);
+    assert_eq!((asked[0].buffer_offset.get(), asked[0].desired_data_transfer_length.get()), (0, 8192));
+}
