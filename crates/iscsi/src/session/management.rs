@@ -17,6 +17,9 @@ use zerocopy::IntoBytes;
 /// How long a function waits for the data that its tasks are owed.
 const DATA_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Units of which commands were passed over. They are few, and are no more when the gap is filled.
+const PASSED: usize = 256;
+
 /// Function codes (RFC 7143 §11.5.1; from 9 on RFC 7144 §4.1).
 pub(super) mod function {
     pub const ABORT_TASK: u8 = 1;
@@ -161,6 +164,18 @@ impl Session {
     /// Whether a function that could not wait for it any longer has ended a command that comes now.
     pub(super) fn is_passed(&self, lun: [u8; 8], cmd_sn: u32) -> bool {
         self.functions.passed.iter().any(|(unit, number)| *unit == lun && precedes(cmd_sn, *number))
+    }
+
+    /// Commands of this unit that have not come and are below this number are over when they do.
+    fn pass_over(&mut self, lun: [u8; 8], number: u32) {
+        // What may not be sent yet is not passed over.
+        let number = self.window.at_most_behind(number);
+        let passed = &mut self.functions.passed;
+        if let Some((_, before)) = passed.iter_mut().find(|(unit, _)| *unit == lun) {
+            *before = if precedes(*before, number) { number } else { *before };
+        } else if passed.len() < PASSED {
+            passed.push((lun, number));
+        }
     }
 
     /// Functions whose commands are all here are carried out.
@@ -384,9 +399,8 @@ impl Session {
     /// R2T behind a reset of theirs would wait for our response instead (TMF-15).
     pub(super) fn functions_lose_patience(&mut self, now: Instant) {
         while let Some(at) = self.functions.postponed.iter().position(|postponed| now >= postponed.until) {
-            let header = &self.functions.postponed[at].header;
-            let passed = (header.lun, header.cmd_sn.get());
-            self.functions.passed.push(passed);
+            let header = self.functions.postponed[at].header;
+            self.pass_over(header.lun, header.cmd_sn.get());
             self.carry_out_postponed(at);
         }
         if self.functions.deadline.is_none_or(|deadline| now < deadline) {

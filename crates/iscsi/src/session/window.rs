@@ -82,6 +82,11 @@ impl Window {
         (precedes(self.exp_cmd_sn, end) && at_most(self.exp_cmd_sn, self.max_cmd_sn)).then_some(self.exp_cmd_sn)
     }
 
+    /// This number, or the first behind the window where it is further away.
+    pub fn at_most_behind(&self, number: u32) -> u32 {
+        if precedes(self.max_cmd_sn, number) { self.max_cmd_sn.wrapping_add(1) } else { number }
+    }
+
     /// Gives no further credit: what was allowed may still come, and nothing after it.
     pub fn shut(&mut self) {
         self.shut = true;

@@ -379,3 +379,22 @@ fn erl_04_data_of_a_command_before_its_turn_is_asked_for_again_in_its_turn() {
     let asked = asked_for(&mut rig, c);
     assert_eq!((asked[0].buffer_offset.get(), asked[0].desired_data_transfer_length.get()), (0, 8192));
 }
+
+#[test]
+fn tmf_05_a_reset_with_a_number_far_ahead_passes_over_no_more_than_the_window() {
+    let (mut rig, c) = rig(0);
+    for n in 0..1000u32 {
+        let mut reset = function(5000 + n, 5, RESERVED_TAG, 10 + (1 << 30));
+        reset.lun = u64::from(n).to_be_bytes();
+        rig.send(c, &reset);
+        rig.pass(Duration::from_secs(4));
+        rig.session.task_management_done(n, code::FUNCTION_COMPLETE, [0; 3]);
+        rig.receive(c);
+    }
+    for n in 10..18 {
+        rig.send(c, &command(n, n, 0x40, 512));
+    }
+    rig.events();
+    rig.receive(c);
+    rig.read(c, 18, 18, 512);
+}
