@@ -307,7 +307,14 @@ impl Session {
         Duration::from_secs(u64::from(wait) + u64::from(retain))
     }
 
-    /// Time2Wait and Time2Retain, as the initiator is told.
+    /// What a logout response tells: where the session ends and nothing is kept, what was agreed.
+    pub(super) fn logout_times(&self) -> (u16, u16) {
+        let (wait, retain) = self.recovery_times();
+        let agreed = u16::try_from(self.parameters.default_time_2_wait).unwrap_or(u16::MAX);
+        (if self.logging_out { agreed } else { wait }, retain)
+    }
+
+    /// Time2Wait and Time2Retain of a lost connection.
     pub(super) fn recovery_times(&self) -> (u16, u16) {
         let clamp = |seconds: u32| u16::try_from(seconds).unwrap_or(u16::MAX);
         (clamp(self.parameters.default_time_2_wait.min(WAIT)), clamp(self.parameters.default_time_2_retain))

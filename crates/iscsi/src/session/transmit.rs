@@ -496,7 +496,7 @@ impl Session {
 
     fn small(&mut self, c: ConnectionId, outgoing: Outgoing, out: &mut TxBatch) {
         let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
-        let (time_2_wait, time_2_retain) = self.recovery_times();
+        let (time_2_wait, time_2_retain) = self.logout_times();
         let Some(connection) = self.connections.get_mut(c) else { return };
         let segment = connection.parameters.max_send_data_segment_length as usize;
         /// Fills in the numbers, sends the PDU and, where it has a StatSN of its own, keeps it.
