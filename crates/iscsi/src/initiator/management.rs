@@ -79,6 +79,8 @@ pub(super) struct Request {
     pub tag: u32,
     pub connection: ConnectionId,
     pub asked: Asked,
+    /// When it was sent.
+    pub since: Option<Instant>,
 }
 
 impl Session {
@@ -131,8 +133,32 @@ impl Session {
         // Their tags have the top bit, which tasks' have not.
         self.next_tag = if self.next_tag >= 0x7fff_fff0 { 0 } else { self.next_tag + 1 };
         let tag = 0x8000_0000 | self.next_tag;
-        self.requests.push(Request { tag, connection, asked });
+        self.requests.push(Request { tag, connection, asked, since: None });
         tag
+    }
+
+    /// It is on its way.
+    pub(super) fn request_sent(&mut self, now: Instant, tag: u32) {
+        if let Some(request) = self.requests.iter_mut().find(|request| request.tag == tag) {
+            request.since = Some(now);
+        }
+    }
+
+    /// When the first request has waited for too long.
+    pub(super) fn request_deadline(&self) -> Option<Instant> {
+        let closing = |c| self.connection(c).is_none_or(|connection| connection.closing);
+        let waiting = self.requests.iter().filter(|request| !closing(request.connection));
+        waiting.filter_map(|request| request.since).min().map(|since| since + self.limits.request_timeout)
+    }
+
+    /// A connection on which a request has waited for too long. Immediate requests have no number of their
+    /// own: that one was lost is not seen otherwise.
+    pub(super) fn unanswered(&mut self, now: Instant) -> Option<ConnectionId> {
+        let limit = self.limits.request_timeout;
+        let overdue = |request: &&mut Request| request.since.is_some_and(|since| now >= since + limit);
+        let request = self.requests.iter_mut().find(overdue)?;
+        request.since = None;
+        Some(request.connection)
     }
 
     fn take_request(&mut self, c: ConnectionId, tag: u32) -> Option<Request> {
@@ -176,6 +202,11 @@ impl Session {
         }
         self.tell(Event::TaskManagement { tag, response: Some(response) });
         Ok(())
+    }
+
+    /// Whether this tag asks for a task to be reassigned.
+    pub(super) fn is_reassignment(&self, tag: u32) -> bool {
+        self.requests.iter().any(|request| request.tag == tag && matches!(request.asked, Asked::Reassign(_)))
     }
 
     /// Reassigns as many of the tasks that wait for it as may be under way at a time.

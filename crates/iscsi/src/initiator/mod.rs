@@ -56,6 +56,8 @@ pub struct Limits {
     pub nop_interval: Duration,
     /// A ping that is not answered within this time costs the connection.
     pub nop_timeout: Duration,
+    /// A request other than a command that is not answered within this time costs the connection.
+    pub request_timeout: Duration,
     /// At recovery level 1: what is missing is asked for again after this time.
     pub patience: Duration,
     /// So often, and then the connection is given up.
@@ -70,6 +72,7 @@ impl Default for Limits {
             text_bytes: 1 << 20,
             nop_interval: Duration::from_secs(5),
             nop_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(20),
             patience: Duration::from_secs(2),
             attempts: 8,
         }
@@ -297,7 +300,7 @@ impl Session {
         let pings = self.connections.iter().flatten().filter_map(|connection| connection.deadline(limits));
         let retained = self.lost.iter().map(|lost| lost.until);
         let missing = self.missing_deadline();
-        pings.chain(retained).chain(missing).min()
+        pings.chain(retained).chain(missing).chain(self.request_deadline()).min()
     }
 
     /// Pings, asks again for what is missing, gives up what did not come back in time. Names one
@@ -313,6 +316,9 @@ impl Session {
                 return Some((ConnectionId(index), ConnectionError::PingTimeout(self.limits.nop_timeout)));
             }
             self.leave_when_due(ConnectionId(index), now);
+        }
+        if let Some(c) = self.unanswered(now) {
+            return Some((c, ConnectionError::Limit("time for an answer")));
         }
         self.ask_again(now)
     }

@@ -147,10 +147,11 @@ impl Session {
             Opcode::NopIn => self.pong(c, NopIn::view(header), data)?,
             Opcode::TextResponse => self.text_response(c, TextResponse::view(header), data)?,
             Opcode::Reject => self.rejected(c, Reject::view(header), data)?,
-            // These speak of what went before them: they wait until that is here.
+            // These speak of what went before them: they wait until that is here. The answer to a reassignment
+            // speaks of what follows it.
             Opcode::TaskManagementResponse | Opcode::LogoutResponse | Opcode::AsyncMessage => {
                 let in_order = self.connection(c).is_none_or(|connection| connection.is_in_order(stat_sn));
-                match in_order {
+                match in_order || self.is_reassignment(header.initiator_task_tag.get()) {
                     true => self.in_order(c, header, data)?,
                     false if self.held.len() >= HELD => {
                         return Err(ConnectionError::Limit("PDUs that wait for status before them"));

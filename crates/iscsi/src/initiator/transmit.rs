@@ -86,16 +86,19 @@ impl Session {
             Outgoing::TaskManagement(mut header) => {
                 header.exp_stat_sn = exp_stat_sn.into();
                 out.push_small(&mut *header, &[], &connection.parameters);
+                self.request_sent(now, header.initiator_task_tag.get());
             }
             Outgoing::Text(mut header, data) => {
                 header.exp_stat_sn = exp_stat_sn.into();
                 out.push_small(&mut *header, &data, &connection.parameters);
+                self.request_sent(now, header.initiator_task_tag.get());
             }
             Outgoing::Logout(header) => {
                 let mut header: LogoutRequest = *header;
                 header.exp_stat_sn = exp_stat_sn.into();
                 header.cmd_sn = self.window.cmd_sn().into();
                 out.push_small(&mut header, &[], &connection.parameters);
+                self.request_sent(now, header.initiator_task_tag.get());
             }
         }
     }

@@ -230,7 +230,9 @@ impl Client {
     /// Whether the target may have done what this error says: only the network damages.
     fn judge(&mut self, error: &ConnectionError) {
         let damage = matches!(error, ConnectionError::Format("a data digest error at recovery level 0"));
-        if !damage && matches!(error, ConnectionError::Format(_) | ConnectionError::Limit(_)) {
+        // A request whose header was damaged is not there for the target.
+        let lost = self.setup.weather.damages > 0 && matches!(error, ConnectionError::Limit("time for an answer"));
+        if !damage && !lost && matches!(error, ConnectionError::Format(_) | ConnectionError::Limit(_)) {
             self.wrong = Some(format!("the initiator sees the target break a rule: {error}"));
         }
     }
