@@ -267,7 +267,11 @@ impl Session {
             return;
         }
         if let Some(outcome) = task.outcome.take() {
+            let (cmd_sn, numbered) = (task.cmd_sn, !task.command.immediate);
             self.tasks.remove(id);
+            if numbered && !self.window.is_acknowledged(cmd_sn) {
+                self.unowned.push((cmd_sn, self.heard));
+            }
             self.tell(Event::Completed(id, outcome));
             self.over_when_empty();
         }

@@ -99,7 +99,7 @@ pub enum Event {
     /// The task is over and its name with it; its memory is the caller's again.
     Completed(TaskId, Outcome),
     /// A task management function was answered with this code (RFC 7143 §11.6.1), or `None` where its
-    /// answer is lost.
+    /// answer is lost: then it is to be asked for again, because tasks may have ended without a word.
     TaskManagement {
         /// What [`Session::task_management`] or [`Session::abort`] returned.
         tag: u32,
@@ -164,6 +164,11 @@ pub struct Session {
     lost: Vec<Lost>,
     /// Tasks that wait to be reassigned.
     moving: Moving,
+    /// Numbers of commands that are over and that the target has not acknowledged, and since when: it may
+    /// wait for them.
+    unowned: Vec<(u32, Instant)>,
+    /// When something was heard last, on any connection.
+    heard: Instant,
     /// PDUs that wait for status that was sent before them.
     held: Vec<(ConnectionId, crate::wire::Header, Vec<u8>)>,
     events: VecDeque<Event>,
@@ -190,6 +195,8 @@ impl Session {
             connections: Vec::new(),
             lost: Vec::new(),
             moving: Moving::new(),
+            unowned: Vec::new(),
+            heard: now,
             held: Vec::new(),
             events: VecDeque::new(),
             logging_out: false,

@@ -53,6 +53,7 @@ impl Session {
             return Err(ConnectionError::HeaderDigest);
         }
         let length = basic.data_segment_bytes();
+        self.heard = now;
         let connection = self.connection_mut(c).ok_or(ConnectionError::Format("a closed connection"))?;
         connection.last_heard = now;
         connection.collected.clear();

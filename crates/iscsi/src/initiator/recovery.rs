@@ -96,7 +96,9 @@ impl Session {
         let status = self.connections.iter().flatten().filter_map(|connection| connection.missing_since);
         let data = self.tasks.iter().filter_map(|task| task.missing_since);
         let unknown = self.tasks.iter().filter(|task| self.is_gap(task)).map(|task| task.since);
-        status.chain(data).chain(unknown).min().map(|since| since + self.limits.patience)
+        let unowned =
+            self.unowned.iter().filter(|(cmd_sn, _)| *cmd_sn == self.window.exp_cmd_sn()).map(|(_, since)| *since);
+        status.chain(data).chain(unknown).chain(unowned).min().map(|since| since + self.limits.patience)
     }
 
     /// The command that the target waits for although it has been sent.
@@ -127,6 +129,7 @@ impl Session {
             connection.missing_since = Some(now);
             connection.ask_for_status();
         }
+        self.use_up(now);
         for id in self.tasks.ids() {
             let Some(task) = self.tasks.get_mut(id) else { continue };
             let Allegiance::With(c) = task.allegiance else { continue };
@@ -153,6 +156,21 @@ impl Session {
             }
         }
         None
+    }
+
+    /// The target waits for a command that is over: a ping takes its number. Where it has the number, it
+    /// ignores the ping.
+    fn use_up(&mut self, now: Instant) {
+        let window = &self.window;
+        self.unowned.retain(|(cmd_sn, _)| !window.is_acknowledged(*cmd_sn));
+        let (expected, patience) = (window.exp_cmd_sn(), self.limits.patience);
+        let open = self.connections.iter().position(|slot| slot.as_ref().is_some_and(|one| one.takes_requests()));
+        let due = self.unowned.iter_mut().find(|(cmd_sn, since)| *cmd_sn == expected && now >= *since + patience);
+        if let (Some((cmd_sn, since)), Some(index)) = (due, open) {
+            *since = now;
+            let cmd_sn = *cmd_sn;
+            self.plug(ConnectionId(index), cmd_sn);
+        }
     }
 
     /// The answer to a ping came. A command that had left before it and that the target still waits for is
@@ -201,7 +219,14 @@ impl Session {
     ) -> Result<(), ConnectionError> {
         let found = self.tasks.by_tag(refused.initiator_task_tag.get());
         let task = found.and_then(|id| self.tasks.get(id)).filter(|task| task.is_with(c));
-        let (Some(id), Some(task)) = (found, task) else { return Ok(()) };
+        let (Some(id), Some(task)) = (found, task) else {
+            // It is over, and was never there.
+            let cmd_sn = refused.cmd_sn.get();
+            if !refused.header().immediate() && self.unowned.iter().any(|(unowned, _)| *unowned == cmd_sn) {
+                self.plug(c, cmd_sn);
+            }
+            return Ok(());
+        };
         match reason {
             // It has it already.
             RejectReason::TaskInProgress => Ok(()),

@@ -44,6 +44,10 @@ enum Plan {
     Lead,
     /// Join it, or take the place of a lost connection.
     Join(u16),
+    /// Reset the unit.
+    Reset,
+    /// Abort this task.
+    Abort(TaskId),
     /// Log out a lost connection on another one, so that its tasks go on there.
     Recover(u16),
 }
@@ -56,6 +60,8 @@ pub(super) struct Client {
     parameters: SessionParameters,
     conns: Vec<Conn>,
     plans: Vec<(Instant, Plan)>,
+    /// Task management functions that are out.
+    functions: Vec<(u32, Plan)>,
     cuts_left: u32,
     damages_left: u32,
     leaving: bool,
@@ -105,6 +111,7 @@ impl Client {
             parameters: SessionParameters::default(),
             conns: Vec::new(),
             plans: vec![(now, Plan::Lead)],
+            functions: Vec::new(),
             cuts_left: setup.weather.cuts,
             damages_left: setup.weather.damages,
             leaving: false,
@@ -318,9 +325,15 @@ impl Client {
                     self.wrong = Some(format!("a logout is answered with {response}"));
                 }
                 Event::Over => {}
-                Event::TaskManagement { response: Some(0 | 1), .. } | Event::TaskManagement { response: None, .. } => {}
-                Event::TaskManagement { response, .. } => {
-                    self.wrong = Some(format!("a task management function is answered with {response:?}"));
+                Event::TaskManagement { tag, response } => {
+                    let at = self.functions.iter().position(|(asked, _)| *asked == tag);
+                    let function = at.map(|at| self.functions.swap_remove(at).1);
+                    match (response, function) {
+                        // Its answer is lost; what it ended has ended without a word.
+                        (None, Some(function)) => self.plans.push((now, function)),
+                        (Some(0 | 1), _) | (None, None) => {}
+                        _ => self.wrong = Some(format!("a task management function is answered with {response:?}")),
+                    }
                 }
                 _ => {}
             }
@@ -333,6 +346,7 @@ impl Client {
         if self.session.as_ref().is_some_and(Session::is_over) && self.conns.iter().all(|conn| conn.is_login()) {
             self.session = None;
             self.plans.clear();
+            self.functions.clear();
             for at in (0..self.conns.len()).rev() {
                 let conn = self.conns.remove(at);
                 net.links[conn.link].close(End::Initiator, now, &mut net.random);
@@ -356,6 +370,7 @@ impl Client {
                 }
                 Plan::Join(_) => {}
                 Plan::Recover(cid) => self.recover(now, cid),
+                Plan::Reset | Plan::Abort(_) => self.function(now, plan, workload),
             }
         }
         self.strike(net, workload);
@@ -364,6 +379,23 @@ impl Client {
             worked = true;
         }
         worked
+    }
+
+    /// Asks for a task management function, now or as soon as there is a connection for it.
+    fn function(&mut self, now: Instant, function: Plan, workload: &Workload) {
+        let Some(session) = self.session.as_mut().filter(|session| !session.is_over()) else { return };
+        let open: Vec<ConnectionId> = self.conns.iter().filter_map(Conn::connection).collect();
+        let asked = match function {
+            Plan::Abort(task) if !workload.is_in_flight(task) => return,
+            Plan::Abort(task) => session.abort(task),
+            _ if open.is_empty() => None,
+            _ => session.task_management(*self.random.pick(&open), Function::LogicalUnitReset, LUN),
+        };
+        match asked {
+            Some(tag) => self.functions.push((tag, function)),
+            None if self.leaving => {}
+            None => self.plans.push((now + Duration::from_millis(100), function)),
+        }
     }
 
     /// Logs a lost connection out on one that is left; its place is filled afterwards.
@@ -457,10 +489,10 @@ impl Client {
                 && self.random.once_in(self.setup.aborts)
                 && let Some(task) = workload.any_in_flight()
             {
-                session.abort(task);
+                self.plans.push((now, Plan::Abort(task)));
             }
             if self.setup.resets > 0 && self.random.once_in(self.setup.resets) {
-                session.task_management(c, Function::LogicalUnitReset, LUN);
+                self.plans.push((now, Plan::Reset));
             }
         }
         worked

@@ -215,6 +215,11 @@ impl Workload {
         (!flying.is_empty()).then(|| *self.random.pick(&flying))
     }
 
+    /// Whether this task is.
+    pub fn is_in_flight(&self, task: TaskId) -> bool {
+        self.ops.iter().any(|op| op.task() == Some(task))
+    }
+
     /// Memory of a task for data-in.
     pub fn data_in(&mut self, task: TaskId) -> Option<&mut [u8]> {
         self.ops.iter_mut().find(|op| op.task() == Some(task)).map(|op| op.data_in.as_mut_slice())
