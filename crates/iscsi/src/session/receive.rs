@@ -159,8 +159,13 @@ impl Session {
                 self.never_came(task);
                 self.spoiled(c, header.as_bytes().into())
             }
-            Some(Pending::Command { task, .. }) => {
-                self.deliver_command(task);
+            Some(Pending::Command { task, header }) => {
+                match self.tasks.get(task) {
+                    Some(_) => self.deliver_command(task),
+                    // A function has ended it while its data came: its number is used up all the same.
+                    None if header.header().immediate() => {}
+                    None => self.number_used(header.cmd_sn.get()),
+                }
                 Ok(())
             }
             Some(Pending::DataOut { task, header }) => {
@@ -357,6 +362,14 @@ impl Session {
             heard.into_iter().for_each(|heard| self.watch_data(heard));
         }
         Ok(Pending::Command { task: self.tasks.insert(task), header: *command })
+    }
+
+    fn number_used(&mut self, cmd_sn: u32) {
+        match self.window.classify(cmd_sn) {
+            Arrival::Next => self.in_turn(Deferred::Plug),
+            Arrival::Early => self.window.keep(cmd_sn, Deferred::Plug),
+            Arrival::Ignored => {}
+        }
     }
 
     /// A command with its immediate data is here; it is delivered now or in its turn.
