@@ -9,6 +9,7 @@ mod licences;
 mod peers;
 mod qemu;
 pub mod served;
+mod simulation;
 mod tshark;
 mod unit;
 mod vm;
@@ -28,6 +29,12 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "tidy", about: "the invariants of ARCHITECTURE.md", needs: &[], run: tidy },
     Suite { name: "licences", about: "what we depend on, by licence and source", needs: &[], run: licences::run },
+    Suite {
+        name: "simulation",
+        about: "ten thousand seeds: initiator and target over a bad network",
+        needs: &[],
+        run: simulation::run,
+    },
     Suite { name: "unit", about: "the workspace's own tests", needs: &[], run: unit::run },
     Suite {
         name: "counts",

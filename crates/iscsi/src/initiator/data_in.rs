@@ -4,7 +4,7 @@
 use super::connection::ConnectionId;
 use super::connection::{Outgoing, Status};
 use super::receive::Pending;
-use super::task::{Answer, Outcome};
+use super::task::{Allegiance, Answer, Outcome};
 use super::{Event, Session};
 use crate::serial::{at_most, precedes};
 use crate::session::{ConnectionError, Place, TaskId};
@@ -223,13 +223,8 @@ impl Session {
             return;
         }
         let broken = task.has_hole();
-        let Some(answer) = task.answer.take() else { return };
-        let (allegiance, data_in) = (task.allegiance, task.received);
-        if let super::task::Allegiance::With(c) = allegiance
-            && let Some(connection) = self.connection_mut(c)
-        {
-            connection.withheld.retain(|stat_sn| *stat_sn != answer.stat_sn);
-        }
+        let data_in = task.received;
+        let Some(answer) = task.answer.clone() else { return };
         let outcome = match broken {
             false => Outcome::Answered {
                 response: answer.response,
@@ -257,6 +252,12 @@ impl Session {
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.grants.clear();
         task.outcome.get_or_insert(outcome);
+        // Its status need not wait for its data any more.
+        if let (Some(answer), Allegiance::With(c)) = (task.answer.take(), task.allegiance)
+            && let Some(connection) = self.connection_mut(c)
+        {
+            connection.withheld.retain(|stat_sn| *stat_sn != answer.stat_sn);
+        }
         self.release(id);
     }
 

@@ -222,7 +222,10 @@ impl Session {
         };
         self.connections[index] = Some(connection);
         let c = ConnectionId(index);
-        // A login with the CID of a lost connection has logged that one out (§6.3.4).
+        // A login with the CID of a lost connection has logged that one out (§6.3.4), and what a logout of it
+        // will be answered with does not speak of this one.
+        let void = |request: &Request| matches!(request.asked, management::Asked::Logout(LogoutReason::Recovery { cid: of }) if of == cid);
+        self.requests.retain(|request| !void(request));
         self.take_over(c, cid);
         c
     }
