@@ -3,9 +3,9 @@
 
 use iscsi::wire::{FINAL, LoginResponse, Opcode, RESERVED_TAG, TextRequest, TextResponse};
 use sim::raw::{Chap, Client, Command, Condition, Login, Refused};
-use sim::{Daemon, Frame};
+use sim::{Daemon, Digests, Frame};
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LUNETTE: &str = env!("CARGO_BIN_EXE_lunette");
 const CLIENT: &str = "iqn.2026-01.org.example:client";
@@ -195,15 +195,7 @@ fn nam_08_portals_of_ipv6_and_of_a_host_name_are_found_and_reached() {
 
 #[test]
 fn dsc_04_a_thousand_targets_come_in_segments_of_512_bytes() {
-    let mut configuration = "[daemon]\nstate-dir = \"FOLDER/state\"\n[[portal]]\nlisten = \"127.0.0.1:0\"\n".to_owned();
-    for number in 0..1000 {
-        let for_whom = if number % 10 == 9 { OTHER } else { CLIENT };
-        let _ = write!(
-            configuration,
-            "[[target]]\nname = \"iqn.2026-01.org.example:{number:04}\"\n[[target.rule]]\ninitiators = \"{for_whom}\"\n"
-        );
-    }
-    let daemon = Daemon::configured(LUNETTE, &configuration);
+    let daemon = thousand();
     let mut client = daemon.connect();
     client.login(&Login::discovery().key("MaxRecvDataSegmentLength", 512));
     let answer = String::from_utf8(client.text(b"SendTargets=All\0")).unwrap();
@@ -363,4 +355,44 @@ initiators = "any"
     assert!(other.is_ok(), "it has gone for some only");
     let log = daemon.log();
     assert!(log.contains("login redirected") && log.contains("nas2.example.org:3261"), "{log}");
+}
+
+/// A thousand targets, of which each tenth is for another initiator.
+fn thousand() -> Daemon {
+    let mut configuration = "[daemon]\nstate-dir = \"FOLDER/state\"\n[[portal]]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    for number in 0..1000 {
+        let for_whom = if number % 10 == 9 { OTHER } else { CLIENT };
+        let _ = write!(
+            configuration,
+            "[[target]]\nname = \"iqn.2026-01.org.example:{number:04}\"\n[[target.rule]]\ninitiators = \"{for_whom}\"\n"
+        );
+    }
+    Daemon::configured(LUNETTE, &configuration)
+}
+
+#[test]
+fn dsc_04_questions_without_end_hold_up_nobodys_login() {
+    let daemon = thousand();
+    let mut curious: Vec<_> = (0..16)
+        .map(|isid| {
+            let mut client = daemon.connect();
+            client.login(&Login::discovery().isid(isid).key("MaxRecvDataSegmentLength", 512));
+            client
+        })
+        .collect();
+    let header = curious[0].text_header(7, FINAL, RESERVED_TAG);
+    let question = Frame::new(header, b"SendTargets=All\0").encode(Digests::default());
+    let flood = question.repeat(4096);
+    // Nobody reads the answers; what is not taken any more is not sent.
+    for client in &mut curious {
+        client.socket().set_nonblocking(true).unwrap();
+        let _ = std::io::Write::write(&mut client.socket(), &flood);
+    }
+    let begun = Instant::now();
+    for _ in 0..5 {
+        let mut client = daemon.connect();
+        client.login(&Login::normal(&target("0001")));
+        client.logout();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} for five logins", begun.elapsed());
 }

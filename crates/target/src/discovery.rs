@@ -178,22 +178,26 @@ async fn serve(
         loop {
             let mut idle = true;
             let now = Instant::now();
-            if !session.congested(c) && !session.wants_close(c) {
+            let asked = session.poll_event();
+            let answered = asked.is_some();
+            if let Some(Event::SendTargets { connection, value }) = asked {
+                session.answer_text(connection, &answer(targets, viewer, &value, local));
+            } else if !answered && !session.congested(c) && !session.wants_close(c) {
                 match link.poll_receive(cx, now, &mut session, c, &mut NoMemory, scratch) {
                     Poll::Ready(Ok(Received::Some)) => idle = false,
                     Poll::Ready(Ok(Received::WaitsForMemory)) | Poll::Pending => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 }
             }
-            while let Some(event) = session.poll_event() {
-                if let Event::SendTargets { connection, value } = event {
-                    session.answer_text(connection, &answer(targets, viewer, &value, local));
-                }
-            }
             match link.poll_transmit(cx, now, &mut session, c, &NoMemory, scratch) {
                 Poll::Ready(Ok(())) if session.wants_close(c) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if answered {
+                // An answer can be long work: whoever asks on and on has his turn after the others.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if idle {
                 return Poll::Pending;
