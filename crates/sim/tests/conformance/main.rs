@@ -11,6 +11,7 @@ mod login;
 mod management;
 mod numbers;
 mod recovery;
+mod requests;
 mod responses;
 mod text;
 mod unsolicited;
