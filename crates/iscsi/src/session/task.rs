@@ -208,6 +208,12 @@ impl Task {
         self.received
     }
 
+    /// The same with what has come of bursts that are not whole yet.
+    pub fn arrived(&self) -> u32 {
+        let of_bursts = self.grants.iter().map(|grant| grant.received);
+        of_bursts.fold(self.received, u32::saturating_add)
+    }
+
     /// The byte at which the Data-In PDU of this number begins; `burst` is MaxBurstLength.
     pub(super) fn offset_of(&self, data_sn: u32, burst: u32) -> u32 {
         let Base { data_sn: first, offset, segment } = self.base;

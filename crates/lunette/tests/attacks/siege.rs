@@ -76,6 +76,15 @@ pub fn struck(daemon: &Daemon, name: &str) -> u64 {
     bound.unwrap_or_else(|| panic!("no bound {name}"))["struck"].as_u64().unwrap()
 }
 
+/// Asserts how often a bound struck: what strikes is closed first and counted then.
+pub fn assert_struck(daemon: &Daemon, name: &str, count: u64) {
+    let end = Instant::now() + Duration::from_secs(2);
+    while struck(daemon, name) < count && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(struck(daemon, name), count, "{name}");
+}
+
 /// Waits until the peer has closed, at most this long; what came before is read. True: it has.
 pub fn is_closed_within(stream: &mut TcpStream, time: Duration) -> bool {
     let end = Instant::now() + time;

@@ -277,15 +277,15 @@ impl Driver {
     fn is_stalled(&mut self, now: Instant) -> bool {
         let session = &self.session;
         let awaiting = |(task, wanted): (TaskId, u32)| {
-            let received = session.task(task).filter(|_| session.awaits_data(task))?.received();
-            (received < wanted).then_some((task, received, wanted))
+            let arrived = session.task(task).filter(|_| session.awaits_data(task))?.arrived();
+            (arrived < wanted).then_some((task, arrived, wanted))
         };
         let hungry = &self.hungry;
         let awaiting: Vec<_> =
             self.memory.wanted().filter(|(task, _)| !hungry.contains(task)).filter_map(awaiting).collect();
-        let slow = |(task, received, _): &(TaskId, u32, u32)| {
+        let slow = |(task, arrived, _): &(TaskId, u32, u32)| {
             let before = self.awaited.iter().find(|(other, ..)| other == task);
-            before.is_some_and(|(_, before, wanted)| received - before < SLOWEST.min(wanted - before))
+            before.is_some_and(|(_, before, wanted)| arrived.saturating_sub(*before) < SLOWEST.min(wanted - before))
         };
         let stalled = awaiting.iter().any(slow);
         self.watch = (!awaiting.is_empty()).then(|| now + self.limits.slow_sender);
