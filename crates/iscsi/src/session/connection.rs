@@ -10,8 +10,9 @@ use crate::wire::{AsyncEvent, LogoutRequest, RejectReason, padding};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A status that is not acknowledged for so long is asked after, where it is kept for being sent again.
-const ACKNOWLEDGMENT: Duration = Duration::from_secs(1);
+/// A status that is not acknowledged for so long is asked after, where it is kept for being sent again: other
+/// commands of the session may wait for the memory of its task.
+const ACKNOWLEDGMENT: Duration = Duration::from_millis(200);
 /// How long a gap may stay that nobody has to fill.
 const GAP_PATIENCE: Duration = Duration::from_secs(2);
 

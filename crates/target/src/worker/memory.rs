@@ -73,6 +73,13 @@ impl TaskMemory {
         self.account.give(buffer);
     }
 
+    /// Nobody wants the task's data.
+    pub fn drop_data(&mut self, task: TaskId) {
+        if let Some(buffer) = self.slot(task).buffer.take() {
+            self.account.give(buffer);
+        }
+    }
+
     /// For the lane, which gives it back to the account.
     pub fn take(&mut self, task: TaskId) -> Option<Buf> {
         self.slot(task).buffer.take()

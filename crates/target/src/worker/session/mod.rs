@@ -351,8 +351,10 @@ impl Driver {
                     if let Some(sense) = &completed.sense {
                         self.note(sense);
                     }
-                    if let Some(buffer) = completed.data_in {
-                        self.memory.put(task, buffer);
+                    // Data that came and was not wanted is not kept as long as the status is.
+                    match completed.data_in {
+                        Some(buffer) => self.memory.put(task, buffer),
+                        None => self.memory.drop_data(task),
                     }
                     let fenced = self.session.connections() > 1 && self.is_fenced(task, completed.sense.as_ref());
                     let response = Response {
