@@ -189,7 +189,7 @@ fn log_13_who_has_not_shown_who_he_is_cannot_tell_targets_that_are_there_from_ot
 }
 
 #[test]
-fn every_refusal_is_explained_in_the_log_and_no_secret_is() {
+fn chp_18_every_refusal_is_explained_in_the_log_and_no_secret_is() {
     let daemon = closed("");
     let _ = outcome(&daemon, &login("one", "node1"), &Chap::new("alice", "not-the-secret-1"));
     let _ = outcome(&daemon, &login("one", "node1"), &Chap::new("carol", "carols-secret-12"));

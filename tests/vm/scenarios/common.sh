@@ -9,7 +9,7 @@
 # An adapter sees T_DIR (its scratch directory), T_IQN, T_PORTALS, T_LUNS (backing files), T_CHAP,
 # T_CHAP_MUTUAL, T_DIGEST. "start" returns once the portals listen and is called again after kill9.
 # Only target-lunette takes portals with options (ADDR:PORT,group=N,state=STATE), the file T_DIR/states and
-# the verb "states GROUP STATE...", which replaces it.
+# the verb "states GROUP STATE...", which replaces it; and only it serves T_DIR/lunette.toml where that is there.
 set -euo pipefail
 scen=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 vm=$(dirname "$scen")
