@@ -103,6 +103,11 @@ impl Session {
         self.tasks.get(id).is_some_and(|task| self.connections.get(task.connection).is_some())
     }
 
+    /// CIDs of connections that are gone without having been logged out: they count as long as they may come back.
+    pub fn lost(&self) -> impl Iterator<Item = u16> {
+        self.recovering.iter().filter(|lost| !lost.logged_out).map(|lost| lost.cid)
+    }
+
     /// CIDs of connections that are gone and may be recovered.
     pub fn recovering(&self) -> impl Iterator<Item = u16> {
         self.recovering.iter().map(|lost| lost.cid)

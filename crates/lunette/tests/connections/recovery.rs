@@ -68,6 +68,24 @@ fn tmf_10_tasks_of_a_lost_connection_go_on_at_another() {
 }
 
 #[test]
+fn tmf_10_a_connection_that_is_logged_out_for_recovery_leaves_its_place_to_another() {
+    let daemon = Daemon::start(LUNETTE, &["ram:16M"]);
+    let mut leader = lead_at_level_2(&daemon, 2, 20);
+    let mut lost = join(&daemon, &mut leader, 2);
+    lost.hold_data = true;
+    let (received, write) = (lost.exp_stat_sn, lost.start(&Command::write(64, &blocks(9, 64))));
+    until_taken(&mut lost);
+    cut(&mut lost);
+    leader.expect::<AsyncMessage>();
+    assert_eq!(try_join(&daemon, &mut leader, 3).err(), Some(Refused::Status(2, 6)), "it may come back");
+    assert_eq!(log_out_for_recovery(&mut leader, 2, received), 0);
+    let mut third = join(&daemon, &mut leader, 3);
+    assert_eq!(third.reassign(&mut lost, write), 0);
+    assert!(third.finish(write).is_good());
+    assert!(leader.good(&Command::read(64, 64)) == blocks(9, 64));
+}
+
+#[test]
 fn ses_05_the_only_connection_is_lost_and_comes_back_for_its_tasks() {
     let daemon = Daemon::start(LUNETTE, &["ram:16M"]);
     let mut client = lead_at_level_2(&daemon, 1, 20);

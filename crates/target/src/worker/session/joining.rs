@@ -45,7 +45,7 @@ impl Driver {
         }
         // Its own connection of this number needs no room: it goes, or it is gone, or it never came.
         let mut replaces = None;
-        let mut reinstates = self.session.recovering().any(|lost| lost == cid);
+        let mut reinstates = self.session.lost().any(|lost| lost == cid);
         if let Some(at) = self.joins.iter().position(|joining| joining.cid == cid) {
             let other = self.joins.swap_remove(at);
             replaces = other.replaces;
@@ -111,12 +111,12 @@ impl Driver {
         Ok(arrived)
     }
 
-    /// Connections that count against MaxConnections: those that are open, on their way, or may be recovered.
+    /// Connections that count against MaxConnections: those that are open, on their way, or lost and may come back.
     fn places_taken(&self) -> usize {
         let known = |cid: u16| {
             self.lines.iter().any(|line| line.cid == cid) || self.joins.iter().any(|joining| joining.cid == cid)
         };
-        let lost: HashSet<u16> = self.session.recovering().filter(|cid| !known(*cid)).collect();
+        let lost: HashSet<u16> = self.session.lost().filter(|cid| !known(*cid)).collect();
         self.lines.len() + self.joins.len() + lost.len()
     }
 
