@@ -33,10 +33,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = control::path(arguments.control.as_deref(), arguments.state_dir.as_deref())
         .ok_or_else(|| Failure::input("where the daemon's socket is, is not known; name it with --control PATH"))?;
-    let door = ask(&path, "/v1/door")?;
+    let (door, sessions) = (ask(&path, "/v1/door")?, ask(&path, "/v1/sessions")?);
     let text = match arguments.json {
-        true => format!("{}\n", serde_json::json!({ "door": door })),
-        false => people(&door),
+        true => format!("{}\n", serde_json::json!({ "door": door, "sessions": sessions })),
+        false => people(&door) + &table(&sessions),
     };
     // Whoever asked may have closed the pipe.
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -105,6 +105,40 @@ fn people(door: &Value) -> String {
             _ => String::new(),
         };
         let _ = writeln!(out, "{time:<20}  {peer:<21}  {cause:<14}  {who}{}", text(&refusal["why"]));
+    }
+    out
+}
+
+/// The sessions, a line each.
+fn table(answer: &Value) -> String {
+    let mut out = String::new();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for worker in list(&answer["workers"]).iter().filter(|worker| worker["answers"] == false) {
+        let _ = writeln!(out, "\nWorker {} does not answer", worker["worker"]);
+    }
+    let sessions = list(&answer["sessions"]);
+    if !sessions.is_empty() {
+        let _ = writeln!(out, "\n{:<20}  {:<21}  {:>8}  {:>9}  SESSION", "SINCE", "FROM", "COMMANDS", "MIB");
+    }
+    for session in sessions {
+        let connections = list(&session["connections"]);
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let bytes =
+            |connection: &Value| ["received_bytes", "sent_bytes"].map(|way| connection[way].as_u64().unwrap_or(0));
+        let moved: u64 = connections.iter().flat_map(bytes).sum();
+        let peer = connections.first().map_or("-".to_owned(), |first| text(&first["peer"]));
+        let more = match connections.len() {
+            0 | 1 => String::new(),
+            count => format!(", {count} connections"),
+        };
+        let (since, initiator, target) =
+            (text(&session["since"]), text(&session["initiator"]), text(&session["target"]));
+        let _ = writeln!(
+            out,
+            "{since:<20}  {peer:<21}  {:>8}  {:>9}  {initiator} at {target}{more}",
+            session["commands"].as_u64().unwrap_or_default(),
+            moved >> 20
+        );
     }
     out
 }

@@ -3,11 +3,14 @@
 
 use crate::door::{Cause, Door, Record};
 use crate::limits::BOUNDS;
+use crate::worker::WorkerOverview;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Addresses that are told.
 const CROWDS: usize = 16;
+/// How long a worker may take to tell how it stands: it does so between two turns.
+const WORKER_TIME: Duration = Duration::from_secs(2);
 
 /// The front door as it stands.
 #[derive(Debug, Clone)]
@@ -48,6 +51,15 @@ pub struct BoundView {
 }
 
 impl Door {
+    /// Every worker with its sessions; nothing of one that has died or does not answer.
+    pub async fn workers(&self) -> Vec<Option<WorkerOverview>> {
+        let mut workers = Vec::new();
+        for worker in &self.workers {
+            workers.push(tokio::time::timeout(WORKER_TIME, worker.overview()).await.ok().flatten());
+        }
+        workers
+    }
+
     /// The door as it stands now.
     pub fn view(&self) -> DoorView {
         let (at_the_door, oldest) = self.places.taken(Instant::now());

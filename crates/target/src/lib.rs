@@ -24,4 +24,4 @@ pub use refusal::{NoAccess, Refusal};
 pub use registry::Registered;
 pub use state_files::StateFiles;
 pub use target::{Discovery, Handover, Portal, Target, Targets, Viewer};
-pub use worker::{ConnectionOverview, SessionOverview, WorkerHandle};
+pub use worker::{ConnectionOverview, SessionOverview, WorkerHandle, WorkerOverview};

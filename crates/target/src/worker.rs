@@ -37,10 +37,19 @@ const TELLING: Duration = Duration::from_millis(10);
 pub(crate) enum Order {
     /// Serve the session of this connection, which ends with its place in the registry.
     Serve(Box<Handover>, Registered),
-    /// Tell of the sessions as they stand.
-    Overview(oneshot::Sender<Vec<SessionOverview>>),
+    /// Tell how it stands.
+    Overview(oneshot::Sender<WorkerOverview>),
     /// Finish what is in flight within this time, tell the initiators, close, then answer.
     Stop(Duration, oneshot::Sender<()>),
+}
+
+/// A worker as it stands at a moment.
+#[derive(Debug, Clone)]
+pub struct WorkerOverview {
+    /// Its sessions.
+    pub sessions: Vec<SessionOverview>,
+    /// Bytes of data in flight.
+    pub data_bytes: usize,
 }
 
 /// The other threads' handle to a worker.
@@ -98,13 +107,11 @@ impl WorkerHandle {
         self.orders.closed().await;
     }
 
-    /// The worker's sessions as they stand; none where it has died.
-    pub async fn sessions(&self) -> Vec<SessionOverview> {
+    /// The worker as it stands; nothing where it has died.
+    pub async fn overview(&self) -> Option<WorkerOverview> {
         let (answer, answered) = oneshot::channel();
-        match self.orders.send(Order::Overview(answer)) {
-            Ok(()) => answered.await.unwrap_or_default(),
-            Err(_) => Vec::new(),
-        }
+        self.orders.send(Order::Overview(answer)).ok()?;
+        answered.await.ok()
     }
 
     /// Ends the worker's sessions and waits for it, at most this long.
@@ -225,7 +232,8 @@ async fn run(engine: WorkerEngine, workers: usize, limits: Arc<Limits>, mut orde
             }
             Order::Overview(answer) => {
                 let overview = |driver: &Rc<RefCell<Driver>>| driver.borrow().overview();
-                let _ = answer.send(shared.sessions.borrow().values().map(overview).collect());
+                let sessions = shared.sessions.borrow().values().map(overview).collect();
+                let _ = answer.send(WorkerOverview { sessions, data_bytes: shared.pool.taken_bytes() });
             }
             Order::Stop(grace, done) => {
                 // What cannot be finished in this time is given up, so that everybody is told in the rest.

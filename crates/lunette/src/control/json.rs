@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use target::Record;
 use target::admin::DoorView;
+use target::{Record, SessionOverview, WorkerOverview};
 
 /// The front door.
 pub fn door(view: &DoorView) -> Value {
@@ -28,6 +28,54 @@ pub fn door(view: &DoorView) -> Value {
         "logins": { "succeeded": view.succeeded, "failed": Value::Object(failed.collect()) },
         "bounds": bounds.collect::<Vec<_>>(),
         "refusals": view.refusals.iter().map(refusal).collect::<Vec<_>>(),
+    })
+}
+
+/// The workers and their sessions.
+pub fn sessions(workers: &[Option<WorkerOverview>]) -> Value {
+    let told = workers.iter().enumerate().map(|(number, worker)| {
+        let data = worker.as_ref().map(|worker| worker.data_bytes);
+        json!({ "worker": number, "answers": worker.is_some(), "data_bytes": data })
+    });
+    let sessions = workers.iter().enumerate().flat_map(|(number, worker)| {
+        worker.iter().flat_map(move |worker| worker.sessions.iter().map(move |session| self::session(number, session)))
+    });
+    json!({ "workers": told.collect::<Vec<_>>(), "sessions": sessions.collect::<Vec<_>>() })
+}
+
+fn session(worker: usize, session: &SessionOverview) -> Value {
+    let connections = session.connections.iter().map(|connection| {
+        let parameters = &connection.parameters;
+        json!({
+            "cid": connection.cid,
+            "peer": connection.peer.to_string(),
+            "local": connection.local.to_string(),
+            "since": timestamp(connection.since),
+            "received_bytes": connection.received_bytes,
+            "sent_bytes": connection.sent_bytes,
+            "header_digest": parameters.header_digest,
+            "data_digest": parameters.data_digest,
+        })
+    });
+    let parameters = &session.parameters;
+    json!({
+        "initiator": session.initiator,
+        "alias": session.alias,
+        "account": session.account,
+        "isid": session.isid.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "tsih": session.tsih,
+        "target": session.target,
+        "portal_group": session.portal_group,
+        "worker": worker,
+        "since": timestamp(session.since),
+        "commands": session.commands,
+        "error_recovery_level": parameters.error_recovery_level,
+        "max_connections": parameters.max_connections,
+        "max_burst_length": parameters.max_burst_length,
+        "first_burst_length": parameters.first_burst_length,
+        "initial_r2t": parameters.initial_r2t,
+        "immediate_data": parameters.immediate_data,
+        "connections": connections.collect::<Vec<_>>(),
     })
 }
 

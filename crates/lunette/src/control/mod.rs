@@ -159,6 +159,10 @@ async fn accept(listener: UnixListener, door: Arc<Door>) -> std::io::Result<()> 
 fn router(door: Arc<Door>) -> Router {
     Router::new()
         .route("/v1/door", get(|State(door): State<Arc<Door>>| async move { Json(json::door(&door.view())) }))
+        .route(
+            "/v1/sessions",
+            get(|State(door): State<Arc<Door>>| async move { Json(json::sessions(&door.workers().await)) }),
+        )
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(error("there is nothing of this name"))) })
         .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, Json(error("it can only be read"))) })
         .with_state(door)

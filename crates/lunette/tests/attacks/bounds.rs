@@ -280,3 +280,28 @@ fn memory_at_its_bound_delays_and_loses_nothing() {
     }
     assert!(struck(&daemon, "memory") > 0);
 }
+
+#[test]
+fn sessions_are_told_to_programs_and_to_people() {
+    let _alone = alone();
+    let daemon = daemon(&[]);
+    let mut client = session(&daemon, source(5), &Login::normal(TARGET).isid(7).digests(true, false));
+    client.hold_data = true;
+    client.execute(&Command::test_unit_ready().at(2));
+    client.start(&Command::write(0, &[1; 512]).at(2).solicited());
+    client.expect::<ReadyToTransfer>();
+    let told = crate::siege::ask(&daemon, "/v1/sessions");
+    let session = &told["sessions"][0];
+    assert_eq!((&session["target"], &session["isid"]), (&TARGET.into(), &"400000010007".into()), "{told}");
+    assert_eq!((&session["commands"], &session["connections"][0]["header_digest"]), (&1.into(), &true.into()));
+    let held = |worker: &serde_json::Value| worker["data_bytes"].as_u64().unwrap();
+    assert_eq!(told["workers"].as_array().unwrap().iter().map(held).sum::<u64>(), 4096, "the write's memory");
+    let output = std::process::Command::new(crate::siege::LUNETTE)
+        .args(["status", "--control", &daemon.control().display().to_string()])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let line = format!("iqn.2026-01.org.example:client at {TARGET}");
+    assert!(shown.lines().any(|shown| shown.ends_with(&line) && shown.contains("127.1.0.5:")), "{shown}");
+    client.capture = sim::Capture::default();
+}

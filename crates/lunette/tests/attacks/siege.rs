@@ -61,9 +61,14 @@ pub fn attacker(daemon: &Daemon, number: usize, login: &Login) -> Client {
 
 /// What the administration tells of the door.
 pub fn door(daemon: &Daemon) -> Value {
+    ask(daemon, "/v1/door")
+}
+
+/// What the administration answers to this.
+pub fn ask(daemon: &Daemon, what: &str) -> Value {
     let mut stream = UnixStream::connect(daemon.control()).expect("the daemon has a socket");
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    stream.write_all(b"GET /v1/door HTTP/1.1\r\nHost: lunette\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {what} HTTP/1.1\r\nHost: lunette\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     serde_json::from_str(answer.split_once("\r\n\r\n").expect("an answer").1).expect("JSON")
@@ -283,17 +288,22 @@ impl<'a> Siege<'a> {
     }
 }
 
-/// Waits until nobody is at the door and no session is left, and no more descriptors than these where they are
+/// Waits until nobody is at the door, no session, task or buffer is left, and no more descriptors than these where they are
 /// told.
 pub fn settle(daemon: &Daemon, descriptors: usize) {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let (door, open) = (door(daemon), daemon.descriptors().unwrap());
         let left = ["at_the_door", "delayed", "sessions"].map(|what| door[what].as_u64().unwrap());
-        if left == [0, 0, 0] && (descriptors == 0 || open <= descriptors) {
+        let within = ask(daemon, "/v1/sessions");
+        // No session with its tasks, and no buffer.
+        let held = |worker: &Value| worker["data_bytes"].as_u64() != Some(0);
+        let clean = within["sessions"].as_array().unwrap().is_empty()
+            && !within["workers"].as_array().unwrap().iter().any(held);
+        if left == [0, 0, 0] && clean && (descriptors == 0 || open <= descriptors) {
             return;
         }
-        assert!(Instant::now() < end, "left: {left:?}; {open} descriptors, {descriptors} before");
+        assert!(Instant::now() < end, "left: {left:?}; {open} descriptors, {descriptors} before; {within}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
