@@ -17,6 +17,7 @@ fn main() {
         ("connection", connection(root)),
         ("cdb", cdb()),
         ("isns", isns()),
+        ("initiator", initiator()),
     ] {
         let folder = root.join("corpus").join(target);
         fs::create_dir_all(&folder).expect("a folder");
@@ -376,6 +377,73 @@ fn connection(root: &Path) -> Seeds {
         seeds.push((format!("golden-{name}"), [&[0x80, 0][..], &stream].concat()));
     }
     seeds
+}
+
+// Records of the initiator's target: what the caller does, and PDUs of a target: 12, opcode, what is wrong with it,
+// for which request, flags, value.
+fn initiator() -> Seeds {
+    const DATA_IN: u8 = 0;
+    const RESPONSE: u8 = 1;
+    const R2T: u8 = 2;
+    let (read, write): (&[u8], &[u8]) = (&[0, 0, 8], &[1, 0, 64]);
+    let status: &[u8] = &[12, RESPONSE, 0, 0, 0x80, 0, 0, 0];
+    let course = |setting: u8, records: &[&[u8]]| [&[setting][..], &records.concat()].concat();
+    named(vec![
+        ("read", course(0, &[read, &[12, DATA_IN, 0, 0, 0x00, 4], &[12, DATA_IN, 0, 0, 0x81, 4]])),
+        ("write", course(0x0c, &[write, &[12, R2T, 0, 0, 0x80, 8], &[12, R2T, 0, 0, 0x80, 8], status])),
+        ("both", course(0, &[&[2, 0, 16], &[12, DATA_IN, 0, 0, 0x80, 16], status])),
+        ("small", course(0x1c, &[write, &[12, R2T, 0, 0, 0x80, 16], status])),
+        (
+            "sense",
+            course(
+                0,
+                &[
+                    read,
+                    &[
+                        12, RESPONSE, 0, 0, 0x80, 2, 0, 20, 0, 18, 0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0,
+                        0, 0, 0,
+                    ],
+                ],
+            ),
+        ),
+        ("cve-2020-1711-more-data-than-memory", course(0, &[read, &[12, DATA_IN, 0, 0, 0x81, 255]])),
+        ("data-at-another-offset", course(0, &[read, &[12, DATA_IN, 8, 0, 0x81, 1, 0xff, 0xff, 0xff, 0xf0]])),
+        (
+            "r2t-beyond-the-data",
+            course(0x0c, &[write, &[12, R2T, 0, 0, 0x80, 255], &[12, R2T, 8, 0, 0x80, 1, 0xff, 0xff, 0xff, 0x80]]),
+        ),
+        ("r2t-for-a-read", course(0, &[read, &[12, R2T, 0, 0, 0x80, 1]])),
+        ("length-that-lies", course(0, &[read, &[12, DATA_IN, 0x80, 0, 0x81, 1, 0xff, 0xff]])),
+        ("status-twice", course(0, &[read, status, status])),
+        (
+            "digest-error-at-level-1",
+            course(0x21, &[read, &[12, DATA_IN, 0x10, 0, 0x80, 8], &[12, DATA_IN, 0, 0, 0x80, 8], &[9, 3]]),
+        ),
+        ("level-2-lost-and-back", course(2, &[read, write, &[10, 0], &[11, 0], &[9, 3], &[7, 2], status])),
+        ("management", course(0, &[read, &[3, 0], &[4, 2], &[12, 4, 0, 1, 0x80, 0]])),
+        (
+            "text",
+            course(
+                0,
+                &[&[6, 0], &[12, 5, 0, 0, 0, 9, 0, 3, b'T', b'a', b'r'], &[12, 5, 0, 0, 0x80, 0, 0, 3, b'=', b'1', 0]],
+            ),
+        ),
+        (
+            "ping",
+            course(
+                0,
+                &[
+                    &[5, 4],
+                    &[12, 3, 0, 0, 0x80, 0, 0, 4, 7, 7, 7, 7],
+                    &[12, 3, 2, 0, 0x81, 9, 0xff, 0xff, 0xff, 0xff, 0, 0],
+                ],
+            ),
+        ),
+        ("async", course(0, &[read, &[12, 7, 0, 0, 0x80, 1, 0, 0], &[12, 7, 0, 0, 0x80, 3, 0, 0]])),
+        ("reject", course(0, &[read, &[12, 8, 0, 0, 0x80, 4]])),
+        ("logout", course(0, &[read, &[7, 0], &[12, 6, 0, 1, 0x80, 0]])),
+        ("window-that-closes", course(0, &[&[12, 3, 0x40, 0, 0x80, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], read, read])),
+    ])
 }
 
 fn isns() -> Seeds {

@@ -10,6 +10,7 @@
 pub mod cdb;
 pub mod chap;
 pub mod connection;
+pub mod initiator;
 mod input;
 pub mod isns;
 pub mod login;
