@@ -40,6 +40,9 @@ const IMPURE_ALLOWED: &[(&str, &str)] = &[("block/src/engine.rs", "std::fs::")];
 /// Crates in which `unsafe` may stand (invariant 4).
 const UNSAFE: &[&str] = &["io", "attach"];
 
+/// The page whose names of tests are checked.
+const NAMES: &str = "docs/reliability.md";
+
 /// All findings in the tree, in the order of their paths.
 pub fn findings(root: &Path) -> Vec<String> {
     let mut findings = Vec::new();
@@ -57,7 +60,28 @@ pub fn findings(root: &Path) -> Vec<String> {
             findings.push(format!("{file}: missing; every change keeps it true"));
         }
     }
+    names(root, &mut findings);
     findings
+}
+
+/// What docs/reliability.md names is there: a test, an entry of a corpus, a scenario of the virtual machine.
+fn names(root: &Path, findings: &mut Vec<String>) {
+    let page = fs::read_to_string(root.join(NAMES)).unwrap_or_default();
+    let code: Vec<String> =
+        sources(&root.join("crates")).iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
+    for (line, content) in page.lines().enumerate() {
+        for name in content.split('`').skip(1).step_by(2) {
+            let known = match name {
+                _ if name.contains('/') => root.join("fuzz/corpus").join(name).is_file(),
+                _ if name.contains('_') => code.iter().any(|text| text.contains(&format!("fn {name}("))),
+                _ if name.contains('-') => root.join("tests/vm/scenarios").join(name).is_file(),
+                _ => true,
+            };
+            if !known {
+                findings.push(format!("{NAMES}:{}: there is no {name}", line + 1));
+            }
+        }
+    }
 }
 
 fn manifest(root: &Path, folder: &Path, name: &str, allowed: &[&str], findings: &mut Vec<String>) {
@@ -153,6 +177,19 @@ mod tests {
     fn a_tidy_tree_has_no_findings() {
         let (_, found) = tree(&[("crates/scsi/src/lib.rs", "//! Words.\n#![forbid(unsafe_code)]\n")]);
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_test_that_is_named_and_not_there_is_found() {
+        let (_, found) = tree(&[
+            ("docs/reliability.md", "`cargo xtask`\n| `f07_is` | `f07_is_not` | `pdu/x` | `57-links` |\n"),
+            ("crates/sim/tests/faults.rs", "fn f07_is() {}\n"),
+            ("fuzz/corpus/pdu/x", ""),
+        ]);
+        assert_eq!(
+            found,
+            ["docs/reliability.md:2: there is no f07_is_not", "docs/reliability.md:2: there is no 57-links"]
+        );
     }
 
     #[test]
