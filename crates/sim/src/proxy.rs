@@ -180,12 +180,13 @@ fn relay(
             if !plan.delay.is_zero() {
                 std::thread::sleep(plan.delay * random.below(1000) as u32 / 1000);
             }
+            passed += count as u64;
+            // Counted first: whoever has received bytes finds them counted.
+            counts[direction as usize].fetch_add(count as u64, Ordering::SeqCst);
             if to.write_all(&bytes[..count]).is_err() {
                 let _ = from.shutdown(Shutdown::Both);
                 return;
             }
-            passed += count as u64;
-            counts[direction as usize].fetch_add(count as u64, Ordering::SeqCst);
         }
     });
 }
