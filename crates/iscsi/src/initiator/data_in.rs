@@ -16,6 +16,8 @@ const ACKNOWLEDGE: u8 = 0x40;
 const STATUS: u8 = 0x01;
 /// How far ahead of a hole a DataSN may be before the stream is not believed any more.
 const DATA_AHEAD: u32 = 1 << 16;
+/// Tasks that functions have ended of which late PDUs are forgiven.
+const ENDED: usize = 256;
 /// CHECK CONDITION (SAM-5 5.3.1).
 const CHECK_CONDITION: u8 = 0x02;
 /// Aborted command, protocol service CRC error (RFC 7143 §11.4.7.2), as fixed format sense data.
@@ -27,14 +29,20 @@ impl Session {
         self.parameters.error_recovery_level > 0
     }
 
+    /// Whether a function has ended a task of this tag not long ago.
+    pub(super) fn has_ended(&self, tag: u32) -> bool {
+        self.ended.contains(&tag)
+    }
+
     pub(super) fn begin_data_in(
         &mut self,
         c: ConnectionId,
         header: &DataIn,
     ) -> Result<(Pending, Place), ConnectionError> {
         let recovers = self.recovers();
+        let forgiven = recovers || self.has_ended(header.initiator_task_tag.get());
         let old = (Pending::OldData(*header), Place::Discard);
-        let stranger = || match recovers {
+        let stranger = || match forgiven {
             true => Ok((Pending::OldData(*header), Place::Discard)),
             false => Err(ConnectionError::Format("Data-In for a task that does not exist")),
         };
@@ -160,7 +168,7 @@ impl Session {
         let found = self.tasks.by_tag(header.initiator_task_tag.get());
         let task = found.and_then(|id| self.tasks.get(id)).filter(|task| task.is_with(c) && task.outcome.is_none());
         let (Some(id), Some(task)) = (found, task) else {
-            return match recovers {
+            return match recovers || self.has_ended(header.initiator_task_tag.get()) {
                 true => Ok(()),
                 false => Err(ConnectionError::Format("a response for a task that does not exist")),
             };
@@ -251,12 +259,19 @@ impl Session {
     pub(super) fn finish(&mut self, id: TaskId, outcome: Outcome) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.grants.clear();
+        let (tag, aborted) = (task.tag, outcome == Outcome::Aborted);
         task.outcome.get_or_insert(outcome);
         // Its status need not wait for its data any more.
         if let (Some(answer), Allegiance::With(c)) = (task.answer.take(), task.allegiance)
             && let Some(connection) = self.connection_mut(c)
         {
             connection.withheld.retain(|stat_sn| *stat_sn != answer.stat_sn);
+        }
+        if aborted {
+            if self.ended.len() >= ENDED {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(tag);
         }
         self.release(id);
     }

@@ -47,7 +47,7 @@ impl Session {
         let burst = self.parameters.max_burst_length;
         let task = found.and_then(|id| self.tasks.get_mut(id)).filter(|task| task.is_with(c));
         let (Some(id), Some(task)) = (found, task) else {
-            return match recovers {
+            return match recovers || self.ended.contains(&header.initiator_task_tag.get()) {
                 true => Ok(()),
                 false => Err(ConnectionError::Format("an R2T for a task that does not exist")),
             };

@@ -366,9 +366,23 @@ impl Session {
             return Ok(());
         }
         if let Some(Request { asked: Asked::Text(text), .. }) = self.take_request(c, tag) {
+            self.declared(c, &text);
             self.tell(Event::Text { tag, text: Some(text) });
         }
         Ok(())
+    }
+
+    /// The target may declare anew how much it takes in one data segment (§13.12).
+    fn declared(&mut self, c: ConnectionId, text: &[u8]) {
+        let length = crate::text::pairs(text)
+            .flatten()
+            .filter(|(key, _)| *key == "MaxRecvDataSegmentLength")
+            .filter_map(|(_, value)| crate::text::number(value).and_then(|length| u32::try_from(length).ok()))
+            .filter(|length| (512..1 << 24).contains(length))
+            .last();
+        if let (Some(length), Some(connection)) = (length, self.connection_mut(c)) {
+            connection.parameters.max_send_data_segment_length = length;
+        }
     }
 
     /// Logs out on this connection. After it nothing more is sent there, or on any connection where the

@@ -167,6 +167,9 @@ pub struct Session {
     /// Numbers of commands that are over and that the target has not acknowledged, and since when: it may
     /// wait for them.
     unowned: Vec<(u32, Instant)>,
+    /// Tags of the last tasks that functions have ended: PDUs for them may still be on their way, on other
+    /// connections than the function's answer.
+    ended: VecDeque<u32>,
     /// When something was heard last, on any connection.
     heard: Instant,
     /// PDUs that wait for status that was sent before them.
@@ -196,6 +199,7 @@ impl Session {
             lost: Vec::new(),
             moving: Moving::new(),
             unowned: Vec::new(),
+            ended: VecDeque::new(),
             heard: now,
             held: Vec::new(),
             events: VecDeque::new(),

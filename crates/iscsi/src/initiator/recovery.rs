@@ -93,12 +93,19 @@ impl Session {
         if !self.recovers() {
             return None;
         }
-        let status = self.connections.iter().flatten().filter_map(|connection| connection.missing_since);
-        let data = self.tasks.iter().filter_map(|task| task.missing_since);
+        let open = self.connections.iter().flatten().filter(|connection| !connection.closing);
+        let status = open.filter_map(|connection| connection.missing_since);
+        let data = self.tasks.iter().filter(|task| self.is_open(task)).filter_map(|task| task.missing_since);
         let unknown = self.tasks.iter().filter(|task| self.is_gap(task)).map(|task| task.since);
         let unowned =
             self.unowned.iter().filter(|(cmd_sn, _)| *cmd_sn == self.window.exp_cmd_sn()).map(|(_, since)| *since);
         status.chain(data).chain(unknown).chain(unowned).min().map(|since| since + self.limits.patience)
+    }
+
+    /// Whether something can come for the task.
+    fn is_open(&self, task: &super::task::Task) -> bool {
+        matches!(task.allegiance, Allegiance::With(c)
+            if self.connection(c).is_some_and(|connection| !connection.closing))
     }
 
     /// The command that the target waits for although it has been sent.
@@ -118,11 +125,12 @@ impl Session {
         let is_due = |since: Option<Instant>| since.is_some_and(|since| now >= since + patience);
         let given_up = |c| Some((c, ConnectionError::Limit("requests for what is missing")));
         for (index, connection) in self.connections.iter_mut().enumerate() {
-            let Some(connection) = connection.as_mut().filter(|connection| is_due(connection.missing_since)) else {
-                continue;
+            let due = |connection: &&mut super::connection::Connection| {
+                !connection.closing && is_due(connection.missing_since)
             };
+            let Some(connection) = connection.as_mut().filter(due) else { continue };
             connection.asked += 1;
-            if connection.asked > attempts || connection.closing {
+            if connection.asked > attempts {
                 connection.missing_since = None;
                 return given_up(ConnectionId(index));
             }
@@ -131,6 +139,9 @@ impl Session {
         }
         self.use_up(now);
         for id in self.tasks.ids() {
+            if !self.tasks.get(id).is_some_and(|task| self.is_open(task)) {
+                continue;
+            }
             let Some(task) = self.tasks.get_mut(id) else { continue };
             let Allegiance::With(c) = task.allegiance else { continue };
             if is_due(task.missing_since) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::{
     AsyncMessage, BHS_BYTES, DataIn, DataOut, FINAL, Header, LogoutRequest, LogoutResponse, NopIn, NopOut, Pdu,
     RESERVED_TAG, ReadyToTransfer, Reject, RejectReason, ScsiCommand, ScsiResponse, SnackRequest,
-    TaskManagementRequest, TaskManagementResponse,
+    TaskManagementRequest, TaskManagementResponse, TextRequest, TextResponse,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -429,6 +429,9 @@ fn tmf_04_abort_task_names_its_task_and_ends_it() {
         peer.events(),
         [Event::Completed(task, Outcome::Aborted), Event::TaskManagement { tag: function, response: Some(0) }]
     );
+    let r2t = peer.r2t(tag_of(&sent[0].0), 1, 1024, 100);
+    peer.tell(r2t, &[]).expect("on another connection it may have been on its way");
+    assert!(peer.sent().is_empty());
     let reset = peer.session.task_management(peer.c, Function::LogicalUnitReset, LUN);
     let request: TaskManagementRequest = peer.sent_one();
     assert!(reset.is_some() && request.referenced_task_tag.get() == RESERVED_TAG);
@@ -529,4 +532,21 @@ fn con_05_a_lost_connection_of_level_2_is_followed_by_another_that_takes_its_tas
         peer.events().as_slice(),
         [Event::ConnectionLost { .. }, Event::Completed(_, Outcome::Lost), Event::Over]
     ));
+}
+
+#[test]
+fn asy_04_a_request_to_negotiate_is_followed_and_what_the_target_declares_holds() {
+    let mut peer = peer(0);
+    let mut message = AsyncMessage::empty();
+    message.initiator_task_tag = RESERVED_TAG.into();
+    (message.event, message.parameter_3, message.stat_sn) = (4, 10.into(), peer.numbered());
+    peer.tell(message, &[]).unwrap();
+    let request: TextRequest = peer.sent_one();
+    let mut answer = TextResponse::empty();
+    answer.flags = FINAL;
+    (answer.initiator_task_tag, answer.stat_sn) = (request.initiator_task_tag, peer.numbered());
+    answer.target_transfer_tag = RESERVED_TAG.into();
+    peer.tell(answer, b"MaxRecvDataSegmentLength=512\0").unwrap();
+    peer.submit(0, 600);
+    assert_eq!(peer.sent()[0].1, Some((0, 512)));
 }

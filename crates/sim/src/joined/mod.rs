@@ -24,11 +24,12 @@ use crate::Random;
 use crate::world::World;
 use block::pure::Ram;
 use client::Client;
+use iscsi::login::target::LoginLimits;
 use iscsi::session::ConnectionError;
 use network::{End, Faults, Link};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use trace::Trace;
+use trace::{Checker, Trace};
 use witness::{Watched, Witness};
 use workload::Workload;
 
@@ -65,6 +66,7 @@ struct Net {
     faults: Faults,
     fingerprint: u64,
     trace: Option<Trace>,
+    checker: Option<Checker>,
 }
 
 /// Runs one seed; `Err` says what was wrong.
@@ -76,6 +78,7 @@ pub fn run(setup: &Setup) -> Result<Report, String> {
     let mut world = World::new(crate::world::Setup {
         units: vec![watched],
         offers: setup.target_offers(),
+        login: LoginLimits { window: setup.target_limits().window, ..LoginLimits::default() },
         limits: setup.target_limits(),
         ..crate::world::Setup::default()
     });
@@ -84,6 +87,8 @@ pub fn run(setup: &Setup) -> Result<Report, String> {
         random: Random::new(random.number()),
         faults: Faults::default(),
         fingerprint: 0xcbf2_9ce4_8422_2325,
+        // It knows sessions of one connection.
+        checker: (setup.level < 2 && setup.connections == 1).then(Checker::default),
         trace: setup.trace.then(|| Trace::new(setup.digests, world.now())),
     };
     let mut workload = Workload::new(setup, Random::new(random.number()), world.now());
@@ -144,6 +149,9 @@ pub fn run(setup: &Setup) -> Result<Report, String> {
     if !client.is_done() {
         return fail(format!("it takes too many steps: {}", client.describe(&workload)), now);
     }
+    if let Some(what) = net.checker.as_ref().and_then(Checker::verdict) {
+        return fail(what, now);
+    }
     if let Some(what) = workload.count_writes(&witness.counts()) {
         return fail(what, now);
     }
@@ -194,6 +202,9 @@ impl Net {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
             self.fingerprint = (self.fingerprint ^ u64::from_le_bytes(word)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if let Some(checker) = &mut self.checker {
+            checker.sent(link, from, bytes);
         }
         if let Some(trace) = &mut self.trace {
             trace.sent(link, from, now, bytes);

@@ -1,6 +1,8 @@
-//! What goes over the links, a line for each PDU, for a person who looks into a seed.
+//! What goes over the links: a line for each PDU, for a person who looks into a seed, and the capture
+//! checker, which knows what a target may say.
 
 use super::network::End;
+use crate::Capture;
 use crate::frame::{Assembler, Digests};
 use iscsi::wire::LoginResponse;
 use std::collections::HashMap;
@@ -35,5 +37,39 @@ impl Trace {
                 }
             }
         }
+    }
+}
+
+/// The capture checker of every link. It reads what is sent, as it was before the network had it.
+#[derive(Default)]
+pub(super) struct Checker {
+    links: HashMap<usize, Checked>,
+}
+
+#[derive(Default)]
+struct Checked {
+    ends: [Assembler; 2],
+    capture: Capture,
+}
+
+impl Checker {
+    pub fn sent(&mut self, link: usize, from: End, bytes: &[u8]) {
+        let Checked { ends, capture } = self.links.entry(link).or_default();
+        ends[from as usize].push(bytes);
+        while let Some((frame, complaints)) = ends[from as usize].take() {
+            match from {
+                End::Initiator => capture.initiator(&frame),
+                End::Target => capture.target(&frame, &complaints),
+            }
+            if capture.is_full_feature() {
+                let digests = capture.agreed().digests;
+                ends.iter_mut().for_each(|end| end.digests = digests);
+            }
+        }
+    }
+
+    /// What a target did wrong, if any did.
+    pub fn verdict(&self) -> Option<String> {
+        self.links.values().find(|link| !link.capture.violations().is_empty()).map(|link| link.capture.report())
     }
 }
