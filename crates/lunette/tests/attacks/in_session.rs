@@ -221,7 +221,9 @@ fn ssn_02_status_that_is_never_acknowledged_is_kept_within_bounds() {
     for level in [0, 1, 2] {
         let daemon = daemon(&[]);
         let mut siege = Siege::begin(&daemon);
-        let mut client = attacker(&daemon, 0, &Login::normal(TARGET).key("ErrorRecoveryLevel", level));
+        // At level 2 the session outlives its connection, for as long as is agreed.
+        let login = Login::normal(TARGET).key("ErrorRecoveryLevel", level);
+        let mut client = attacker(&daemon, 0, &login.key("DefaultTime2Wait", 0).key("DefaultTime2Retain", 1));
         let mut stream = socket(&client);
         let first = client.exp_stat_sn;
         let mut ended = false;

@@ -288,10 +288,10 @@ impl<'a> Siege<'a> {
     }
 }
 
-/// Waits until nobody is at the door, no session, task or buffer is left, and no more descriptors than these where they are
+/// Waits, longer than a session of level 2 outlives its connections, until nobody is at the door, no session, task or buffer is left, and no more descriptors than these where they are
 /// told.
 pub fn settle(daemon: &Daemon, descriptors: usize) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(40);
     loop {
         let (door, open) = (door(daemon), daemon.descriptors().unwrap());
         let left = ["at_the_door", "delayed", "sessions"].map(|what| door[what].as_u64().unwrap());
