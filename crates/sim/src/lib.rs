@@ -5,6 +5,7 @@
 //!   raw::Client ── Transport ──► TcpStream ──► daemon::Daemon        the real binary
 //!        │                           └──► proxy::Proxy ──► Daemon    … behind a bad network
 //!        └─────── Transport ──► world::Wire ──► world::World         the same cores in this process
+//!   joined: iscsi::initiator ══ bad network ══ world::World     a seed decides everything; `simulate` runs them
 //!   every frame in both directions ──► capture::Capture              the wire's invariants
 //! ```
 //!
