@@ -15,6 +15,11 @@ impl<'a> Input<'a> {
         self.0.is_empty()
     }
 
+    /// Bytes that are left.
+    pub fn rest_bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Up to this many bytes.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
