@@ -82,7 +82,10 @@ impl Session {
     ) -> Result<(), ConnectionError> {
         self.numbers(header.header());
         self.expect_data_until(c, id, header.data_sn.get());
-        let Some(task) = self.tasks.get_mut(id) else { return Ok(()) };
+        let Some(task) = self.tasks.get_mut(id) else {
+            // A function on another connection has ended it while this arrived; its status still counts.
+            return self.old_data_arrived(c, header);
+        };
         task.known = true;
         task.early.push((header.data_sn.get(), header.header().data_segment_bytes()));
         if at_most(task.data_end, header.data_sn.get()) {

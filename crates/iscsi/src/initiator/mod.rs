@@ -96,7 +96,8 @@ pub enum Refused {
 /// What the caller must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The task is over and its name with it; its memory is the caller's again.
+    /// The task is over and its name with it; its memory is the caller's again. Where a PDU of it was just
+    /// arriving, [`Place::Task`] still names it: such bytes are read and forgotten.
     Completed(TaskId, Outcome),
     /// A task management function was answered with this code (RFC 7143 §11.6.1), or `None` where its
     /// answer is lost: then it is to be asked for again, because tasks may have ended without a word.

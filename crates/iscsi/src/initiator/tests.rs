@@ -485,6 +485,34 @@ fn rsp_03_sense_data_that_lies_is_a_format_error() {
 }
 
 #[test]
+fn a_status_that_arrives_while_a_function_ends_its_task_still_counts() {
+    let mut peer = peer(0);
+    let (c, d) = (peer.c, peer.session.attach(opening(1, 10), peer.now));
+    let task = peer.submit(512, 0);
+    let tag = tag_of(&peer.sent()[0].0);
+    let reset = peer.session.task_management(d, Function::LogicalUnitReset, LUN).unwrap();
+    // Header and a part of the data of the last PDU are here…
+    let mut header = peer.data(tag, 0, 0);
+    header.flags = FINAL | 1;
+    header.stat_sn = peer.numbered();
+    header.set_data_segment_bytes(512);
+    let incoming = peer.session.handle_header(peer.now, c, header.as_bytes(), true).unwrap();
+    assert_eq!(incoming.place, Place::Task { task, offset: 0 });
+    // …when the other connection brings the answer of the reset…
+    let mut done = TaskManagementResponse::empty();
+    (done.initiator_task_tag, done.stat_sn) = (reset.into(), 10.into());
+    peer.c = d;
+    peer.sent();
+    peer.tell(done, &[]).unwrap();
+    assert!(peer.events().contains(&Event::Completed(task, Outcome::Aborted)));
+    // …and then the rest.
+    peer.session.handle_data_end(c, true).unwrap();
+    peer.c = c;
+    peer.submit(512, 0);
+    assert_eq!(peer.sent_one::<ScsiCommand>().exp_stat_sn.get(), 51, "no hole is left in the status numbers");
+}
+
+#[test]
 fn con_05_a_lost_connection_of_level_2_is_followed_by_another_that_takes_its_tasks_over() {
     let parameters = SessionParameters {
         error_recovery_level: 2,
