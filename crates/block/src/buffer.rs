@@ -62,6 +62,8 @@ struct Inner {
     accounts: Cell<usize>,
     /// The least that somebody was refused, 0 where nobody was, and whether there is room for it by now.
     refused: Cell<usize>,
+    /// Somebody was refused since this was last asked.
+    was_refused: Cell<bool>,
     /// Somebody was refused who wants more than his share, of which there is one portion at a time.
     refused_large: Cell<bool>,
     relieved: Cell<bool>,
@@ -95,6 +97,7 @@ impl Pool {
         Pool(Rc::new(Inner {
             accounts: Cell::new(0),
             refused: Cell::new(0),
+            was_refused: Cell::new(false),
             refused_large: Cell::new(false),
             relieved: Cell::new(false),
             reliefs: Cell::new(0),
@@ -134,6 +137,11 @@ impl Pool {
         self.0.relieved.replace(false)
     }
 
+    /// Whether somebody had to wait since this was last asked.
+    pub fn take_refusal(&self) -> bool {
+        self.0.was_refused.replace(false)
+    }
+
     /// How often there was room again: whoever was refused and sees another number asks again.
     pub fn reliefs(&self) -> u64 {
         self.0.reliefs.get()
@@ -171,6 +179,7 @@ impl Pool {
     }
 
     fn refuse(&self, bytes: usize) {
+        self.0.was_refused.set(true);
         let least = self.0.refused.get();
         self.0.refused.set(if least == 0 { bytes } else { least.min(bytes) });
     }
@@ -243,7 +252,10 @@ impl Account {
         if held > 0 {
             match held + bytes <= share {
                 true => self.pool.refuse(bytes),
-                false => self.refused.set(true),
+                false => {
+                    inner.was_refused.set(true);
+                    self.refused.set(true);
+                }
             }
             return None;
         }
@@ -363,6 +375,17 @@ mod tests {
     }
 
     const K: usize = 1024;
+
+    #[test]
+    fn a_session_that_ends_gives_room_though_nobody_had_to_wait() {
+        let pool = Pool::new(64 * K, 0);
+        let (one, other) = (pool.account(), pool.account());
+        drop(one);
+        assert!(pool.take_relief() && !pool.take_refusal());
+        let held: Vec<Buf> = std::iter::from_fn(|| other.take(8 * K)).collect();
+        assert!(pool.take_refusal() && !pool.take_refusal(), "told once");
+        drop(held);
+    }
 
     #[test]
     fn a_greedy_session_leaves_the_others_their_share() {

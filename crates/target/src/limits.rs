@@ -267,9 +267,6 @@ pub const BOUNDS: &[Bound] = &[
     bound!("text-time", Time 1000..=HOUR, session.text_time, session.struck.text_time,
         "a negotiation behind the login",
         "it is forgotten; a request that goes on with it is rejected (09h)"),
-    bound!("text-time", Time 1000..=HOUR, session.text_time, session.struck.text_time,
-        "a text negotiation of a session",
-        "it is forgotten"),
     bound!("exchanges", Count 6..=10_000, login.exchanges, struck.exchanges,
         "requests of one login",
         "it ends with status 0200"),
@@ -359,6 +356,8 @@ mod tests {
 
     #[test]
     fn every_bound_can_be_set_to_its_ends_and_to_nothing_beyond() {
+        let names: std::collections::BTreeSet<_> = BOUNDS.iter().map(|bound| bound.name).collect();
+        assert_eq!(names.len(), BOUNDS.len(), "each once");
         for bound in BOUNDS {
             let mut limits = Limits::default();
             let default = bound.value(&limits);

@@ -156,7 +156,10 @@ impl Shared {
     /// Where memory came back that somebody had waited for, those who wait are given their turn.
     fn pass_relief(&self) {
         if self.pool.take_relief() {
-            self.limits.struck.memory.count();
+            // A session that ends gives room as well, where nobody had to wait.
+            if self.pool.take_refusal() {
+                self.limits.struck.memory.count();
+            }
             self.bell.notify_one();
         }
     }
