@@ -70,6 +70,12 @@ impl Name {
         if let Some(wrong) = prepared.chars().find(|c| forbidden(*c)) {
             return Err(NameError::Character(wrong));
         }
+        // Characters that are younger than the profile (U+03F9) become ones that it would have mapped: such a name
+        // would be another each time that it is prepared.
+        let is_stable = |name: &str| stringprep::nameprep(name).is_ok_and(|again| again == name);
+        if !prepared.is_ascii() && !is_stable(&prepared) {
+            return Err(NameError::Unpreparable("it is not the same when it is prepared again".to_owned()));
+        }
         match prepared.len() {
             1..=MAXIMUM_NAME => Ok(Name(prepared.into_owned())),
             length => Err(NameError::Length(length)),
@@ -109,6 +115,12 @@ fn qualified(rest: &str) -> Result<(), NameError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_name_that_changes_each_time_it_is_prepared_is_none() {
+        assert!(matches!(Name::lenient("a\u{3f9}b"), Err(NameError::Unpreparable(_))));
+        assert_eq!(Name::lenient("a\u{3a3}b").map(String::from).as_deref(), Ok("a\u{3c3}b"), "capital sigma");
+    }
 
     #[test]
     fn nam_04_formats() {
