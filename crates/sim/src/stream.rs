@@ -3,7 +3,7 @@
 
 use crate::frame::crc32c;
 use iscsi::session::{ConnectionError, Incoming, Place, TaskId};
-use iscsi::wire::BHS_BYTES;
+use iscsi::wire::{BHS_BYTES, header_bytes};
 
 /// A session, seen from one of its connections.
 pub(crate) trait Receiver {
@@ -48,7 +48,7 @@ impl Stream {
             match &mut self.data {
                 None => {
                     let Some(first) = rest.first_chunk::<BHS_BYTES>() else { return Ok(()) };
-                    let plain = BHS_BYTES + usize::from(first[4]) * 4;
+                    let plain = header_bytes(first, false);
                     let Some(whole) = rest.get(..to.header_bytes(first)) else { return Ok(()) };
                     let (header, digest) = whole.split_at(plain);
                     let digest_ok = digest.is_empty() || digest == crc32c(header).to_le_bytes();

@@ -3,7 +3,7 @@
 use super::{Core, DIRECT_BYTES, Link, LinkError, Memory, Placement, Scratch};
 use crate::crc32c::Crc32c;
 use iscsi::session::{ConnectionId, Incoming, Place};
-use iscsi::wire::BHS_BYTES;
+use iscsi::wire::{BHS_BYTES, header_bytes};
 use std::io::{ErrorKind, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -170,7 +170,7 @@ impl Link {
                     let Some(first) = rest.first_chunk::<BHS_BYTES>() else { break };
                     let total = core.header_bytes(c, first);
                     let Some(whole) = rest.get(..total) else { break };
-                    let plain = BHS_BYTES + usize::from(first[4]) * 4;
+                    let plain = header_bytes(first, false);
                     let (header, digest) = whole.split_at(plain);
                     let digest_ok = digest.is_empty() || digest == Crc32c::over(header).to_le_bytes();
                     let incoming = core.handle_header(now, c, header, digest_ok)?;

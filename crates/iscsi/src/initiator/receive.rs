@@ -5,8 +5,8 @@ use super::connection::Status;
 use super::{Event, Session};
 use crate::session::{ConnectionError, Incoming, Place, TaskId};
 use crate::wire::{
-    AsyncMessage, BHS_BYTES, DataIn, Header, LogoutResponse, NopIn, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer, Reject,
-    RejectReason, ScsiCommand, ScsiResponse, SnackRequest, TaskManagementResponse, TextResponse, padding,
+    self, AsyncMessage, BHS_BYTES, DataIn, Header, LogoutResponse, NopIn, Opcode, Pdu, RESERVED_TAG, ReadyToTransfer,
+    Reject, RejectReason, ScsiCommand, ScsiResponse, SnackRequest, TaskManagementResponse, TextResponse, padding,
 };
 use std::time::Instant;
 use zerocopy::FromBytes;
@@ -34,7 +34,7 @@ impl Session {
     /// the first 48 of them. Between 48 and 1,072.
     pub fn header_bytes(&self, c: ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
         let digest = self.connection(c).is_some_and(|connection| connection.parameters.header_digest);
-        BHS_BYTES + usize::from(first[4]) * 4 + if digest { 4 } else { 0 }
+        wire::header_bytes(first, digest)
     }
 
     /// Takes a header with its additional segments, without its digest. Returns where the data

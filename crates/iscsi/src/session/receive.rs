@@ -5,9 +5,9 @@ use super::task::{Base, DataOutFault, Phase, Task, TaskId, Unsolicited};
 use super::window::Arrival;
 use super::{ConnectionError, Event, Session, SessionKind};
 use crate::wire::{
-    AdditionalHeader, AdditionalHeaders, BHS_BYTES, CONTINUE, DataOut, FINAL, Header, LogoutRequest, NopOut, Opcode,
-    Pdu, RESERVED_TAG, RejectReason, ScsiCommand, SnackRequest, TaskManagementRequest, TextRequest, extended_cdb,
-    padding,
+    self, AdditionalHeader, AdditionalHeaders, BHS_BYTES, CONTINUE, DataOut, FINAL, Header, LogoutRequest, NopOut,
+    Opcode, Pdu, RESERVED_TAG, RejectReason, ScsiCommand, SnackRequest, TaskManagementRequest, TextRequest,
+    extended_cdb, padding,
 };
 use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, IntoBytes};
@@ -83,7 +83,7 @@ impl Session {
     /// the first 48 of them. Between 48 and 1,072.
     pub fn header_bytes(&self, c: ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
         let digest = self.connection(c).is_some_and(|connection| connection.parameters.header_digest);
-        BHS_BYTES + usize::from(first[4]) * 4 + if digest { 4 } else { 0 }
+        wire::header_bytes(first, digest)
     }
 
     /// Takes a header with its additional segments, without its digest. Returns where the data

@@ -86,6 +86,12 @@ pub fn length_bytes(length: u32) -> [u8; 3] {
     [high, middle, low]
 }
 
+/// Bytes of the header segments of a PDU, additional headers and, where there is one, its digest included, told
+/// from the first 48 of them (§11.2). Between 48 and 1,072.
+pub fn header_bytes(first: &[u8; BHS_BYTES], digest: bool) -> usize {
+    BHS_BYTES + usize::from(first[4]) * 4 + if digest { 4 } else { 0 }
+}
+
 /// Bytes of padding after a segment of this length (RFC 7143 §11.1).
 pub fn padding(length: u32) -> u32 {
     length.wrapping_neg() & 3
