@@ -283,6 +283,11 @@ impl Connection {
         if lives { Ok(()) } else { Err(()) }
     }
 
+    /// Asks the peer what it has received. Where no time is told, that of what it last sent has to do.
+    pub fn queue_probe(&mut self) {
+        self.queue_ping(self.last_heard);
+    }
+
     /// Asks whether the peer is there, and what it has received.
     pub fn queue_ping(&mut self, now: Instant) {
         self.next_ping_tag = (self.next_ping_tag + 1) & 0x3fff_ffff;

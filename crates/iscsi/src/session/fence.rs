@@ -90,8 +90,7 @@ impl Session {
             if !connection.outgoing.is_empty() || precedes(connection.acknowledged, connection.stat_sn) {
                 awaits.push((other, None));
                 connection.queue(Outgoing::FenceMark { number });
-                let now = connection.last_heard;
-                connection.queue_ping(now);
+                connection.queue_probe();
             }
         }
         self.fences.standing = Some(Fence { number, connection: c, what: Some(what), task, function, awaits });
@@ -130,8 +129,7 @@ impl Session {
         fence.awaits = vec![(c, Some(stat_sn.wrapping_add(1)))];
         (fence.task, fence.function) = (None, None);
         if let Some(connection) = self.connections.get_mut(c) {
-            let now = connection.last_heard;
-            connection.queue_ping(now);
+            connection.queue_probe();
         }
         self.fences_proceed();
     }

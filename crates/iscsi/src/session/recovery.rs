@@ -95,7 +95,7 @@ impl Session {
 
     /// Whether no task belongs to this connection any more.
     pub fn is_clear(&self, c: ConnectionId) -> bool {
-        !self.tasks.ids().any(|id| self.tasks.get(id).is_some_and(|task| task.connection == c))
+        self.tasks_of(c).next().is_none()
     }
 
     /// Whether data of the task can come: its connection is open.
@@ -194,7 +194,7 @@ impl Session {
     pub(super) fn forget_recovered(&mut self) {
         if self.connections.len() > 0 && !self.recovering.is_empty() {
             let mut recovering = std::mem::take(&mut self.recovering);
-            recovering.retain(|lost| !lost.logged_out || self.tasks_left(lost.connection));
+            recovering.retain(|lost| !lost.logged_out || !self.is_clear(lost.connection));
             self.recovering = recovering;
         }
     }
@@ -287,19 +287,12 @@ impl Session {
             // R2Ts go on behind those that the initiator has received.
             let known = if exp_data_sn == 0 { task.answered_r2t_sn } else { exp_data_sn };
             task.r2t_sn = known.min(task.r2t_sn);
-            if let Some(kept) = task.kept.take() {
-                self.retained_bytes = self.retained_bytes.saturating_sub(kept.response.data_in as usize);
-                task.response = Some(kept.response);
-            }
+            self.take_up_again(id);
             self.settle(id);
         }
         // Data that the task still wants is asked for on its new connection.
         self.data_settled(id);
         self.forget_recovered();
-    }
-
-    fn tasks_left(&self, c: ConnectionId) -> bool {
-        self.tasks_of(c).next().is_some()
     }
 
     pub(super) fn tasks_of(&self, c: ConnectionId) -> impl Iterator<Item = TaskId> {
@@ -389,17 +382,6 @@ impl Session {
                 self.forgive_data(id);
                 self.data_settled(id);
             }
-        }
-    }
-
-    /// The target drops this connection: the initiator is told, and its tasks may be taken over at level 2
-    /// (§11.9.1, event 2).
-    pub fn drop_connection(&mut self, c: ConnectionId) {
-        let (wait, retain) = self.recovery_times();
-        if let Some(connection) = self.connections.get_mut(c) {
-            let cid = connection.cid;
-            connection.queue_async(AsyncEvent::DropConnection, cid, wait, retain);
-            connection.closing = true;
         }
     }
 }

@@ -298,14 +298,22 @@ impl Session {
         Ok(())
     }
 
+    /// A status that was sent is one that is to be sent again.
+    pub(super) fn take_up_again(&mut self, id: TaskId) {
+        if let Some(task) = self.tasks.get_mut(id)
+            && let Some(kept) = task.kept.take()
+        {
+            self.retained_bytes = self.retained_bytes.saturating_sub(kept.response.data_in as usize);
+            task.response = Some(kept.response);
+        }
+    }
+
     /// The task's data, and its status behind it, is sent from this DataSN on, anew.
     pub(super) fn transmit_from(&mut self, id: TaskId, data_sn: u32) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         let offset = task.offset_of(data_sn, self.parameters.max_burst_length & !3);
-        if let Some(kept) = task.kept.take() {
-            self.retained_bytes = self.retained_bytes.saturating_sub(kept.response.data_in as usize);
-            task.response = Some(kept.response);
-        }
+        self.take_up_again(id);
+        let Some(task) = self.tasks.get_mut(id) else { return };
         let sent = task.response.as_ref().map_or(0, |response| response.data_in).min(offset);
         task.base = Base { data_sn, offset: sent, segment: 0 };
         task.sent = sent;

@@ -310,12 +310,7 @@ impl Session {
                 let stat_sn = connection.take_stat_sn();
                 put_status(&mut header, &response, &residual, stat_sn);
             }
-            let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
-            header.exp_cmd_sn = exp_cmd_sn.into();
-            header.max_cmd_sn = max_cmd_sn.into();
-            out.push_header(&header, &connection.parameters);
-            task.in_batch = true;
-            out.push_payload(id, task.sent, piece.length, &connection.parameters);
+            push_data_in(task, id, &piece, &mut header, self.window.tell(), &connection.parameters, out);
             task.data_sn = task.data_sn.wrapping_add(1);
             task.sent += piece.length;
             if piece.last && collapse {
@@ -402,12 +397,7 @@ impl Session {
         if let Some(kept) = task.kept.as_ref().filter(|kept| piece.last && kept.in_data) {
             put_status(&mut header, response, &Residual::of(task, response), kept.stat_sn);
         }
-        let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
-        header.exp_cmd_sn = exp_cmd_sn.into();
-        header.max_cmd_sn = max_cmd_sn.into();
-        out.push_header(&header, &connection.parameters);
-        out.push_payload(id, offset, piece.length, &connection.parameters);
-        task.in_batch = true;
+        push_data_in(task, id, &piece, &mut header, self.window.tell(), &connection.parameters, out);
         out.named.push(id);
     }
 
@@ -617,6 +607,24 @@ fn data_in_header(task: &Task, piece: &Piece, data_sn: u32) -> DataIn {
         header.flags |= FINAL;
     }
     header
+}
+
+/// A Data-In PDU whose header is complete but for the numbers of the window.
+#[inline]
+fn push_data_in(
+    task: &mut Task,
+    id: TaskId,
+    piece: &Piece,
+    header: &mut DataIn,
+    (exp_cmd_sn, max_cmd_sn): (u32, u32),
+    parameters: &crate::key::ConnectionParameters,
+    out: &mut TxBatch,
+) {
+    header.exp_cmd_sn = exp_cmd_sn.into();
+    header.max_cmd_sn = max_cmd_sn.into();
+    out.push_header(header, parameters);
+    out.push_payload(id, piece.offset, piece.length, parameters);
+    task.in_batch = true;
 }
 
 /// At the end of a sequence (§11.7.2).
