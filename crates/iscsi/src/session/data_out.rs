@@ -64,6 +64,7 @@ impl Session {
             let late = self.forgiven.contains(&header.initiator_task_tag.get());
             return if late { Pending::Ignore } else { reject() };
         };
+        let recovers = self.keeps();
         let Some(task) = self.tasks.get_mut(id) else { return reject() };
         if task.connection != c {
             return reject();
@@ -71,7 +72,6 @@ impl Session {
         let length = header.header().data_segment_bytes();
         let (offset, data_sn) = (header.buffer_offset.get(), header.data_sn.get());
         let tag = header.target_transfer_tag.get();
-        let recovers = self.parameters.error_recovery_level > 0;
         // The place is judged before a byte is read; a bad PDU still counts towards the end of its
         // sequence, so that the task can end.
         let fits = if tag == RESERVED_TAG {
@@ -121,7 +121,7 @@ impl Session {
     /// The data of a Data-Out is not what was sent: it is asked for again where that can be, and otherwise
     /// its task ends (§7.8).
     pub(super) fn data_out_spoiled(&mut self, id: TaskId, header: &DataOut) {
-        let recovers = self.parameters.error_recovery_level > 0;
+        let recovers = self.keeps();
         let tag = header.target_transfer_tag.get();
         let Some(task) = self.tasks.get_mut(id) else { return };
         if !recovers {

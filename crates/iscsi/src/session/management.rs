@@ -132,7 +132,7 @@ impl Session {
         let number = header.cmd_sn.get();
         match header.function & 0x7f {
             function::ABORT_TASK_SET | function::CLEAR_TASK_SET | function::LOGICAL_UNIT_RESET
-                if self.window.first_gap_below(number).is_some() =>
+                if self.window.has_gap_below(number) =>
             {
                 let heard = self.connections.get(c).map(|connection| connection.last_heard);
                 if let Some(heard) = heard {
@@ -143,8 +143,7 @@ impl Session {
             }
             // Whatever is missing counts as received (§4.2.3.3 b).
             function::TARGET_WARM_RESET | function::TARGET_COLD_RESET if !self.functions.no_target_resets => {
-                while let Some(gap) = self.window.first_gap_below(number) {
-                    debug_assert_eq!(gap, self.window.expected());
+                while self.window.has_gap_below(number) {
                     self.in_turn(Deferred::Plug);
                 }
             }
@@ -189,10 +188,10 @@ impl Session {
     #[cold]
     fn postponed_proceed(&mut self) {
         let window = &self.window;
-        self.functions.passed.retain(|(_, number)| window.first_gap_below(*number).is_some());
+        self.functions.passed.retain(|(_, number)| window.has_gap_below(*number));
         while !self.functions.postponed.is_empty() {
             let window = &self.window;
-            let due = |postponed: &Postponed| window.first_gap_below(postponed.header.cmd_sn.get()).is_none();
+            let due = |postponed: &Postponed| !window.has_gap_below(postponed.header.cmd_sn.get());
             let Some(at) = self.functions.postponed.iter().position(due) else { return };
             self.carry_out_postponed(at);
         }
@@ -303,7 +302,7 @@ impl Session {
     }
 
     /// Counts this number as received where it is still expected.
-    fn plug(&mut self, cmd_sn: u32) -> bool {
+    pub(super) fn plug(&mut self, cmd_sn: u32) -> bool {
         match self.window.classify(cmd_sn) {
             Arrival::Next => self.in_turn(Deferred::Plug),
             Arrival::Early => self.window.keep(cmd_sn, Deferred::Plug),

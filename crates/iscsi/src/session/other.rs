@@ -39,7 +39,7 @@ impl Session {
                 self.log_out_session(c, header);
             }
             1 => self.log_out_connection(c, header, named),
-            2 if self.parameters.error_recovery_level < 2 => {
+            2 if !self.outlives_connections() => {
                 self.answer_logout(c, header, logout::RECOVERY_NOT_SUPPORTED, false);
             }
             2 => self.log_out_for_recovery(c, header, named),

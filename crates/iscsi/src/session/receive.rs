@@ -164,7 +164,9 @@ impl Session {
                     Some(_) => self.deliver_command(task),
                     // A function has ended it while its data came: its number is used up all the same.
                     None if header.header().immediate() => {}
-                    None => self.number_used(header.cmd_sn.get()),
+                    None => {
+                        self.plug(header.cmd_sn.get());
+                    }
                 }
                 Ok(())
             }
@@ -362,14 +364,6 @@ impl Session {
             heard.into_iter().for_each(|heard| self.watch_data(heard));
         }
         Ok(Pending::Command { task: self.tasks.insert(task), header: *command })
-    }
-
-    fn number_used(&mut self, cmd_sn: u32) {
-        match self.window.classify(cmd_sn) {
-            Arrival::Next => self.in_turn(Deferred::Plug),
-            Arrival::Early => self.window.keep(cmd_sn, Deferred::Plug),
-            Arrival::Ignored => {}
-        }
     }
 
     /// A command with its immediate data is here; it is delivered now or in its turn.

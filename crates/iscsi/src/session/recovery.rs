@@ -54,8 +54,7 @@ impl Session {
             }
             return;
         }
-        let recovers = self.parameters.error_recovery_level >= 2 && self.kind == SessionKind::Normal;
-        if recovers && !self.logging_out && !self.failed {
+        if self.outlives_connections() && !self.logging_out && !self.failed {
             self.lose(c, now, false);
             return;
         }
@@ -77,12 +76,17 @@ impl Session {
         self.connections.len() == 0 && self.recovering.is_empty()
     }
 
+    /// Whether tasks of a connection that is gone wait for another (§7.1.5).
+    pub(super) fn outlives_connections(&self) -> bool {
+        self.parameters.error_recovery_level >= 2 && self.kind == SessionKind::Normal
+    }
+
     /// A login takes the place of the connection with this CID (§6.3.4): what it has left is logged out, at
     /// level 2 for recovery. Returns its name where it is open: its socket is to be closed. Below level 2
     /// [`Session::is_clear`] says when its tasks have ended; only then is the other to be attached.
     pub fn reinstate(&mut self, cid: u16, now: Instant) -> Option<ConnectionId> {
         let open = self.connections.by_cid(cid);
-        if self.parameters.error_recovery_level >= 2 && self.kind == SessionKind::Normal {
+        if self.outlives_connections() {
             match open {
                 Some(c) => self.lose(c, now, true),
                 None => self.log_out_lost(cid, None, now),
@@ -245,7 +249,7 @@ impl Session {
 
     /// TASK REASSIGN (§11.5.1). `Ok`: answer, and then let it take effect.
     pub(super) fn may_reassign(&self, header: &TaskManagementRequest) -> Result<TaskId, u8> {
-        if self.parameters.error_recovery_level < 2 {
+        if !self.outlives_connections() {
             return Err(response::REASSIGNMENT_NOT_SUPPORTED);
         }
         let tag = header.referenced_task_tag.get();

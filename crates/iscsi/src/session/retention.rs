@@ -59,7 +59,7 @@ pub(super) fn sent_as(sent: &VecDeque<Sent>, stat_sn: u32) -> Option<&Kept> {
 }
 
 impl Session {
-    /// Whether what is sent is kept until it is acknowledged.
+    /// Whether what is lost is recovered within a connection, and so what is sent is kept until it is acknowledged.
     pub(super) fn keeps(&self) -> bool {
         self.parameters.error_recovery_level > 0
     }

@@ -466,8 +466,8 @@ impl Session {
             task.granted += length;
             task.r2t_sn = task.r2t_sn.wrapping_add(1);
         }
-        if self.parameters.error_recovery_level > 0 {
-            let heard = connection.last_heard;
+        let heard = connection.last_heard;
+        if self.keeps() {
             self.watch_data(heard);
         }
     }

@@ -77,9 +77,9 @@ impl Window {
         self.exp_cmd_sn
     }
 
-    /// Whether this number is missing below `end`: within the window and not here.
-    pub fn first_gap_below(&self, end: u32) -> Option<u32> {
-        (precedes(self.exp_cmd_sn, end) && at_most(self.exp_cmd_sn, self.max_cmd_sn)).then_some(self.exp_cmd_sn)
+    /// Whether a number below `end` may still come: the expected one is, and is within the window.
+    pub fn has_gap_below(&self, end: u32) -> bool {
+        precedes(self.exp_cmd_sn, end) && at_most(self.exp_cmd_sn, self.max_cmd_sn)
     }
 
     /// This number, or the first behind the window where it is further away.
