@@ -14,9 +14,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("io", &["iscsi", "block"]),
     ("stores", &["block"]),
     ("target", &["iscsi", "scsi", "lun", "block", "io"]),
+    ("initiator", &["iscsi", "scsi", "block", "io"]),
+    ("attach", &["block", "io"]),
     ("sim", &["scsi", "iscsi", "block", "lun", "io", "stores", "target"]),
     ("measure", &["scsi", "iscsi", "block", "lun", "io"]),
-    ("lunette", &["scsi", "iscsi", "block", "lun", "io", "stores", "target"]),
+    ("lunette", &["scsi", "iscsi", "block", "lun", "io", "stores", "target", "initiator", "attach"]),
 ];
 
 /// Crates that do no I/O and read no clock (invariant 1).
