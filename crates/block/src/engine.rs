@@ -16,6 +16,18 @@ pub trait Engine {
 
     /// Hands over to the kernel what was taken since the last call. Called once for a batch.
     fn flush(&self) {}
+
+    /// What wakes this worker from another thread, for stores that are served by one (a remote disk): it
+    /// then looks with [`crate::Store::poll`]. `None` where nothing can.
+    fn alarm(&self) -> Option<Arc<dyn Alarm>> {
+        None
+    }
+}
+
+/// Wakes a worker from any thread. Takes no lock; ringing again before the worker has looked costs nothing.
+pub trait Alarm: Send + Sync {
+    /// What was completed is where the worker's store finds it.
+    fn ring(&self);
 }
 
 /// An open file, handed through to whoever works on it.

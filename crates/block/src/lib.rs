@@ -17,7 +17,7 @@ mod store;
 pub mod testing;
 
 pub use buffer::{Account, Buf, PAGE_BYTES, Page, Pool};
-pub use engine::{Caching, Engine, FileJob, FileOperation, Inbox, NoEngine, OpenFile};
+pub use engine::{Alarm, Caching, Engine, FileJob, FileOperation, Inbox, NoEngine, OpenFile};
 pub use error::{Error, ErrorKind};
 pub use limits::{AtomicLimits, Limits, Rotation, UnmapLimits, WriteCache};
 pub use request::{Completion, Extent, ExtentState, Operation, Outcome, Request, RequestId};

@@ -1,25 +1,27 @@
 //! The engine that waits: everything is done at once on the worker. The portable reference against
 //! which the others are tested, and for tests that want no threads.
 
+use super::bell::Bell;
 use super::perform::perform;
-use block::{Engine, FileJob};
+use block::{Alarm, Engine, FileJob};
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// Does every job in [`Engine::submit`].
-#[derive(Default)]
 pub(super) struct InlineEngine {
     finished: Cell<usize>,
+    bell: Arc<Bell>,
 }
 
 impl InlineEngine {
+    /// One of a worker with this alarm.
+    pub(super) fn new(bell: Arc<Bell>) -> InlineEngine {
+        InlineEngine { finished: Cell::new(0), bell }
+    }
+
     /// Jobs finished since the last call.
     pub(super) fn collect(&self) -> usize {
         self.finished.take()
-    }
-
-    /// Jobs finished that nobody was told of.
-    pub(super) fn finished(&self) -> usize {
-        self.finished.get()
     }
 }
 
@@ -33,5 +35,8 @@ impl Engine for InlineEngine {
         let result = perform(&file, operation, &mut request);
         inbox.borrow_mut().push(request.complete(result));
         self.finished.set(self.finished.get() + 1);
+    }
+    fn alarm(&self) -> Option<Arc<dyn Alarm>> {
+        Some(self.bell.share())
     }
 }

@@ -3,6 +3,7 @@
 //! [`Engines`] is made once; it looks which engine this system allows, keeps the pool of threads, and
 //! says which won and why. Each worker opens its own [`WorkerEngine`] from it.
 
+mod bell;
 mod inline;
 mod perform;
 mod pool;
@@ -99,10 +100,11 @@ impl Engines {
     /// descriptor left; when only the ring cannot be had, the worker gets the pool.
     pub fn open(&self) -> std::io::Result<WorkerEngine> {
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let pool = || pool::PoolEngine::new(self.pool.clone(), wake.clone());
+        let bell = bell::Bell::new(wake.clone());
+        let pool = || pool::PoolEngine::new(self.pool.clone(), wake.clone(), bell.clone());
         let (kind, engine): (Kind, Rc<dyn Engine>) = match self.choice.used {
             "inline" => {
-                let engine = Rc::new(inline::InlineEngine::default());
+                let engine = Rc::new(inline::InlineEngine::new(bell.clone()));
                 (Kind::Inline(engine.clone()), engine)
             }
             "uring" => match uring::UringEngine::new(pool(), &wake) {
@@ -121,7 +123,7 @@ impl Engines {
                 (Kind::Pool(engine.clone()), engine)
             }
         };
-        Ok(WorkerEngine { kind, engine, wake, readiness: OnceCell::new() })
+        Ok(WorkerEngine { kind, engine, wake, bell, readiness: OnceCell::new() })
     }
 }
 
@@ -130,6 +132,7 @@ pub struct WorkerEngine {
     kind: Kind,
     engine: Rc<dyn Engine>,
     wake: Arc<OwnedFd>,
+    bell: Arc<bell::Bell>,
     readiness: OnceCell<AsyncFd<Arc<OwnedFd>>>,
 }
 
@@ -154,10 +157,11 @@ impl WorkerEngine {
         }
     }
 
-    /// Moves what has completed into the stores' inboxes without waiting; tells how many. The stores'
-    /// `poll` brings them out.
+    /// Moves what has completed into the stores' inboxes without waiting; tells how many, where other
+    /// threads that rang the alarm count as one. The stores' `poll` brings them out.
     pub fn collect(&self) -> usize {
-        match &self.kind {
+        let rung = usize::from(self.bell.take());
+        rung + match &self.kind {
             Kind::Inline(engine) => engine.collect(),
             Kind::Pool(engine) => engine.collect(),
             Kind::Uring(engine) => engine.collect(),
@@ -167,11 +171,7 @@ impl WorkerEngine {
     /// Returns when completions have been put into inboxes. Within a tokio runtime with I/O. Dropping
     /// the future loses nothing.
     pub async fn ready(&self) -> std::io::Result<()> {
-        if let Kind::Inline(engine) = &self.kind {
-            if engine.finished() == 0 {
-                std::future::pending::<()>().await;
-            }
-            engine.collect();
+        if matches!(self.kind, Kind::Inline(_)) && self.collect() > 0 {
             return Ok(());
         }
         let readiness = match self.readiness.get() {
@@ -196,7 +196,9 @@ impl WorkerEngine {
     /// As [`WorkerEngine::ready`], for a thread without a runtime: waits up to `limit` and tells how many came.
     pub fn wait(&self, limit: Duration) -> usize {
         let came = self.collect();
-        if came > 0 || matches!(self.kind, Kind::Inline(_)) {
+        // Who does everything at once has nothing to wait for but other threads.
+        let alone = matches!(self.kind, Kind::Inline(_)) && !self.bell.is_shared();
+        if came > 0 || alone {
             return came;
         }
         let limit =

@@ -5,8 +5,9 @@
 //! the worker holds. One disk never gets more than [`THREADS_PER_DISK`] threads, so that a stuck disk
 //! leaves threads for others (reliability.md F18).
 
+use super::bell::Bell;
 use super::perform::perform;
-use block::{Completion, Engine, Error, ErrorKind, FileJob, FileOperation, Inbox, Outcome, Request};
+use block::{Alarm, Completion, Engine, Error, ErrorKind, FileJob, FileOperation, Inbox, Outcome, Request};
 use rustix::fd::OwnedFd;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -164,6 +165,7 @@ impl Job {
 pub(super) struct PoolEngine {
     pool: Pool,
     mailbox: Arc<Mailbox>,
+    bell: Arc<Bell>,
     local: RefCell<Local>,
 }
 
@@ -177,10 +179,10 @@ struct Local {
 }
 
 impl PoolEngine {
-    /// A worker's side that signals this eventfd.
-    pub(super) fn new(pool: Pool, wake: Arc<OwnedFd>) -> PoolEngine {
+    /// A worker's side that signals this eventfd, of a worker with this alarm.
+    pub(super) fn new(pool: Pool, wake: Arc<OwnedFd>, bell: Arc<Bell>) -> PoolEngine {
         let mailbox = Arc::new(Mailbox { finished: Mutex::default(), wake, closed: AtomicBool::new(false) });
-        PoolEngine { pool, mailbox, local: RefCell::default() }
+        PoolEngine { pool, mailbox, bell, local: RefCell::default() }
     }
 
     /// Moves what the threads finished into the inboxes; tells how many.
@@ -234,6 +236,10 @@ impl Engine for PoolEngine {
         let mut local = self.local.borrow_mut();
         local.waiting.push_back(job);
         self.fill(&mut local);
+    }
+
+    fn alarm(&self) -> Option<Arc<dyn Alarm>> {
+        Some(self.bell.share())
     }
 }
 

@@ -180,3 +180,27 @@ fn the_choice_says_why() {
     assert!(matches!(auto.choice().used, "uring" | "pool"));
     assert!(!auto.choice().reason.is_empty());
 }
+
+#[test]
+fn another_thread_wakes_the_worker_and_a_ring_while_it_works_is_not_lost() {
+    for choice in CHOICES {
+        let worker = Engines::new(choice).open().unwrap();
+        let alarm = worker.engine().alarm().expect("every engine has one");
+        alarm.ring();
+        alarm.ring();
+        assert_eq!(worker.wait(Duration::from_secs(5)), 1, "{choice:?}");
+        assert_eq!(worker.collect(), 0, "{choice:?}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for round in 0..100 {
+                let alarm = alarm.clone();
+                let other = std::thread::spawn(move || alarm.ring());
+                let woken = tokio::time::timeout(Duration::from_secs(5), worker.ready()).await;
+                assert!(woken.is_ok_and(|ready| ready.is_ok()), "{choice:?}, round {round}");
+                other.join().unwrap();
+                // It rang once, and at the most the eventfd tells it twice.
+                assert_eq!(worker.collect(), 0, "{choice:?}, round {round}");
+            }
+        });
+    }
+}

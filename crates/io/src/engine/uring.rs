@@ -10,7 +10,7 @@
 //! behind for good rather than giving the kernel freed memory to write into.
 
 use super::pool::PoolEngine;
-use block::{Caching, Engine, Error, ErrorKind, FileJob, FileOperation, Outcome};
+use block::{Alarm, Caching, Engine, Error, ErrorKind, FileJob, FileOperation, Outcome};
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use rustix::fd::{AsRawFd, OwnedFd};
 use std::cell::RefCell;
@@ -123,6 +123,10 @@ impl Engine for UringEngine {
         let mut local = self.local.borrow_mut();
         local.queue();
         local.enter();
+    }
+
+    fn alarm(&self) -> Option<Arc<dyn Alarm>> {
+        self.pool.alarm()
     }
 }
 
