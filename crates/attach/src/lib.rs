@@ -1,1 +1,10 @@
 //! Block stores as local block devices: each front-end offers any [`block::Backend`] to the host.
+//!
+//! A [`Frontend`] is a way into the kernel (fuse with loop, nbd, ublk): it tells whether it can be used
+//! here, and makes an [`Attachment`]. All of them serve what the kernel asks with threads that each own a
+//! [`channel::Channel`]. Nothing here knows where the disk is: a file, memory, or a remote logical unit.
+
+pub mod channel;
+mod frontend;
+
+pub use frontend::{Attachment, Closed, Detach, Error, Frontend, Notice, Settings, Unusable};

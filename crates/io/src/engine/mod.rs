@@ -14,7 +14,7 @@ mod tests;
 
 use block::Engine;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -208,7 +208,14 @@ impl WorkerEngine {
         self.collect()
     }
 
-    fn quiet(&self) {
+    /// The descriptor that becomes readable when something has completed, for threads that wait for other
+    /// descriptors too. [`WorkerEngine::quiet`] silences it; only then [`WorkerEngine::collect`].
+    pub fn alarm(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Silences the alarm. What completes afterwards rings again.
+    pub fn quiet(&self) {
         let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
     }
 }
