@@ -1,5 +1,6 @@
-//! Where the load goes: the URL of a disk, or of a floor server.
+//! Where the load goes: the address of a disk, or of a floor server.
 
+use initiator::Address;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 /// A server.
@@ -31,23 +32,25 @@ pub enum Kind {
 impl Place {
     /// `iscsi://HOST[:PORT]/TARGET/LUN` or `floor://HOST:PORT/BYTES`.
     pub fn parse(url: &str) -> Result<Place, String> {
-        let wrong = |why: &str| format!("{url}: {why}; write iscsi://HOST[:PORT]/TARGET/LUN");
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("is no URL"))?;
-        let (host, path) = rest.split_once('/').ok_or_else(|| wrong("names no target"))?;
-        let kind = match (scheme, path.rsplit_once('/')) {
-            ("floor", _) => Kind::Floor { capacity: path.parse().map_err(|_| wrong("has no size"))? },
-            ("iscsi", Some((target, number))) => {
-                let number = number.parse().ok().filter(|number| *number < 16384).ok_or_else(|| wrong("has no LUN"))?;
-                Kind::Iscsi { target: target.to_owned(), number }
-            }
-            ("iscsi", None) => return Err(wrong("has no LUN")),
-            _ => return Err(wrong("is of another kind")),
+        if let Some(rest) = url.strip_prefix("floor://") {
+            let wrong = || format!("{url}: write floor://HOST:PORT/BYTES");
+            let (portal, bytes) = rest.split_once('/').ok_or_else(wrong)?;
+            let capacity = bytes.parse().map_err(|_| wrong())?;
+            let address = portal.parse().map_err(|_| wrong())?;
+            return Ok(Place { address, kind: Kind::Floor { capacity } });
+        }
+        let address: Address = url.parse().map_err(|error: initiator::AddressError| error.to_string())?;
+        if address.user.is_some() {
+            return Err(format!("{address}: the load logs in without CHAP; measure with `lunette perf` instead"));
+        }
+        let (Some(target), Some(number)) = (&address.target, address.lun) else {
+            return Err(format!("{address}: the target or the LUN is missing; write iscsi://HOST[:PORT]/TARGET/LUN"));
         };
-        // With the port of iSCSI where none is given.
-        let resolved = host.to_socket_addrs().or_else(|_| (host.trim_matches(['[', ']']), 3260).to_socket_addrs());
-        let mut addresses = resolved.map_err(|error| wrong(&error.to_string()))?;
-        let address = addresses.next().ok_or_else(|| wrong("has no address"))?;
-        Ok(Place { address, kind })
+        let mut found = (address.host.as_str(), address.port)
+            .to_socket_addrs()
+            .map_err(|error| format!("{address}: {}: {error}", address.host))?;
+        let socket = found.next().ok_or_else(|| format!("{address}: {} has no address", address.host))?;
+        Ok(Place { address: socket, kind: Kind::Iscsi { target: target.clone(), number } })
     }
 }
 
@@ -62,9 +65,15 @@ mod tests {
         assert_eq!(place.kind, Kind::Iscsi { target: "iqn.2026-11.com.example:a".into(), number: 7 });
         assert_eq!(Place::parse("iscsi://[::1]:9/t/0").unwrap().address.to_string(), "[::1]:9");
         assert_eq!(Place::parse("floor://127.0.0.1:9/4096").unwrap().kind, Kind::Floor { capacity: 4096 });
-        for wrong in
-            ["", "iscsi://127.0.0.1", "iscsi://127.0.0.1/t", "iscsi://127.0.0.1/t/99999", "nbd://127.0.0.1/a/1"]
-        {
+        for wrong in [
+            "",
+            "iscsi://127.0.0.1",
+            "iscsi://127.0.0.1/t",
+            "iscsi://127.0.0.1/t/99999",
+            "iscsi://a%b@127.0.0.1/t/0",
+            "nbd://127.0.0.1/a/1",
+            "floor://127.0.0.1:9",
+        ] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -2,13 +2,10 @@
 
 use crate::failure::Failure;
 use iscsi::auth::{Account, Secret};
-use std::io::{IsTerminal, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io::IsTerminal;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// More than a file with a secret has.
-const MAXIMUM_BYTES: u64 = 64 << 10;
 /// The permissions of others than the owner and his group.
 pub const OTHERS: u32 = 0o007;
 
@@ -60,14 +57,5 @@ impl Source<'_> {
 
 /// The secret in the first line of a file that only those can read who may know it.
 pub fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    let name = path.display();
-    let failed = |error: std::io::Error| format!("{name}: {error}; its first line has to be the secret");
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
-    if mode & OTHERS != 0 {
-        return Err(format!("{name}: everybody can read this secret; mend it with: chmod 600 {name}"));
-    }
-    let mut text = Zeroizing::new(String::new());
-    (&mut file).take(MAXIMUM_BYTES).read_to_string(&mut text).map_err(failed)?;
-    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+    initiator::address::read_secret_file(path).map_err(|error| error.to_string())
 }
