@@ -5,6 +5,7 @@
 //! [`channel::Channel`]. Nothing here knows where the disk is: a file, memory, or a remote logical unit.
 
 pub mod channel;
+pub mod descriptors;
 mod frontend;
 
 pub use frontend::{Attachment, Closed, Detach, Error, Frontend, Notice, Settings, Unusable};

@@ -1,6 +1,7 @@
 //! The `lunette` binary: the command line, and what comes of it as an exit code.
 #![forbid(unsafe_code)]
 
+mod attach;
 mod bench;
 mod configuration;
 mod control;
@@ -33,6 +34,14 @@ enum Command {
     Status(status::Arguments),
     /// Put load on a target and measure it.
     Bench(bench::Arguments),
+    /// Make a remote disk a block device of this machine.
+    Attach(Box<attach::Arguments>),
+    /// The process that holds what is attached.
+    #[command(hide = true)]
+    Hold {
+        /// Target and portals, for whoever lists processes; the order comes by standard input.
+        _what: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -40,6 +49,8 @@ fn main() -> ExitCode {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
         Ok(Line { command: Command::Bench(arguments) }) => bench::run(&arguments),
+        Ok(Line { command: Command::Attach(arguments) }) => attach::run(&arguments),
+        Ok(Line { command: Command::Hold { .. } }) => attach::hold_run(),
         Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
         // Help and version. Whoever asked may have closed the pipe.
         Err(shown) => {

@@ -44,6 +44,11 @@ impl Secret {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The secret itself, for whoever hands it to another process of his. Never for a log or a listing.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for Secret {
