@@ -1,6 +1,8 @@
 //! SAM-5, SPC-5, SBC-4 and MMC-6 words and codecs. No I/O, no state.
 #![forbid(unsafe_code)]
 
+pub mod blocks;
+pub mod cdb;
 pub mod copy;
 mod field;
 pub mod inquiry;

@@ -106,6 +106,28 @@ impl ReservationType {
         ReservationType::ALL.into_iter().find(|kind| *kind as u8 == code)
     }
 
+    /// Its name for people, as the words of the command line are too.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReservationType::WriteExclusive => "write-exclusive",
+            ReservationType::ExclusiveAccess => "exclusive-access",
+            ReservationType::WriteExclusiveRegistrantsOnly => "write-exclusive-registrants-only",
+            ReservationType::ExclusiveAccessRegistrantsOnly => "exclusive-access-registrants-only",
+            ReservationType::WriteExclusiveAllRegistrants => "write-exclusive-all-registrants",
+            ReservationType::ExclusiveAccessAllRegistrants => "exclusive-access-all-registrants",
+        }
+    }
+
+    /// The type of this name, of the initials in it (`we`, `eaar`), or of its code.
+    pub fn from_name(name: &str) -> Option<ReservationType> {
+        let initials = |kind: &ReservationType| -> String {
+            kind.name().split('-').filter_map(|word| word.chars().next()).collect()
+        };
+        let same =
+            |kind: &ReservationType| name == kind.name() || name == initials(kind) || name.parse() == Ok(*kind as u8);
+        ReservationType::ALL.into_iter().find(same)
+    }
+
     /// Every registrant is a holder.
     pub fn is_all_registrants(self) -> bool {
         matches!(self, Self::WriteExclusiveAllRegistrants | Self::ExclusiveAccessAllRegistrants)
@@ -333,6 +355,68 @@ pub fn parse_reservation(bytes: &[u8]) -> Option<(u32, Option<(u64, ReservationT
     Some((generation, Some((field::be64(bytes, 8)?, kind))))
 }
 
+/// What REPORT CAPABILITIES tells (SPC-5 6.16.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// RLR_C: REPLACE LOST RESERVATION.
+    pub replaces_lost: bool,
+    /// CRH: RESERVE and RELEASE of old are served as a registered initiator's own.
+    pub compatible: bool,
+    /// SIP_C: other initiators can be registered (SPEC_I_PT).
+    pub specifies_initiators: bool,
+    /// ATP_C: registrations for all target ports (ALL_TG_PT).
+    pub all_target_ports: bool,
+    /// PTPL_C: reservations can outlive a loss of power.
+    pub can_persist: bool,
+    /// PTPL_A: they do.
+    pub persists: bool,
+    /// ALLOW COMMANDS.
+    pub allow_commands: u8,
+    /// The types; `None` where the target does not tell them (TMV 0).
+    pub types: Option<Vec<ReservationType>>,
+}
+
+/// Reads the data of REPORT CAPABILITIES.
+pub fn parse_capabilities(bytes: &[u8]) -> Option<Capabilities> {
+    let [_, _, first, second, mask, mask_high, _, _] = field::array::<8>(bytes, 0)?;
+    let has = |kind: &ReservationType| match *kind as u8 {
+        8 => mask_high & 1 != 0,
+        code => mask >> code & 1 != 0,
+    };
+    Some(Capabilities {
+        replaces_lost: first & 0x80 != 0,
+        compatible: first & 0x10 != 0,
+        specifies_initiators: first & 0x08 != 0,
+        all_target_ports: first & 0x04 != 0,
+        can_persist: first & 0x01 != 0,
+        persists: second & 0x01 != 0,
+        allow_commands: second >> 4 & 7,
+        types: (second & 0x80 != 0).then(|| ReservationType::ALL.into_iter().filter(has).collect()),
+    })
+}
+
+/// The registrations of a READ FULL STATUS answer and its PRGENERATION; as many as came whole.
+pub fn parse_full_status(bytes: &[u8]) -> Option<(u32, Vec<FullStatus<'_>>)> {
+    let generation = field::be32(bytes, 0)?;
+    let length = usize::try_from(field::be32(bytes, 4)?).ok()?;
+    let list = bytes.get(8..)?;
+    let mut rest = list.get(..length.min(list.len()))?;
+    let mut registrations = Vec::new();
+    while let Some(id_bytes) = field::be32(rest, 20) {
+        let end = usize::try_from(id_bytes).ok()?.checked_add(24)?;
+        let Some(initiator) = rest.get(24..end) else { break };
+        let holder = field::byte(rest, 12)? & 1 != 0;
+        registrations.push(FullStatus {
+            key: field::be64(rest, 0)?,
+            holds: ReservationType::from_code(field::byte(rest, 13)? & 0x0F).filter(|_| holder),
+            relative_port: field::be16(rest, 18)?,
+            initiator,
+        });
+        rest = rest.get(end..)?;
+    }
+    Some((generation, registrations))
+}
+
 const SPEC_I_PT: u8 = 0x08;
 const ALL_TG_PT: u8 = 0x04;
 const APTPL: u8 = 0x01;
@@ -411,5 +495,36 @@ mod tests {
         assert_eq!(out.len(), 8 + 24 + id.len());
         assert_eq!((out[20], out[21], out[27], usize::from(out[31])), (1, 1, 3, id.len()));
         assert_eq!(out[32..], id);
+    }
+
+    #[test]
+    fn answers_are_read_back_and_no_length_is_believed() {
+        let mut out = Vec::new();
+        encode_capabilities(true, false, &mut out);
+        let capabilities = parse_capabilities(&out).unwrap();
+        assert!(capabilities.can_persist && !capabilities.persists && capabilities.replaces_lost);
+        assert_eq!(capabilities.types, Some(ReservationType::ALL.to_vec()));
+        assert!((0..8).all(|length| parse_capabilities(&out[..length]).is_none()));
+
+        let id = initiator().encode();
+        let status = |key, holds| FullStatus { key, holds, relative_port: 3, initiator: &id };
+        let list = [status(1, None), status(2, Some(ReservationType::ExclusiveAccess))];
+        let mut out = Vec::new();
+        encode_full_status(9, list.iter().cloned(), &mut out);
+        assert_eq!(parse_full_status(&out), Some((9, list.to_vec())));
+        assert_eq!(parse_full_status(&out[..out.len() - 1]).unwrap().1.len(), 1, "the last is cut");
+        out[8 + 20..8 + 24].fill(0xff);
+        assert_eq!(parse_full_status(&out).unwrap().1.len(), 0, "a name of 4 GiB");
+    }
+
+    #[test]
+    fn types_have_names_and_initials() {
+        for kind in ReservationType::ALL {
+            assert_eq!(ReservationType::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(ReservationType::from_name("we"), Some(ReservationType::WriteExclusive));
+        assert_eq!(ReservationType::from_name("earo"), Some(ReservationType::ExclusiveAccessRegistrantsOnly));
+        assert_eq!(ReservationType::from_name("7"), Some(ReservationType::WriteExclusiveAllRegistrants));
+        assert_eq!(ReservationType::from_name("2"), None);
     }
 }
