@@ -3,9 +3,12 @@
 //! A [`Frontend`] is a way into the kernel (fuse with loop, nbd, ublk): it tells whether it can be used
 //! here, and makes an [`Attachment`]. All of them serve what the kernel asks with threads that each own a
 //! [`channel::Channel`]. Nothing here knows where the disk is: a file, memory, or a remote logical unit.
+//!
+//! [`kernel`] has a shape of its own: there the kernel speaks iSCSI itself, on a connection that is logged in here.
 
 pub mod channel;
 pub mod descriptors;
 mod frontend;
+pub mod kernel;
 
 pub use frontend::{Attachment, Closed, Detach, Error, Frontend, Notice, Settings, Unusable};
