@@ -23,7 +23,7 @@ use block::{
 use rustix::io::{Errno, ReadWriteFlags};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -195,10 +195,10 @@ impl Channel {
         turn.spot_bytes -= bytes.len();
         if self.shared.facts.memory {
             // Nothing waits for a disk.
-            return rustix::io::pwritev(&*self.buffered, &[IoSlice::new(bytes)], request.offset) == Ok(bytes.len());
+            return rustix::io::pwrite(&*self.buffered, bytes, request.offset) == Ok(bytes.len());
         }
         let start = turn.now.unwrap_or_else(Instant::now);
-        let written = rustix::io::pwritev(&*self.buffered, &[IoSlice::new(bytes)], request.offset);
+        let written = rustix::io::pwrite(&*self.buffered, bytes, request.offset);
         let end = Instant::now();
         let quick = QUICK + Duration::from_millis((bytes.len() >> 20) as u64);
         turn.now = Some(end);
