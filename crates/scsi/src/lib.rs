@@ -11,10 +11,11 @@ pub mod mmc;
 pub mod mode;
 pub mod persistent;
 pub mod port_groups;
-mod sense;
+pub mod sense;
 mod status;
 pub mod transport_id;
 pub mod vpd;
+pub mod words;
 
 pub use sense::{Condition, Sense, SenseKey};
 pub use status::Status;

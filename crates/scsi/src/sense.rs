@@ -159,6 +159,51 @@ impl Sense {
     }
 }
 
+/// What sense data from elsewhere says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parsed {
+    /// SENSE KEY, whichever it is.
+    pub key: u8,
+    /// ADDITIONAL SENSE CODE and its qualifier; zeros where it is too short to have them.
+    pub code: (u8, u8),
+    /// INFORMATION, where it is valid.
+    pub information: Option<u64>,
+    /// Whether it is of an earlier command (deferred errors, 71h and 73h).
+    pub deferred: bool,
+}
+
+/// Reads sense data of either format (SPC-5 4.4.2, 4.4.3). `None` where it is neither, or too short for a key.
+pub fn parse(bytes: &[u8]) -> Option<Parsed> {
+    let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
+    let format = *bytes.first()? & 0x7f;
+    let deferred = format & 1 != 0;
+    match format {
+        0x70 | 0x71 => {
+            let valid = at(0) & 0x80 != 0;
+            let information = bytes.get(3..7).and_then(|four| four.try_into().ok()).map(u32::from_be_bytes);
+            Some(Parsed {
+                key: *bytes.get(2)? & 0x0f,
+                code: (at(12), at(13)),
+                information: information.filter(|_| valid).map(u64::from),
+                deferred,
+            })
+        }
+        0x72 | 0x73 => {
+            let mut rest = bytes.get(8..).unwrap_or_default();
+            let mut information = None;
+            while let [kind, length, ..] = *rest {
+                let Some(descriptor) = rest.get(2..2 + usize::from(length)) else { break };
+                if kind == 0 && descriptor.first().is_some_and(|valid| valid & 0x80 != 0) {
+                    information = descriptor.get(2..10).and_then(|eight| eight.try_into().ok()).map(u64::from_be_bytes);
+                }
+                rest = rest.get(2 + usize::from(length)..).unwrap_or_default();
+            }
+            Some(Parsed { key: *bytes.get(1)? & 0x0f, code: (at(2), at(3)), information, deferred })
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +215,21 @@ mod tests {
         assert_eq!(Sense::fixed(&at(1 << 32)).as_bytes()[..7], [0x70, 0, 3, 0, 0, 0, 0]);
         let descriptor = Sense::descriptor(&at(1 << 32));
         assert_eq!(descriptor.as_bytes(), [0x72, 3, 0x11, 0, 0, 0, 0, 12, 0, 10, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_encoded_is_read_back_in_both_formats() {
+        let condition = Condition::new(SenseKey::MediumError, 0x11, 2).with_information(77);
+        for sense in [Sense::fixed(&condition), Sense::descriptor(&condition)] {
+            let parsed = parse(sense.as_bytes()).unwrap();
+            assert_eq!((parsed.key, parsed.code, parsed.information), (3, (0x11, 2), Some(77)));
+        }
+        for cut in 0..32 {
+            let _ = parse(&Sense::descriptor(&condition).as_bytes()[..cut.min(20)]);
+            let _ = parse(&[0x72, 1, 2, 3, 0, 0, 0, 200, 0, 250, 0x80][..cut.min(11)]);
+        }
+        assert_eq!(parse(&[]), None);
+        assert_eq!(parse(&[0x33; 20]), None);
     }
 
     #[test]

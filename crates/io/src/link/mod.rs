@@ -15,7 +15,8 @@ mod transmit;
 
 pub use receive::Received;
 
-use iscsi::session::{ConnectionError, ConnectionId, Incoming, Session, TaskId, TxBatch};
+use iscsi::initiator;
+use iscsi::session::{self, ConnectionError, Incoming, TaskId, TxBatch};
 use iscsi::wire::BHS_BYTES;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,61 +31,103 @@ const SMALL_STAGING_BYTES: usize = 16 << 10;
 
 /// The protocol core of one connection's session, whichever role it has.
 pub trait Core {
+    /// A connection of the session.
+    type Connection: Copy;
     /// How long the header segments are, digest included, told from the first 48 bytes.
-    fn header_bytes(&self, c: ConnectionId, first: &[u8; BHS_BYTES]) -> usize;
+    fn header_bytes(&self, c: Self::Connection, first: &[u8; BHS_BYTES]) -> usize;
     /// Takes a header; answers where its data belongs.
     fn handle_header(
         &mut self,
         now: Instant,
-        c: ConnectionId,
+        c: Self::Connection,
         header: &[u8],
         digest_ok: bool,
     ) -> Result<Incoming, ConnectionError>;
     /// Bytes of a data segment that the core keeps itself.
-    fn collect(&mut self, c: ConnectionId, bytes: &[u8]);
+    fn collect(&mut self, c: Self::Connection, bytes: &[u8]);
     /// The data segment is complete.
-    fn handle_data_end(&mut self, c: ConnectionId, digest_ok: bool) -> Result<(), ConnectionError>;
+    fn handle_data_end(&mut self, c: Self::Connection, digest_ok: bool) -> Result<(), ConnectionError>;
     /// Bytes that the task may receive in all; `None` when it has ended.
     fn expected_bytes(&self, task: TaskId) -> Option<u32>;
     /// Fills a batch.
-    fn poll_transmit(&mut self, c: ConnectionId, out: &mut TxBatch);
+    fn poll_transmit(&mut self, now: Instant, c: Self::Connection, out: &mut TxBatch);
     /// A batch has left.
     fn transmitted(&mut self, batch: &TxBatch);
 }
 
-impl Core for Session {
-    fn header_bytes(&self, c: ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
-        Session::header_bytes(self, c, first)
+impl Core for session::Session {
+    type Connection = session::ConnectionId;
+
+    fn header_bytes(&self, c: session::ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
+        session::Session::header_bytes(self, c, first)
     }
 
     fn handle_header(
         &mut self,
         now: Instant,
-        c: ConnectionId,
+        c: session::ConnectionId,
         header: &[u8],
         digest_ok: bool,
     ) -> Result<Incoming, ConnectionError> {
-        Session::handle_header(self, now, c, header, digest_ok)
+        session::Session::handle_header(self, now, c, header, digest_ok)
     }
 
-    fn collect(&mut self, c: ConnectionId, bytes: &[u8]) {
-        Session::collect(self, c, bytes);
+    fn collect(&mut self, c: session::ConnectionId, bytes: &[u8]) {
+        session::Session::collect(self, c, bytes);
     }
 
-    fn handle_data_end(&mut self, c: ConnectionId, digest_ok: bool) -> Result<(), ConnectionError> {
-        Session::handle_data_end(self, c, digest_ok)
+    fn handle_data_end(&mut self, c: session::ConnectionId, digest_ok: bool) -> Result<(), ConnectionError> {
+        session::Session::handle_data_end(self, c, digest_ok)
     }
 
     fn expected_bytes(&self, task: TaskId) -> Option<u32> {
         self.task(task).map(|task| task.expected_out())
     }
 
-    fn poll_transmit(&mut self, c: ConnectionId, out: &mut TxBatch) {
-        Session::poll_transmit(self, c, out);
+    fn poll_transmit(&mut self, _: Instant, c: session::ConnectionId, out: &mut TxBatch) {
+        session::Session::poll_transmit(self, c, out);
     }
 
     fn transmitted(&mut self, batch: &TxBatch) {
-        Session::transmitted(self, batch);
+        session::Session::transmitted(self, batch);
+    }
+}
+
+impl Core for initiator::Session {
+    type Connection = initiator::ConnectionId;
+
+    fn header_bytes(&self, c: initiator::ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
+        initiator::Session::header_bytes(self, c, first)
+    }
+
+    fn handle_header(
+        &mut self,
+        now: Instant,
+        c: initiator::ConnectionId,
+        header: &[u8],
+        digest_ok: bool,
+    ) -> Result<Incoming, ConnectionError> {
+        initiator::Session::handle_header(self, now, c, header, digest_ok)
+    }
+
+    fn collect(&mut self, c: initiator::ConnectionId, bytes: &[u8]) {
+        initiator::Session::collect(self, c, bytes);
+    }
+
+    fn handle_data_end(&mut self, c: initiator::ConnectionId, digest_ok: bool) -> Result<(), ConnectionError> {
+        initiator::Session::handle_data_end(self, c, digest_ok)
+    }
+
+    fn expected_bytes(&self, task: TaskId) -> Option<u32> {
+        self.expected_in(task)
+    }
+
+    fn poll_transmit(&mut self, now: Instant, c: initiator::ConnectionId, out: &mut TxBatch) {
+        initiator::Session::poll_transmit(self, now, c, out);
+    }
+
+    fn transmitted(&mut self, batch: &TxBatch) {
+        initiator::Session::transmitted(self, batch);
     }
 }
 

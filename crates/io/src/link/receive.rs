@@ -2,7 +2,7 @@
 
 use super::{Core, DIRECT_BYTES, Link, LinkError, Memory, Placement, Scratch};
 use crate::crc32c::Crc32c;
-use iscsi::session::{ConnectionId, Incoming, Place};
+use iscsi::session::{Incoming, Place};
 use iscsi::wire::{BHS_BYTES, header_bytes};
 use std::io::{ErrorKind, IoSliceMut};
 use std::pin::Pin;
@@ -36,7 +36,7 @@ impl Link {
         cx: &mut Context<'_>,
         now: Instant,
         core: &mut C,
-        c: ConnectionId,
+        c: C::Connection,
         memory: &mut M,
         scratch: &mut Scratch,
     ) -> Poll<Result<Received, LinkError>> {
@@ -104,7 +104,7 @@ impl Link {
         cx: &mut Context<'_>,
         now: Instant,
         core: &mut C,
-        c: ConnectionId,
+        c: C::Connection,
         memory: &mut M,
         staging: &mut [u8],
     ) -> Poll<Result<Received, LinkError>> {
@@ -127,7 +127,7 @@ impl Link {
         &mut self,
         now: Instant,
         core: &mut C,
-        c: ConnectionId,
+        c: C::Connection,
         memory: &mut M,
         staged: &[u8],
     ) -> Poll<Result<Received, LinkError>> {
@@ -141,7 +141,7 @@ impl Link {
         &mut self,
         now: Instant,
         core: &mut C,
-        c: ConnectionId,
+        c: C::Connection,
         memory: &mut M,
     ) -> Result<bool, LinkError> {
         let mut kept = std::mem::take(&mut self.leftover);
@@ -159,7 +159,7 @@ impl Link {
         &mut self,
         now: Instant,
         core: &mut C,
-        c: ConnectionId,
+        c: C::Connection,
         memory: &mut M,
         bytes: &[u8],
     ) -> Result<(usize, bool), LinkError> {

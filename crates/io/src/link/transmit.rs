@@ -2,7 +2,7 @@
 
 use super::{Core, Link, LinkError, Memory, Scratch};
 use crate::crc32c::Crc32c;
-use iscsi::session::{ConnectionId, Digest, Segment, TxBatch};
+use iscsi::session::{Digest, Segment, TxBatch};
 use std::io::{ErrorKind, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -26,14 +26,14 @@ impl Link {
         cx: &mut Context<'_>,
         now: Instant,
         core: &mut C,
-        c: ConnectionId,
+        c: C::Connection,
         memory: &M,
         scratch: &mut Scratch,
     ) -> Poll<Result<(), LinkError>> {
         loop {
             if self.batch.is_none() {
                 let mut batch = scratch.batches.pop().unwrap_or_default();
-                core.poll_transmit(c, &mut batch);
+                core.poll_transmit(now, c, &mut batch);
                 if batch.is_empty() {
                     spare(scratch, batch);
                     return Poll::Ready(Ok(()));

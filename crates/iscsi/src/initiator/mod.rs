@@ -32,7 +32,7 @@ mod tests;
 pub use crate::session::{ConnectionError, Digest, Incoming, Opening, Place, Segment, TaskId, TxBatch};
 pub use connection::ConnectionId;
 pub use management::{Function, LogoutReason};
-pub use task::{Command, Outcome};
+pub use task::{Cdb, Command, Outcome};
 
 use crate::key::{ConnectionParameters, SessionParameters};
 use connection::{Connection, Outgoing};
@@ -260,6 +260,11 @@ impl Session {
     /// Commands that have not ended.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Bytes that a task may receive; `None` when it is over.
+    pub fn expected_in(&self, id: TaskId) -> Option<u32> {
+        self.tasks.get(id).map(|task| task.command.data_in)
     }
 
     /// Commands that may be submitted now.

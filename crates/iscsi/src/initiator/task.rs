@@ -12,13 +12,58 @@ pub(super) const TASKS: u32 = 1 << 16;
 /// Bytes of a CDB at most (SPC-5 4.2.3: 260), and of what an additional header segment can carry.
 const CDB_BYTES: usize = 260;
 
+/// A CDB. What every command has is kept without memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cdb {
+    first: [u8; 16],
+    length: u8,
+    /// What stands behind the first 16 bytes.
+    rest: Vec<u8>,
+}
+
+impl Cdb {
+    /// A CDB of these bytes.
+    pub fn new(bytes: &[u8]) -> Cdb {
+        let length = bytes.len().min(16);
+        let mut first = [0; 16];
+        first[..length].copy_from_slice(&bytes[..length]);
+        Cdb { first, length: length as u8, rest: bytes[length..].to_vec() }
+    }
+
+    /// Its first 16 bytes, filled up with zeros.
+    pub fn first(&self) -> &[u8; 16] {
+        &self.first
+    }
+
+    /// What stands behind them.
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
+    /// Its first byte, which says what is asked.
+    pub fn opcode(&self) -> u8 {
+        self.first[0]
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> usize {
+        usize::from(self.length) + self.rest.len()
+    }
+}
+
+impl From<&[u8]> for Cdb {
+    fn from(bytes: &[u8]) -> Cdb {
+        Cdb::new(bytes)
+    }
+}
+
 /// A SCSI command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The unit, as it stands on the wire.
     pub lun: [u8; 8],
     /// The CDB; one of fewer than 16 bytes is filled up with zeros.
-    pub cdb: Vec<u8>,
+    pub cdb: Cdb,
     /// ATTR (RFC 7143 §11.3.1.1): 0 untagged, 1 simple, 2 ordered, 3 head of queue, 4 ACA.
     pub attribute: u8,
     /// Bytes that are expected from the target.
@@ -32,11 +77,11 @@ pub struct Command {
 impl Command {
     /// A command without data, in simple order.
     pub fn new(lun: [u8; 8], cdb: &[u8]) -> Command {
-        Command { lun, cdb: cdb.to_vec(), attribute: 1, data_in: 0, data_out: 0, immediate: false }
+        Command { lun, cdb: Cdb::new(cdb), attribute: 1, data_in: 0, data_out: 0, immediate: false }
     }
 
     pub(super) fn is_expressible(&self) -> bool {
-        !self.cdb.is_empty() && self.cdb.len() <= CDB_BYTES && self.attribute <= 4
+        (1..=CDB_BYTES).contains(&self.cdb.bytes()) && self.attribute <= 4
     }
 }
 

@@ -132,11 +132,10 @@ impl Session {
         header.expected_data_transfer_length = expected.into();
         header.cmd_sn = task.cmd_sn.into();
         header.exp_stat_sn = connection.exp_stat_sn().into();
-        let start = task.command.cdb.len().min(16);
-        header.cdb[..start].copy_from_slice(&task.command.cdb[..start]);
+        header.cdb = *task.command.cdb.first();
         header.set_data_segment_bytes(along);
         let both = (task.reads() && task.writes()).then_some(task.command.data_in);
-        let additional = additional(task.command.cdb.get(16..).unwrap_or_default(), both);
+        let additional = additional(task.command.cdb.rest(), both);
         header.total_ahs_length = (additional.len() / 4) as u8;
         out.push_header_with(&header, &additional, &connection.parameters);
         if along > 0 {

@@ -1,0 +1,212 @@
+//! The commands of a session: those that wait for their turn, in their order, and those that are under way, with
+//! the memory that data goes to and comes from.
+
+use super::shared::Job;
+use crate::Lun;
+use crate::idempotence::written;
+use io::link::{Memory, Placement};
+use iscsi::initiator::{ConnectionId, TaskId};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// A command that the core has.
+pub(super) struct Running {
+    pub id: TaskId,
+    pub c: ConnectionId,
+    pub job: Box<Job>,
+}
+
+/// All commands of a session.
+#[derive(Default)]
+pub(super) struct Jobs {
+    /// By the slot of the task.
+    running: Vec<Option<Running>>,
+    count: usize,
+    /// In the order of their sequence.
+    backlog: VecDeque<Box<Job>>,
+    /// Those that the unit was too busy for, and when they are tried again.
+    delayed: Vec<(Instant, Box<Job>)>,
+    /// What unfinished writes write: sequence, unit, first block and behind the last.
+    writes: Vec<(u64, Lun, u64, u64)>,
+    next: u64,
+    /// No command's time is over before.
+    earliest: Option<Instant>,
+}
+
+impl Jobs {
+    /// A command that has just come.
+    pub fn take_in(&mut self, mut job: Box<Job>, now: Instant, timeout: Duration) {
+        job.sequence = self.next;
+        self.next += 1;
+        self.set_deadline(&mut job, now, timeout);
+        self.backlog.push_back(job);
+    }
+
+    /// Its time begins anew.
+    pub fn set_deadline(&mut self, job: &mut Job, now: Instant, timeout: Duration) {
+        job.deadline = now + job.command.timeout.unwrap_or(timeout);
+        self.earliest = Some(self.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
+    }
+
+    /// The time of all that wait begins anew.
+    pub fn renew(&mut self, now: Instant, timeout: Duration) {
+        let mut backlog = std::mem::take(&mut self.backlog);
+        for job in &mut backlog {
+            self.set_deadline(job, now, timeout);
+        }
+        self.backlog = backlog;
+    }
+
+    /// A command that is to be sent again, in its old place.
+    pub fn put_back(&mut self, job: Box<Job>) {
+        let at = self.backlog.partition_point(|other| other.sequence < job.sequence);
+        self.backlog.insert(at, job);
+    }
+
+    /// The same, later.
+    pub fn delay(&mut self, job: Box<Job>, until: Instant) {
+        self.delayed.push((until, job));
+    }
+
+    /// Those whose delay is over wait for their turn again. All of them, where `now` is `None`.
+    pub fn resume(&mut self, now: Option<Instant>) {
+        while let Some(at) = self.delayed.iter().position(|(until, _)| now.is_none_or(|now| now >= *until)) {
+            let (_, job) = self.delayed.swap_remove(at);
+            self.put_back(job);
+        }
+    }
+
+    /// The next one, where it may be sent now: it waits while an earlier command writes what it writes, so that
+    /// the earlier one, sent again after a loss, does not undo it.
+    pub fn next(&mut self) -> Option<Box<Job>> {
+        loop {
+            let front = self.backlog.front()?;
+            if !front.registered
+                && let Some((start, end)) = written(&front.command.cdb, front.command.data_out.as_slice())
+            {
+                let (lun, sequence) = (front.lun, front.sequence);
+                let overlaps = |(_, of, from, to): &(u64, Lun, u64, u64)| *of == lun && start < *to && *from < end;
+                if self.writes.iter().any(overlaps) {
+                    return None;
+                }
+                self.writes.push((sequence, lun, start, end));
+            }
+            let mut job = self.backlog.pop_front()?;
+            // What nobody waits for and was never sent is not sent.
+            if !job.registered && !job.sink.is_wanted() {
+                self.forget(&job);
+                continue;
+            }
+            job.registered = true;
+            return Some(job);
+        }
+    }
+
+    /// What it writes does not stand in anybody's way any more.
+    pub fn forget(&mut self, job: &Job) {
+        if let Some(at) = self.writes.iter().position(|(sequence, ..)| *sequence == job.sequence) {
+            self.writes.swap_remove(at);
+        }
+    }
+
+    /// The core has it.
+    pub fn start(&mut self, id: TaskId, c: ConnectionId, job: Box<Job>) {
+        let slot = id.slot();
+        if self.running.len() <= slot {
+            self.running.resize_with(slot + 1, || None);
+        }
+        self.running[slot] = Some(Running { id, c, job });
+        self.count += 1;
+    }
+
+    /// The core has it no more.
+    pub fn end(&mut self, id: TaskId) -> Option<Running> {
+        let running = self.running.get_mut(id.slot())?.take_if(|running| running.id == id)?;
+        self.count -= 1;
+        Some(running)
+    }
+
+    /// One that the core has.
+    pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Job> {
+        let running = self.running.get_mut(id.slot())?.as_mut()?;
+        (running.id == id).then_some(&mut *running.job)
+    }
+
+    /// Where the core sent it.
+    pub fn connection_of(&self, id: TaskId) -> Option<ConnectionId> {
+        let running = self.running.get(id.slot())?.as_ref()?;
+        (running.id == id).then_some(running.c)
+    }
+
+    /// Commands that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.count + self.backlog.len() + self.delayed.len()
+    }
+
+    /// Commands that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// All that the core has not: they end now.
+    pub fn drain(&mut self) -> VecDeque<Box<Job>> {
+        self.resume(None);
+        std::mem::take(&mut self.backlog)
+    }
+
+    /// When something here is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.delayed.iter().map(|(until, _)| *until).chain(self.earliest).min()
+    }
+
+    /// Those that have taken too long: tasks to be aborted, and what was never sent.
+    pub fn overdue(&mut self, now: Instant) -> (Vec<TaskId>, VecDeque<Box<Job>>) {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return (Vec::new(), VecDeque::new());
+        }
+        let mut aborts = Vec::new();
+        let mut earliest: Option<Instant> = None;
+        for running in self.running.iter_mut().flatten().filter(|running| !running.job.timed_out) {
+            match now >= running.job.deadline {
+                true => {
+                    running.job.timed_out = true;
+                    aborts.push(running.id);
+                }
+                false => {
+                    earliest = Some(earliest.map_or(running.job.deadline, |least| least.min(running.job.deadline)))
+                }
+            }
+        }
+        let mut late = VecDeque::new();
+        let mut at = 0;
+        while at < self.backlog.len() {
+            let deadline = self.backlog[at].deadline;
+            if now >= deadline {
+                late.extend(self.backlog.remove(at));
+                continue;
+            }
+            earliest = Some(earliest.map_or(deadline, |least| least.min(deadline)));
+            at += 1;
+        }
+        self.earliest = earliest;
+        (aborts, late)
+    }
+}
+
+impl Memory for Jobs {
+    fn place(&mut self, task: TaskId, _: u32, offset: u32, length: u32) -> Placement<'_> {
+        let place = self.get_mut(task).and_then(|job| {
+            let start = offset as usize;
+            job.command.data_in.as_mut_slice().get_mut(start..start.checked_add(length as usize)?)
+        });
+        place.map_or(Placement::Gone, Placement::Here)
+    }
+
+    fn payload(&self, task: TaskId, offset: u32, length: u32) -> &[u8] {
+        let running = self.running.get(task.slot()).and_then(Option::as_ref).filter(|running| running.id == task);
+        let start = offset as usize;
+        running
+            .and_then(|one| one.job.command.data_out.as_slice().get(start..start + length as usize))
+            .unwrap_or_default()
+    }
+}
