@@ -16,9 +16,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("target", &["iscsi", "scsi", "lun", "block", "io"]),
     ("initiator", &["iscsi", "scsi", "block", "io"]),
     ("attach", &["block", "io"]),
+    ("compat", &[]),
     ("sim", &["scsi", "iscsi", "block", "lun", "io", "stores", "target"]),
     ("measure", &["scsi", "iscsi", "block", "lun", "io"]),
-    ("lunette", &["scsi", "iscsi", "block", "lun", "io", "stores", "target", "initiator", "attach"]),
+    ("lunette", &["scsi", "iscsi", "block", "lun", "io", "stores", "target", "initiator", "attach", "compat"]),
 ];
 
 /// Crates that do no I/O and read no clock (invariant 1).
