@@ -83,6 +83,8 @@ pub struct Command {
     /// Its status is told as it came. Otherwise a unit attention is told as an event and the command is sent
     /// again, and so it is when the unit is busy.
     pub as_is: bool,
+    /// It is sent although its unit is held: to look whether the unit is what it was ([`crate::guard::Guard`]).
+    pub(crate) inspects: bool,
 }
 
 impl Command {
@@ -95,6 +97,7 @@ impl Command {
             data_out: Data::None,
             timeout: None,
             as_is: false,
+            inspects: false,
         }
     }
 

@@ -18,6 +18,7 @@ mod command;
 mod driver;
 mod error;
 mod event;
+mod guard;
 mod idempotence;
 mod information;
 mod login;

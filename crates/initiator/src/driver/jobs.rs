@@ -2,8 +2,8 @@
 //! the memory that data goes to and comes from.
 
 use super::shared::Job;
-use crate::Lun;
 use crate::idempotence::written;
+use crate::{Error, Lun};
 use io::link::{Memory, Placement};
 use iscsi::initiator::{ConnectionId, TaskId};
 use std::collections::VecDeque;
@@ -29,6 +29,9 @@ pub(super) struct Jobs {
     /// What unfinished writes write: sequence, unit, first block and behind the last.
     writes: Vec<(u64, Lun, u64, u64)>,
     next: u64,
+    /// Units that somebody looks at before anything is sent to them, and those that are not the disks any more that
+    /// they were, with the reason.
+    held: Vec<(Lun, Option<Error>)>,
     /// No command's time is over before.
     earliest: Option<Instant>,
 }
@@ -76,11 +79,45 @@ impl Jobs {
         }
     }
 
+    /// Nothing more goes to these units but what looks at them.
+    pub fn hold(&mut self, units: &[Lun]) {
+        self.held.retain(|(lun, _)| !units.contains(lun));
+        self.held.extend(units.iter().map(|lun| (*lun, None)));
+    }
+
+    /// What was found at a unit that was held: commands go on, or it is refused. Gives those that have to end.
+    pub fn judge_held(&mut self, unit: Lun, verdict: Option<Error>) -> VecDeque<Box<Job>> {
+        self.held.retain(|(lun, _)| *lun != unit);
+        let Some(error) = verdict else { return VecDeque::new() };
+        self.held.push((unit, Some(error)));
+        self.resume(None);
+        let all = std::mem::take(&mut self.backlog);
+        let (over, backlog) = all.into_iter().partition(|job| job.lun == unit && !job.command.inspects);
+        self.backlog = backlog;
+        over
+    }
+
+    /// Why nothing is taken for this unit, where it was refused.
+    pub fn refuses(&self, job: &Job) -> Option<Error> {
+        let held = self.held.iter().find(|(lun, _)| *lun == job.lun && !job.command.inspects);
+        held.and_then(|(_, why)| why.clone())
+    }
+
+    /// The first command whose unit is not held.
+    fn first(&self) -> Option<usize> {
+        if self.held.is_empty() {
+            return Some(0);
+        }
+        let is_held = |job: &Job| !job.command.inspects && self.held.iter().any(|(lun, _)| *lun == job.lun);
+        self.backlog.iter().position(|job| !is_held(job))
+    }
+
     /// The next one, where it may be sent now: it waits while an earlier command writes what it writes, so that
     /// the earlier one, sent again after a loss, does not undo it.
     pub fn next(&mut self) -> Option<Box<Job>> {
         loop {
-            let front = self.backlog.front()?;
+            let at = self.first()?;
+            let front = self.backlog.get(at)?;
             if !front.registered
                 && let Some((start, end)) = written(&front.command.cdb, front.command.data_out.as_slice())
             {
@@ -91,7 +128,7 @@ impl Jobs {
                 }
                 self.writes.push((sequence, lun, start, end));
             }
-            let mut job = self.backlog.pop_front()?;
+            let mut job = self.backlog.remove(at)?;
             // What nobody waits for and was never sent is not sent.
             if !job.registered && !job.sink.is_wanted() {
                 self.forget(&job);

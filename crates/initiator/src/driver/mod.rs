@@ -177,8 +177,15 @@ impl Driver {
             match request {
                 Request::Execute(job) => match self.recovery.refuses() {
                     Some(error) => self.end(*job, Err(error)),
+                    None if let Some(error) = self.jobs.refuses(&job) => self.end(*job, Err(error)),
                     None => self.jobs.take_in(job, now, self.options.command_timeout),
                 },
+                Request::Judge(lun, verdict) => {
+                    for job in self.jobs.judge_held(lun, verdict.as_deref().cloned()) {
+                        let error = verdict.as_deref().cloned().unwrap_or(Error::Closed);
+                        self.end(*job, Err(error));
+                    }
+                }
                 Request::Ask(ask) => match *ask {
                     Ask::Logout { reply } => self.close(now, Some(reply)),
                     ask => match self.recovery.refuses() {

@@ -145,6 +145,14 @@ impl Driver {
         let words = scsi::words::additional(code.0, code.1);
         let words = words.map_or_else(|| format!("additional sense {:02x}h/{:02x}h", code.0, code.1), str::to_owned);
         self.shared.tell(Event::UnitAttention { lun, code, words });
+        // INQUIRY DATA HAS CHANGED, REPORTED LUNS DATA HAS CHANGED: it may be another disk now.
+        let mut guarded = self.shared.guarded();
+        match code {
+            (0x3f, 0x03) => guarded.retain(|of| *of == lun),
+            (0x3f, 0x0e) => {}
+            _ => guarded.clear(),
+        }
+        self.jobs.hold(&guarded);
         match code {
             (0x2a, 0x09) => {
                 self.shared.forget_block_length(Some(lun));

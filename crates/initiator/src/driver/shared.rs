@@ -98,6 +98,8 @@ impl Ask {
 pub(crate) enum Request {
     Execute(Box<Job>),
     Ask(Box<Ask>),
+    /// What was found at a unit that was held: the same disk, or why it is refused.
+    Judge(Lun, Option<Box<Error>>),
 }
 
 #[derive(Default)]
@@ -118,6 +120,9 @@ pub(crate) struct Shared {
     information: Mutex<Option<Information>>,
     statistics: Mutex<Statistics>,
     block_lengths: Mutex<Vec<(Lun, u32)>>,
+    /// Units that are looked at when they may have become others, before anything else is sent to them; once for
+    /// each who does so.
+    guarded: Mutex<Vec<Lun>>,
 }
 
 /// Nothing that these locks guard is ever half done.
@@ -133,7 +138,31 @@ impl Shared {
             information: Mutex::default(),
             statistics: Mutex::default(),
             block_lengths: Mutex::default(),
+            guarded: Mutex::default(),
         }
+    }
+
+    /// From now on somebody looks at the unit whenever it may have become another.
+    pub fn guard(&self, lun: Lun) {
+        lock(&self.guarded).push(lun);
+    }
+
+    /// He has gone.
+    pub fn unguard(&self, lun: Lun) {
+        let mut guarded = lock(&self.guarded);
+        if let Some(at) = guarded.iter().position(|of| *of == lun) {
+            guarded.swap_remove(at);
+        }
+        let is_guarded = guarded.contains(&lun);
+        drop(guarded);
+        if !is_guarded {
+            self.ask(Request::Judge(lun, None));
+        }
+    }
+
+    /// The units that are looked at.
+    pub fn guarded(&self) -> Vec<Lun> {
+        lock(&self.guarded).clone()
     }
 
     /// Hands a request to the driver.
@@ -253,6 +282,7 @@ pub(crate) fn refuse(request: Request, error: Error) {
             }
         }
         Request::Ask(ask) => ask.fail(error),
+        Request::Judge(..) => {}
     }
 }
 
