@@ -39,6 +39,8 @@ pub(crate) struct Row {
     pub usage: &'static [u8],
     /// The bits of the CDB, as one big-endian number, that are refused; the usage map says which they are.
     reserved: u128,
+    /// Bits of byte 1 that have no meaning and are passed over.
+    passed_over: u8,
     /// Runs with a unit attention pending, and leaves it pending.
     pub ignores_attention: bool,
     /// Changes the medium.
@@ -105,6 +107,7 @@ impl Row {
             service_action: None,
             usage,
             reserved: reserved(usage),
+            passed_over: 0,
             ignores_attention: false,
             writes: false,
             needs_medium: false,
@@ -121,6 +124,13 @@ impl Row {
     /// Reads the medium.
     const fn reading(self) -> Row {
         Row { needs_medium: true, ..self }
+    }
+
+    /// Passes over the LUN that SCSI-2 has in byte 1. Linux writes it into its first INQUIRY when it is told to look
+    /// for one logical unit alone, as it takes a target for a SCSI-2 one until it has seen an answer.
+    const fn with_old_lun(self) -> Row {
+        const OLD_LUN: u8 = 0xe0;
+        Row { passed_over: OLD_LUN, reserved: self.reserved & !((OLD_LUN as u128) << 112), ..self }
     }
 
     /// Changes the medium.
@@ -231,7 +241,7 @@ pub(crate) const COMMANDS: &[Row] = &[
     Row::of(0x04, &[0x04, 0x3f, 0, 0, 0, 0x07], sanitize::format_unit).writing(),
     Row::of(0x08, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::read_6).reading(),
     Row::of(0x0a, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x07], medium::write_6).writing(),
-    Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always().everywhere(),
+    Row::of(0x12, &[0x12, 0x01, 0xff, 0xff, 0xff, 0x07], identity::inquiry).always().everywhere().with_old_lun(),
     Row::of(0x15, &[0x15, 0x11, 0, 0, 0xff, 0x07], mode::mode_select_6).everywhere().in_standby(),
     Row::of(0x16, &[0x16, 0, 0, 0, 0, 0x07], persistent::reserve).everywhere(),
     Row::of(0x17, &[0x17, 0, 0, 0, 0, 0x07], persistent::release).everywhere(),
@@ -443,7 +453,8 @@ pub(crate) fn find(
         return Ok(row);
     }
     for at in 1..row.usage.len() {
-        let refused = cdb.get(at).copied().unwrap_or(0) & refused_bits(row.usage, at);
+        let passed_over = if at == 1 { row.passed_over } else { 0 };
+        let refused = cdb.get(at).copied().unwrap_or(0) & refused_bits(row.usage, at) & !passed_over;
         if refused != 0 {
             return Err(Condition::invalid_cdb_field(at as u16, Some((7 - refused.leading_zeros()) as u8)));
         }

@@ -174,6 +174,11 @@ fn sam_07_every_operation_code_answers_and_every_reserved_bit_is_refused() {
                 cdb[1] = row.service_action.unwrap_or(0);
                 cdb[at] |= 1 << bit;
                 let (status, sense, _) = world.command(1, &cdb, &[]);
+                // Linux writes the LUN of SCSI-2 there when it is to look for this logical unit alone.
+                if (row.opcode, at, bit >= 5) == (0x12, 1, true) {
+                    assert_eq!(status, Status::Good, "{cdb:02x?}");
+                    continue;
+                }
                 assert_eq!(status, Status::CheckCondition, "{cdb:02x?}");
                 assert_eq!((sense[12], sense[15] & 0xc8, sense[17]), (0x24, 0xc8, at as u8), "{cdb:02x?}");
                 assert_eq!(sense[15] & 7, bit);
