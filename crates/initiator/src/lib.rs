@@ -38,4 +38,4 @@ pub use login::{HandOver, Joining, connect_for_hand_over};
 pub use lun::Lun;
 pub use options::{Account, Algorithm, Chap, DigestOffer, INITIATOR_NAME, Options, Portal, Secret, SessionKind};
 pub use session::Session;
-pub use unit::{Capacity, Unit};
+pub use unit::{Capacity, Compared, Generation, Registration, Unit};

@@ -1,5 +1,12 @@
 //! A logical unit of a session: reading, writing, and what is asked of any unit.
 
+mod inquiry;
+mod provisioning;
+mod reservation;
+
+pub use provisioning::Compared;
+pub use reservation::{Generation, Registration};
+
 use crate::command::{Command, Data, Finished};
 use crate::{Error, Lun, Session};
 use block::Buf;
@@ -33,11 +40,27 @@ impl Unit {
         self.session.execute(self.lun, command).await
     }
 
-    /// READ CAPACITY (16).
+    /// READ CAPACITY (16), or (10) where the unit has only that.
     pub async fn capacity(&self) -> Result<Capacity, Error> {
-        let bytes = self.execute(Command::new(&scsi::cdb::read_capacity_16(32)).reading(32)).await.bytes()?;
-        let short = || Error::Short { moved: bytes.len() as u64, expected: 32 };
-        scsi::blocks::parse_capacity_16(&bytes).ok_or_else(short)
+        let nonsense = |bytes: &[u8]| self.nonsense(format!("a capacity that cannot be ({} bytes)", bytes.len()));
+        match self.execute(Command::new(&scsi::cdb::read_capacity_16(32)).reading(32)).await.bytes() {
+            Ok(bytes) => scsi::blocks::parse_capacity_16(&bytes).ok_or_else(|| nonsense(&bytes)),
+            // INVALID COMMAND OPERATION CODE.
+            Err(Error::Scsi(error)) if error.condition() == Some((0x05, 0x20, 0x00)) => {
+                let bytes = self.execute(Command::new(&scsi::cdb::READ_CAPACITY_10).reading(8)).await.bytes()?;
+                let capacity = scsi::blocks::parse_capacity_10(&bytes).ok_or_else(|| nonsense(&bytes))?;
+                capacity.ok_or(Error::Scsi(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes of a block; asked once for a session.
+    pub async fn block_length(&self) -> Result<u32, Error> {
+        match self.session.shared().block_length(self.lun) {
+            Some(length) => Ok(length),
+            None => self.learn_block_length().await,
+        }
     }
 
     /// Reads `blocks` logical blocks from `lba` on into this part of the buffer, whose length says how many bytes
@@ -72,11 +95,7 @@ impl Unit {
 
     /// Reads `blocks` logical blocks from `lba` on.
     pub async fn read(&self, lba: u64, blocks: u32) -> Result<Vec<u8>, Error> {
-        let block_length = self.session.shared().block_length(self.lun);
-        let block_length = match block_length {
-            Some(length) => length,
-            None => self.learn_block_length().await?,
-        };
+        let block_length = self.block_length().await?;
         let length = blocks as usize * block_length as usize;
         let finished = self.execute(Command::new(&read(lba, blocks)).reading(length)).await;
         let bytes = finished.bytes()?;
@@ -94,10 +113,7 @@ impl Unit {
     }
 
     async fn write_bytes(&self, lba: u64, bytes: Vec<u8>, fua: bool) -> Result<(), Error> {
-        let block_length = match self.session.shared().block_length(self.lun) {
-            Some(length) => length,
-            None => self.learn_block_length().await?,
-        };
+        let block_length = self.block_length().await?;
         if !bytes.len().is_multiple_of(block_length as usize) {
             let length = bytes.len();
             return Err(Error::Invalid(format!("{length} bytes to be written: blocks have {block_length}")));
@@ -109,9 +125,6 @@ impl Unit {
 
     async fn learn_block_length(&self) -> Result<u32, Error> {
         let length = self.capacity().await?.block_length;
-        if length == 0 {
-            return Err(Error::Invalid(format!("unit {} says that its blocks have no bytes", self.lun)));
-        }
         self.session.shared().set_block_length(self.lun, length);
         Ok(length)
     }
