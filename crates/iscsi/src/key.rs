@@ -19,7 +19,16 @@ impl TaskReporting {
         (TaskReporting::FastAbort, "FastAbort"),
     ];
 
-    fn from_word(word: &str) -> Option<TaskReporting> {
+    /// What an initiator proposes that would have this; nothing for what holds where nothing is said.
+    pub(crate) fn list(self) -> Option<&'static str> {
+        match self {
+            TaskReporting::Rfc3720 => None,
+            TaskReporting::ResponseFence => Some("ResponseFence,RFC3720"),
+            TaskReporting::FastAbort => Some("FastAbort,ResponseFence,RFC3720"),
+        }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<TaskReporting> {
         TaskReporting::WORDS.iter().find(|(_, known)| *known == word).map(|(value, _)| *value)
     }
 }

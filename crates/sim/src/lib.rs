@@ -5,6 +5,7 @@
 //!   raw::Client ── Transport ──► TcpStream ──► daemon::Daemon        the real binary
 //!        │                           └──► proxy::Proxy ──► Daemon    … behind a bad network
 //!        └─────── Transport ──► world::Wire ──► world::World         the same cores in this process
+//!   scripted::Target ── Transport ──► scripted::Driven, or a socket     an initiator and a target that lies
 //!   joined: iscsi::initiator ══ bad network ══ world::World     a seed decides everything; `simulate` runs them
 //!   every frame in both directions ──► capture::Capture              the wire's invariants
 //! ```
@@ -23,6 +24,7 @@ pub mod oracle;
 pub mod proxy;
 pub mod random;
 pub mod raw;
+pub mod scripted;
 mod stream;
 pub mod world;
 

@@ -1,8 +1,8 @@
-//! Bytes of a connection into a session of either end, in the plainest way: header, data where it
-//! belongs, digests as they come (what `io::link` does with sockets).
+//! Bytes of a connection into a session of either end and out of an initiator's, in the plainest way: header,
+//! data where it belongs, digests as they come (what `io::link` does with sockets).
 
 use crate::frame::crc32c;
-use iscsi::session::{ConnectionError, Incoming, Place, TaskId};
+use iscsi::session::{ConnectionError, Digest, Incoming, Place, Segment, TaskId, TxBatch};
 use iscsi::wire::{BHS_BYTES, header_bytes};
 
 /// A session, seen from one of its connections.
@@ -88,4 +88,26 @@ impl Stream {
             }
         }
     }
+}
+
+/// A batch of an initiator as bytes, with its digests. `payload` gives the bytes of a task.
+pub(crate) fn encode<'a>(batch: &mut TxBatch, payload: impl Fn(TaskId, u32, u32) -> &'a [u8]) -> Vec<u8> {
+    for digest in std::mem::take(&mut batch.digests) {
+        let (value, at) = match digest {
+            Digest::Arena { over, at } => (crc32c(&batch.arena[over]), at),
+            Digest::Payload { task, offset, length, padding, at } => {
+                let bytes = payload(task, offset, length);
+                (crc32c(&[bytes, &[0; 3][..padding as usize]].concat()), at)
+            }
+        };
+        batch.arena[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    let mut bytes = Vec::with_capacity(batch.arena.len() * 2);
+    for segment in &batch.segments {
+        match segment {
+            Segment::Arena(range) => bytes.extend_from_slice(&batch.arena[range.clone()]),
+            Segment::Payload { task, offset, length } => bytes.extend_from_slice(payload(*task, *offset, *length)),
+        }
+    }
+    bytes
 }

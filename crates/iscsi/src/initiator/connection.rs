@@ -126,7 +126,8 @@ impl Connection {
     /// A PDU with a status number came, and can be read.
     pub fn status(&mut self, stat_sn: u32, recovers: bool) -> Result<Status, ConnectionError> {
         if precedes(stat_sn, self.next_stat_sn) || self.early.contains(&stat_sn) {
-            return Ok(Status::Duplicate);
+            // Without recovery nothing is sent again: what is numbered so would be passed over for ever.
+            return if recovers { Ok(Status::Duplicate) } else { Err(ConnectionError::Format("a StatSN came twice")) };
         }
         if stat_sn != self.next_stat_sn {
             if !recovers {
@@ -240,7 +241,8 @@ mod tests {
     fn ssn_03_a_gap_in_stat_sn_is_a_broken_stream_or_is_asked_for() {
         let mut connection = connection();
         assert_eq!(connection.status(u32::MAX, false), Ok(Status::New));
-        assert_eq!(connection.status(u32::MAX, false), Ok(Status::Duplicate));
+        assert_eq!(connection.status(u32::MAX, true), Ok(Status::Duplicate));
+        assert!(matches!(connection.status(u32::MAX, false), Err(ConnectionError::Format(_))));
         assert!(matches!(connection.status(1, false), Err(ConnectionError::Format(_))));
         assert_eq!(connection.status(2, true), Ok(Status::New));
         assert_eq!(connection.status(2, true), Ok(Status::Duplicate));

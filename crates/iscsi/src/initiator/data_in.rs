@@ -4,7 +4,7 @@
 use super::connection::ConnectionId;
 use super::connection::{Outgoing, Status};
 use super::receive::Pending;
-use super::task::{Allegiance, Answer, Outcome};
+use super::task::{Allegiance, Answer, Early, Outcome};
 use super::{Event, Session};
 use crate::serial::{at_most, precedes};
 use crate::session::{ConnectionError, Place, TaskId};
@@ -14,8 +14,9 @@ use crate::wire::{DataIn, Pdu, ScsiResponse};
 const ACKNOWLEDGE: u8 = 0x40;
 /// S, status.
 const STATUS: u8 = 0x01;
-/// How far ahead of a hole a DataSN may be before the stream is not believed any more.
-const DATA_AHEAD: u32 = 1 << 16;
+/// How far ahead of a hole a DataSN may be before the stream is not believed any more: what came behind it is
+/// remembered PDU by PDU.
+const DATA_AHEAD: u32 = 1 << 13;
 /// Tasks that functions have ended of which late PDUs are forgiven.
 const ENDED: usize = 256;
 /// CHECK CONDITION (SAM-5 5.3.1).
@@ -57,6 +58,12 @@ impl Session {
         if u64::from(offset) + u64::from(length) > u64::from(task.command.data_in) {
             return Err(ConnectionError::Format("Data-In beyond the command's data"));
         }
+        if header.flags & STATUS != 0 && header.status == CHECK_CONDITION {
+            return Err(ConnectionError::Format("CHECK CONDITION without sense data"));
+        }
+        if header.flags & ACKNOWLEDGE != 0 && recovers && header.lun != task.command.lun {
+            return Err(ConnectionError::Format("Data-In with another unit than its task's"));
+        }
         let data_sn = header.data_sn.get();
         if task.has_data(data_sn) {
             return match recovers {
@@ -82,17 +89,23 @@ impl Session {
     ) -> Result<(), ConnectionError> {
         self.numbers(header.header());
         self.expect_data_until(c, id, header.data_sn.get());
+        let ordered = self.parameters.data_pdu_in_order && self.parameters.data_sequence_in_order;
         let Some(task) = self.tasks.get_mut(id) else {
             // A function on another connection has ended it while this arrived; its status still counts.
             return self.old_data_arrived(c, header);
         };
         task.known = true;
-        task.early.push((header.data_sn.get(), header.header().data_segment_bytes()));
+        let length = header.header().data_segment_bytes();
+        task.early.push(Early { data_sn: header.data_sn.get(), offset: header.buffer_offset.get(), length });
         if at_most(task.data_end, header.data_sn.get()) {
             task.data_end = header.data_sn.get().wrapping_add(1);
         }
-        while let Some(at) = task.early.iter().position(|(early, _)| *early == task.data_sn) {
-            task.received = task.received.saturating_add(task.early.swap_remove(at).1);
+        while let Some(at) = task.early.iter().position(|early| early.data_sn == task.data_sn) {
+            let Early { offset, length, .. } = task.early.swap_remove(at);
+            // What overlaps or leaves a gap is not what was read, however its PDUs are numbered (DAT-07).
+            if ordered && length > 0 && offset != task.received.prefix() || !task.received.add(offset, length) {
+                return Err(ConnectionError::Format("Data-In out of the order of its offsets"));
+            }
             task.data_sn = task.data_sn.wrapping_add(1);
         }
         if !task.has_hole() {
@@ -157,7 +170,11 @@ impl Session {
         }
         if let Some((next, target_transfer_tag, lun)) = task.wants_ack.take() {
             task.data_acknowledged = next;
-            self.queue(c, Outgoing::DataAck { task: id, next, target_transfer_tag, lun });
+            let Some(connection) = self.connection_mut(c) else { return };
+            // The last one says what those before it would.
+            let waiting = |one: &Outgoing| matches!(one, Outgoing::DataAck { task, .. } if *task == id);
+            connection.outgoing.retain(|one| !waiting(one));
+            connection.outgoing.push_back(Outgoing::DataAck { task: id, next, target_transfer_tag, lun });
         }
     }
 
@@ -234,7 +251,7 @@ impl Session {
             return;
         }
         let broken = task.has_hole();
-        let data_in = task.received;
+        let (data_in, data_out) = (task.received.prefix(), task.fetched.min(task.command.data_out));
         let Some(answer) = task.answer.clone() else { return };
         let outcome = match broken {
             false => Outcome::Answered {
@@ -244,6 +261,7 @@ impl Session {
                 residual: answer.residual,
                 read_residual: answer.read_residual,
                 data_in,
+                data_out,
             },
             // What came is not all that was sent, and it never will be (§7.8).
             true => Outcome::Answered {
@@ -253,6 +271,7 @@ impl Session {
                 residual: 0,
                 read_residual: 0,
                 data_in: 0,
+                data_out,
             },
         };
         self.finish(id, outcome);
@@ -286,9 +305,12 @@ impl Session {
             return;
         }
         if let Some(outcome) = task.outcome.take() {
-            let (cmd_sn, numbered) = (task.cmd_sn, !task.command.immediate);
+            // What the target has answered it has, whatever its ExpCmdSN says.
+            let (cmd_sn, owed) = (task.cmd_sn, !task.command.immediate && !task.known);
             self.tasks.remove(id);
-            if numbered && !self.window.is_acknowledged(cmd_sn) {
+            if owed && !self.window.is_acknowledged(cmd_sn) {
+                let window = &self.window;
+                self.unowned.retain(|(unowned, _)| !window.is_acknowledged(*unowned));
                 self.unowned.push((cmd_sn, self.heard));
             }
             self.tell(Event::Completed(id, outcome));

@@ -80,7 +80,12 @@ impl Session {
                 (true, false) => {
                     // Those before it, and it once more, in order.
                     let first = task.r2t_sn;
-                    self.queue(c, Outgoing::MissingR2t { task: id, first });
+                    let asked = |one: &Outgoing| matches!(one, Outgoing::MissingR2t { task, .. } if *task == id);
+                    if let Some(connection) = self.connection_mut(c)
+                        && !connection.outgoing.iter().any(asked)
+                    {
+                        connection.outgoing.push_back(Outgoing::MissingR2t { task: id, first });
+                    }
                     Ok(())
                 }
             };
@@ -93,6 +98,7 @@ impl Session {
         if task.grants.len() >= limit as usize {
             return Err(ConnectionError::Format("more R2Ts than MaxOutstandingR2T"));
         }
+        task.fetched = task.fetched.saturating_add(length);
         task.grants.push_back(Grant {
             target_transfer_tag: header.target_transfer_tag.get(),
             offset,

@@ -5,6 +5,7 @@ use super::connection::ConnectionId;
 use super::connection::Outgoing;
 use super::task::{Allegiance, Outcome};
 use super::{Event, Session};
+use crate::key::TaskReporting;
 use crate::serial::precedes;
 use crate::session::{ConnectionError, TaskId};
 use crate::wire::{
@@ -38,6 +39,8 @@ const ABORT_TASK: u8 = 1;
 pub(super) const TASK_REASSIGN: u8 = 8;
 /// TASK REASSIGN functions that are out at a time: targets take few immediate requests.
 const REASSIGNMENTS: usize = 4;
+/// Numbers of refused commands of which the use is remembered although the target has acknowledged them.
+const PLUGS: usize = 64;
 
 /// What a logout ends (RFC 7143 §11.14.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +68,10 @@ pub(super) enum Asked {
     Reassign(TaskId),
     /// A ping of the caller's.
     Ping,
-    /// A ping of ours, or one that uses up a number.
+    /// A ping of ours.
     OwnPing,
+    /// One that uses up this number.
+    Plug(u32),
     /// Text, and what has come of its answer.
     Text(Vec<u8>),
     /// A logout.
@@ -87,7 +92,7 @@ impl Session {
     /// Ends a task at the target: ABORT TASK on its connection. `None` where it has none now, or where too
     /// much is under way. No more of its data is sent; its memory stays in use until it is told as over.
     pub fn abort(&mut self, id: TaskId) -> Option<u32> {
-        if self.requests.len() >= self.limits.requests {
+        if self.asked() >= self.limits.requests {
             return None;
         }
         let task = self.tasks.get_mut(id).filter(|task| task.outcome.is_none())?;
@@ -108,7 +113,7 @@ impl Session {
     /// Any other function, on this connection. `None` where too much is under way.
     pub fn task_management(&mut self, c: ConnectionId, function: Function, lun: [u8; 8]) -> Option<u32> {
         self.connection(c).filter(|connection| connection.takes_requests())?;
-        if self.requests.len() >= self.limits.requests {
+        if self.asked() >= self.limits.requests {
             return None;
         }
         let mut header = TaskManagementRequest::empty();
@@ -139,8 +144,11 @@ impl Session {
 
     /// It is on its way.
     pub(super) fn request_sent(&mut self, now: Instant, tag: u32) {
-        if let Some(request) = self.requests.iter_mut().find(|request| request.tag == tag) {
-            request.since = Some(now);
+        let watched =
+            |request: &&mut Request| request.tag == tag && !matches!(request.asked, Asked::OwnPing | Asked::Plug(_));
+        if let Some(request) = self.requests.iter_mut().find(watched) {
+            // All of a text within one time, in however many pieces it comes.
+            request.since.get_or_insert(now);
         }
     }
 
@@ -184,7 +192,10 @@ impl Session {
             Asked::Abort(id) => match response {
                 // Whatever answer there was has come before this one.
                 0 | 1 => self.finish(id, Outcome::Aborted),
-                _ => {}
+                _ => {
+                    self.tell(Event::TaskManagement { tag, response: Some(response) });
+                    return self.not_aborted(&request.asked);
+                }
             },
             Asked::Function { function, lun, cmd_sn } if response == 0 && function != Function::ClearAca => {
                 let all = matches!(function, Function::TargetWarmReset | Function::TargetColdReset);
@@ -196,6 +207,10 @@ impl Session {
                         self.finish(id, Outcome::Aborted);
                     }
                 }
+            }
+            Asked::Function { .. } if response != 0 => {
+                self.tell(Event::TaskManagement { tag, response: Some(response) });
+                return self.not_aborted(&request.asked);
             }
             Asked::Function { .. } => {}
             _ => return Err(ConnectionError::Format("a task management response to another request")),
@@ -231,7 +246,7 @@ impl Session {
                     self.tell(Event::LoggedOut { connection: request.connection, response });
                 }
             }
-            Asked::Reassign(_) | Asked::Ping | Asked::OwnPing => {}
+            Asked::Reassign(_) | Asked::Ping | Asked::OwnPing | Asked::Plug(_) => {}
         }
     }
 
@@ -240,7 +255,7 @@ impl Session {
     pub fn ping(&mut self, c: ConnectionId, data: &[u8]) -> Option<u32> {
         let connection = self.connection(c).filter(|connection| connection.takes_requests())?;
         let fits = data.len() <= connection.parameters.max_send_data_segment_length as usize;
-        if !fits || self.requests.len() >= self.limits.requests {
+        if !fits || self.asked() >= self.limits.requests {
             return None;
         }
         Some(self.nop_out(c, Asked::Ping, None, data))
@@ -257,13 +272,55 @@ impl Session {
         }
     }
 
-    /// Uses up the number of a command that the target has refused.
+    /// Uses up the number of a command that the target has refused; once at a time, however often it says so.
     pub(super) fn plug(&mut self, c: ConnectionId, cmd_sn: u32) {
-        self.nop_out(c, Asked::OwnPing, Some(cmd_sn), &[]);
+        let plugging = |request: &&Request| matches!(request.asked, Asked::Plug(plugged) if plugged == cmd_sn);
+        if let Some(request) = self.requests.iter().find(plugging) {
+            let (c, tag) = (request.connection, request.tag);
+            let waits =
+                |one: &Outgoing| matches!(one, Outgoing::NopOut(ping, _) if ping.initiator_task_tag.get() == tag);
+            if self.connection(c).is_some_and(|connection| !connection.outgoing.iter().any(waits)) {
+                self.queue_nop_out(c, tag, Some(cmd_sn), &[]);
+            }
+            return;
+        }
+        // A target that had the number all the same answers nothing.
+        let answered = |request: &Request| matches!(request.asked, Asked::Plug(of) if self.window.is_acknowledged(of));
+        if let Some(at) = self.requests.iter().position(answered)
+            && self.requests.len() - self.asked() >= PLUGS
+        {
+            self.requests.remove(at);
+        }
+        self.nop_out(c, Asked::Plug(cmd_sn), Some(cmd_sn), &[]);
+    }
+
+    /// Requests that somebody waits for.
+    fn asked(&self) -> usize {
+        self.requests.iter().filter(|request| !matches!(request.asked, Asked::Plug(_))).count()
+    }
+
+    /// A function was refused. A task of which no more data is sent because of it would never end.
+    pub(super) fn not_aborted(&mut self, asked: &Asked) -> Result<(), ConnectionError> {
+        let fast = self.parameters.task_reporting == TaskReporting::FastAbort;
+        let stuck = |task: &super::task::Task| task.aborting && task.writes() && task.outcome.is_none();
+        let stays = match asked {
+            Asked::Abort(id) => self.tasks.get(*id).is_some_and(stuck),
+            Asked::Function { .. } => fast && self.tasks.iter().any(stuck),
+            _ => false,
+        };
+        match stays {
+            true => Err(ConnectionError::Limit("a target that does not end a task")),
+            false => Ok(()),
+        }
     }
 
     fn nop_out(&mut self, c: ConnectionId, asked: Asked, plugs: Option<u32>, data: &[u8]) -> u32 {
         let tag = self.ask(c, asked);
+        self.queue_nop_out(c, tag, plugs, data);
+        tag
+    }
+
+    fn queue_nop_out(&mut self, c: ConnectionId, tag: u32, plugs: Option<u32>, data: &[u8]) {
         let mut header = NopOut::empty();
         header.opcode_byte |= if plugs.is_none() { IMMEDIATE } else { 0 };
         header.flags = FINAL;
@@ -271,7 +328,6 @@ impl Session {
         header.target_transfer_tag = RESERVED_TAG.into();
         header.cmd_sn = plugs.unwrap_or(self.window.cmd_sn()).into();
         self.queue(c, Outgoing::NopOut(Box::new(header), data.to_vec()));
-        tag
     }
 
     /// The target's ping goes back with its tag and unit (NOP-04).
@@ -283,7 +339,9 @@ impl Session {
         header.initiator_task_tag = RESERVED_TAG.into();
         header.target_transfer_tag = ping.target_transfer_tag;
         header.cmd_sn = self.window.cmd_sn().into();
-        let Some(connection) = self.connection_mut(c) else { return };
+        let leaves = self.logging_out;
+        // Behind a logout nothing is said any more (OUT-04).
+        let Some(connection) = self.connection_mut(c).filter(|one| !leaves && !one.logging_out) else { return };
         let is_answer = |waiting: &&Outgoing| matches!(waiting, Outgoing::NopOut(header, _) if header.initiator_task_tag.get() == RESERVED_TAG);
         // One that pings faster than it reads gets what fits (NOP-05).
         if connection.outgoing.iter().filter(is_answer).count() < 16 {
@@ -301,6 +359,7 @@ impl Session {
         };
         match request.asked {
             Asked::Ping => self.tell(Event::Pong { tag, data: data.to_vec() }),
+            Asked::Plug(_) => {}
             Asked::OwnPing => {
                 let Some(connection) = self.connection_mut(c) else { return Ok(()) };
                 if let Some((_, sent)) = connection.ping.take_if(|(ping, _)| *ping == tag)
@@ -320,7 +379,7 @@ impl Session {
         let connection = self.connection(c).filter(|connection| connection.takes_requests())?;
         let fits = text.len() <= connection.parameters.max_send_data_segment_length as usize;
         let busy = self.requests.iter().any(|one| one.connection == c && matches!(one.asked, Asked::Text(_)));
-        if !fits || busy || self.requests.len() >= self.limits.requests {
+        if !fits || busy || self.asked() >= self.limits.requests {
             return None;
         }
         let tag = self.ask(c, Asked::Text(Vec::new()));
@@ -464,6 +523,13 @@ impl Session {
             Some(AsyncEvent::Renegotiate) => {
                 self.send_text(c, &[]);
             }
+            Some(AsyncEvent::TasksTerminated) if self.parameters.task_reporting == TaskReporting::FastAbort => {
+                self.stop_data(c, Some(header.lun), None);
+                let mut acknowledged = NopIn::empty();
+                acknowledged.lun = header.lun;
+                acknowledged.target_transfer_tag = RESERVED_TAG.into();
+                self.answer_ping(c, &acknowledged);
+            }
             Some(AsyncEvent::TasksTerminated) => {
                 return Err(ConnectionError::Format("tasks ended by FastAbort, which was not agreed"));
             }
@@ -472,6 +538,33 @@ impl Session {
         let lun = if matches!(header.event, 0 | 5) { header.lun } else { [0; 8] };
         self.tell(Event::Async { event: header.event, lun, parameters, data: data.to_vec() });
         Ok(())
+    }
+
+    /// FastAbort (§4.2.3.4): no more data goes out on this connection for tasks of this unit, or of all, that
+    /// were numbered below this.
+    pub(super) fn stop_data(&mut self, c: ConnectionId, lun: Option<[u8; 8]>, below: Option<u32>) {
+        for id in self.tasks.ids() {
+            let Some(task) = self.tasks.get_mut(id).filter(|task| task.is_with(c)) else { continue };
+            let here = lun.is_none_or(|lun| task.command.lun == lun);
+            if here && below.is_none_or(|below| task.command.immediate || precedes(task.cmd_sn, below)) {
+                task.aborting = true;
+                task.grants.clear();
+            }
+        }
+    }
+
+    /// A function is on its way: with FastAbort the data of the tasks that it ends stays here.
+    pub(super) fn function_sent(&mut self, c: ConnectionId, tag: u32) {
+        if self.parameters.task_reporting != TaskReporting::FastAbort {
+            return;
+        }
+        let asked = self.requests.iter().find(|request| request.tag == tag).map(|request| &request.asked);
+        if let Some(&Asked::Function { function, lun, cmd_sn }) = asked
+            && function != Function::ClearAca
+        {
+            let all = matches!(function, Function::TargetWarmReset | Function::TargetColdReset);
+            self.stop_data(c, (!all).then_some(lun), Some(cmd_sn));
+        }
     }
 
     /// Logs out where the target has asked for it and what was in flight has ended, or time is up (ASY-01).

@@ -316,6 +316,9 @@ impl Session {
 
     /// When [`Session::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.over {
+            return None;
+        }
         let limits = &self.limits;
         let pings = self.connections.iter().flatten().filter_map(|connection| connection.deadline(limits));
         let retained = self.lost.iter().map(|lost| lost.until);
@@ -326,6 +329,9 @@ impl Session {
     /// Pings, asks again for what is missing, gives up what did not come back in time. Names one
     /// connection that is to be closed for it, if there is one: call it again then.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<(ConnectionId, ConnectionError)> {
+        if self.over {
+            return None;
+        }
         if self.lost.iter().any(|lost| now >= lost.until) {
             self.end();
             return None;

@@ -2,6 +2,9 @@
 
 use crate::serial::{at_most, precedes};
 
+/// Commands that may be unacknowledged. No window is as large.
+const AHEAD: u32 = 1 << 16;
+
 /// The command window of a session.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -38,10 +41,11 @@ impl Window {
     }
 
     /// The number of the next command, where the target takes one. Never so far ahead of what is
-    /// acknowledged that an old number could be taken for a new one (CSN-11).
+    /// acknowledged that an old number could be taken for a new one (CSN-11), nor further than what is kept of
+    /// commands that a target never acknowledges may take.
     pub fn take(&mut self) -> Option<u32> {
         let cmd_sn = self.cmd_sn;
-        if self.room() == 0 || cmd_sn.wrapping_sub(self.exp_cmd_sn) >= (1 << 31) - 1 {
+        if self.room() == 0 || cmd_sn.wrapping_sub(self.exp_cmd_sn) >= AHEAD {
             return None;
         }
         self.cmd_sn = cmd_sn.wrapping_add(1);
@@ -99,8 +103,8 @@ mod tests {
 
     #[test]
     fn csn_11_cmd_sn_does_not_run_away_from_what_is_acknowledged() {
-        let mut window = Window { cmd_sn: (1 << 31) - 2, exp_cmd_sn: 0, max_cmd_sn: (1 << 31) + 5 };
-        assert_eq!(window.take(), Some((1 << 31) - 2));
+        let mut window = Window { cmd_sn: AHEAD - 1, exp_cmd_sn: 0, max_cmd_sn: (1 << 31) - 1 };
+        assert_eq!(window.take(), Some(AHEAD - 1));
         assert_eq!(window.take(), None);
     }
 }

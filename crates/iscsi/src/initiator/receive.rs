@@ -2,6 +2,7 @@
 
 use super::connection::ConnectionId;
 use super::connection::Status;
+use super::management::Asked;
 use super::{Event, Session};
 use crate::session::{ConnectionError, Incoming, Place, TaskId};
 use crate::wire::{
@@ -28,6 +29,8 @@ pub(super) enum Pending {
 const ARENA_BYTES: usize = 1 << 24;
 /// PDUs that wait for status that was sent before them.
 const HELD: usize = 64;
+/// PDUs that wait to be sent, beyond what commands need.
+const OUTGOING: usize = 1 << 15;
 
 impl Session {
     /// How many bytes the header segments take, additional headers and digest included, told from
@@ -38,8 +41,20 @@ impl Session {
     }
 
     /// Takes a header with its additional segments, without its digest. Returns where the data
-    /// segment belongs; without one the PDU has been handled.
+    /// segment belongs; without one the PDU has been handled. An error costs the connection, a format error
+    /// the whole session (§7.7).
     pub fn handle_header(
+        &mut self,
+        now: Instant,
+        c: ConnectionId,
+        header: &[u8],
+        digest_ok: bool,
+    ) -> Result<Incoming, ConnectionError> {
+        let incoming = self.begin(now, c, header, digest_ok);
+        self.judge(c, incoming)
+    }
+
+    fn begin(
         &mut self,
         now: Instant,
         c: ConnectionId,
@@ -81,7 +96,7 @@ impl Session {
             connection.pending = Some(pending);
         }
         if length == 0 {
-            self.handle_data_end(c, true)?;
+            self.data_end(c, true)?;
         }
         Ok(Incoming { place, length, padding: padding(length), digest })
     }
@@ -94,8 +109,29 @@ impl Session {
         }
     }
 
+    /// A format error ends the session on all of its connections. What waits to be sent is bounded, however
+    /// much the target makes us say and however little of it it reads.
+    fn judge<T>(&mut self, c: ConnectionId, done: Result<T, ConnectionError>) -> Result<T, ConnectionError> {
+        if let Err(ConnectionError::Format(_)) = done {
+            self.end();
+        }
+        let commands = self.limits.commands.min(super::task::TASKS) as usize;
+        let limit = OUTGOING + commands * (2 + self.parameters.max_outstanding_r2t.min(64) as usize);
+        match self.connection(c) {
+            Some(connection) if connection.outgoing.len() > limit => {
+                Err(ConnectionError::Limit("what the target makes us say"))
+            }
+            _ => done,
+        }
+    }
+
     /// The data segment is complete, and its digest, where there is one, did or did not match.
     pub fn handle_data_end(&mut self, c: ConnectionId, digest_ok: bool) -> Result<(), ConnectionError> {
+        let done = self.data_end(c, digest_ok);
+        self.judge(c, done)
+    }
+
+    fn data_end(&mut self, c: ConnectionId, digest_ok: bool) -> Result<(), ConnectionError> {
         let Some(connection) = self.connection_mut(c) else { return Ok(()) };
         let Some(pending) = connection.pending.take() else { return Ok(()) };
         let data = std::mem::take(&mut connection.collected);
@@ -206,7 +242,10 @@ impl Session {
                 let Some(at) = self.requests.iter().position(|request| request.tag == tag) else { return Ok(()) };
                 let request = self.requests.swap_remove(at);
                 self.request_lost(&request);
-                Ok(())
+                match request.asked {
+                    Asked::Reassign(_) => Err(ConnectionError::Format("the target does not let a task be reassigned")),
+                    _ => self.not_aborted(&request.asked),
+                }
             }
             // The target recovers its data, or ends the task with an answer (§7.3).
             _ => Ok(()),

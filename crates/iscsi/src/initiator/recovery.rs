@@ -97,8 +97,10 @@ impl Session {
         let status = open.filter_map(|connection| connection.missing_since);
         let data = self.tasks.iter().filter(|task| self.is_open(task)).filter_map(|task| task.missing_since);
         let unknown = self.tasks.iter().filter(|task| self.is_gap(task)).map(|task| task.since);
-        let unowned =
-            self.unowned.iter().filter(|(cmd_sn, _)| *cmd_sn == self.window.exp_cmd_sn()).map(|(_, since)| *since);
+        // Without a connection to say it on nothing is due: that comes back with one.
+        let speaks = self.connections.iter().flatten().any(super::connection::Connection::takes_requests);
+        let awaited = |(cmd_sn, _): &&(u32, Instant)| speaks && *cmd_sn == self.window.exp_cmd_sn();
+        let unowned = self.unowned.iter().filter(awaited).map(|(_, since)| *since);
         status.chain(data).chain(unknown).chain(unowned).min().map(|since| since + self.limits.patience)
     }
 

@@ -100,8 +100,10 @@ pub enum Outcome {
         residual: i64,
         /// The same of the read of a command that does both.
         read_residual: i64,
-        /// Bytes of data-in that came.
+        /// Bytes of data-in that came: the first ones of the command's memory.
         data_in: u32,
+        /// Bytes of data-out that the target took along with the command or asked for.
+        data_out: u32,
     },
     /// The target refused it and has not begun with it (§11.17).
     Rejected(RejectReason),
@@ -131,6 +133,55 @@ pub(super) struct Answer {
     pub sense: Vec<u8>,
     pub residual: i64,
     pub read_residual: i64,
+}
+
+/// Data-In that came before one of a lower number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Early {
+    pub data_sn: u32,
+    pub offset: u32,
+    pub length: u32,
+}
+
+/// Where the bytes lie that have come: spans that do not touch, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Coverage(Vec<(u32, u32)>);
+
+impl Coverage {
+    /// Adds bytes; `false` where some of them were there already.
+    pub fn add(&mut self, offset: u32, length: u32) -> bool {
+        let end = offset.saturating_add(length);
+        if length == 0 {
+            return true;
+        }
+        let at = self.0.partition_point(|(_, before)| *before < offset);
+        let (before, after) = self.0.split_at(at);
+        let overlaps = after.iter().take(2).any(|(start, stop)| *start < end && offset < *stop);
+        if overlaps || before.last().is_some_and(|(_, stop)| *stop > offset) {
+            return false;
+        }
+        let joins_before = self.0.get(at).is_some_and(|(_, stop)| *stop == offset);
+        let next = if joins_before { at + 1 } else { at };
+        let joins_after = self.0.get(next).is_some_and(|(start, _)| *start == end);
+        match (joins_before, joins_after) {
+            (true, true) => {
+                self.0[at].1 = self.0[next].1;
+                self.0.remove(next);
+            }
+            (true, false) => self.0[at].1 = end,
+            (false, true) => self.0[next].0 = offset,
+            (false, false) => self.0.insert(at, (offset, end)),
+        }
+        true
+    }
+
+    /// Bytes from the beginning without a gap.
+    pub fn prefix(&self) -> u32 {
+        match self.0.first() {
+            Some((0, end)) => *end,
+            _ => 0,
+        }
+    }
 }
 
 /// Where a task is at home.
@@ -166,17 +217,19 @@ pub(super) struct Task {
     pub r2t_anew: bool,
     /// An abort was sent: no more data goes out.
     pub aborting: bool,
-    /// Next DataSN in order, and those that came early with their bytes.
+    /// Next DataSN in order, and those that came early.
     pub data_sn: u32,
-    pub early: Vec<(u32, u32)>,
+    pub early: Vec<Early>,
     /// The first DataSN that is known to exist and may not have come: numbers below it are missing.
     pub data_end: u32,
     /// DataSN below which the target may have forgotten the data.
     pub data_acknowledged: u32,
     /// A DataACK that waits for holes to be filled: below which number, with its transfer tag and unit.
     pub wants_ack: Option<(u32, u32, [u8; 8])>,
-    /// Bytes that came in order.
-    pub received: u32,
+    /// Where the data lies that came in order.
+    pub received: Coverage,
+    /// Bytes of data-out that were sent unasked or asked for.
+    pub fetched: u32,
     pub missing_since: Option<Instant>,
     pub asked: u32,
     /// The target cannot send the missing data again.
@@ -201,7 +254,7 @@ impl Task {
 
     /// Whether this Data-In has come.
     pub fn has_data(&self, data_sn: u32) -> bool {
-        precedes(data_sn, self.data_sn) || self.early.iter().any(|(early, _)| *early == data_sn)
+        precedes(data_sn, self.data_sn) || self.early.iter().any(|early| early.data_sn == data_sn)
     }
 
     /// Whether Data-In is missing that is known to have been sent.
@@ -262,7 +315,8 @@ impl Tasks {
             data_end: 0,
             data_acknowledged: 0,
             wants_ack: None,
-            received: 0,
+            received: Coverage::default(),
+            fetched: 0,
             missing_since: None,
             asked: 0,
             unrecoverable: false,
@@ -315,6 +369,20 @@ pub(super) fn name(tag: u32) -> TaskId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dat_07_what_came_is_counted_from_the_beginning_to_the_first_gap() {
+        let mut coverage = Coverage::default();
+        assert!(coverage.add(8, 8) && coverage.add(24, 8));
+        assert_eq!(coverage.prefix(), 0);
+        for (offset, length) in [(8, 8), (0, 9), (15, 1), (10, 2), (15, 20), (31, 1), (0, 64)] {
+            assert!(!coverage.add(offset, length), "{offset}+{length}");
+        }
+        assert!(coverage.add(0, 8));
+        assert_eq!(coverage.prefix(), 16);
+        assert!(coverage.add(16, 8) && coverage.add(16, 0));
+        assert_eq!((coverage.prefix(), coverage.0.len()), (32, 1));
+    }
     use crate::wire::RESERVED_TAG;
     use std::collections::HashSet;
 

@@ -82,11 +82,13 @@ impl Session {
             Outgoing::NopOut(mut header, data) => {
                 header.exp_stat_sn = exp_stat_sn.into();
                 out.push_small(&mut *header, &data, &connection.parameters);
+                self.request_sent(now, header.initiator_task_tag.get());
             }
             Outgoing::TaskManagement(mut header) => {
                 header.exp_stat_sn = exp_stat_sn.into();
                 out.push_small(&mut *header, &[], &connection.parameters);
                 self.request_sent(now, header.initiator_task_tag.get());
+                self.function_sent(c, header.initiator_task_tag.get());
             }
             Outgoing::Text(mut header, data) => {
                 header.exp_stat_sn = exp_stat_sn.into();
@@ -120,6 +122,7 @@ impl Session {
         let (along, end) = unsolicited(task, &self.parameters, segment);
         task.unsolicited = (along, end);
         task.unsolicited_data_sn = 0;
+        task.fetched = end;
         let mut header = ScsiCommand::empty();
         header.opcode_byte |= if task.command.immediate { IMMEDIATE } else { 0 };
         header.flags = task.command.attribute

@@ -6,7 +6,7 @@
 
 use super::Status;
 use crate::auth::{AuthError, Initiator as Chap, Keys};
-use crate::key::{self, CONSTRAINTS, ConnectionParameters, Offers, Rule, SessionParameters, When};
+use crate::key::{self, CONSTRAINTS, ConnectionParameters, Offers, Rule, SessionParameters, TaskReporting, When};
 use crate::session::{Opening, SessionKind};
 use crate::text;
 use crate::wire::{BHS_BYTES, CONTINUE, Header, IMMEDIATE, LoginRequest, LoginResponse, Opcode, Pdu, TRANSIT, padding};
@@ -262,6 +262,9 @@ impl Login {
         {
             return Err(wrong("not an answer to this login"));
         }
+        if response.version_active != 0 {
+            return Err(wrong(format!("version {} of the protocol, which nobody asked for", response.version_active)));
+        }
         let status = Status(response.status_class, response.status_detail);
         match status.0 {
             0 => {}
@@ -381,6 +384,8 @@ impl Login {
                 Rule::Minimum(..) | Rule::Maximum(..) => {
                     key::number_of(key.name, &offers.session, &mut scratch).map(|(ours, _)| ours.to_string())
                 }
+                // A peer of RFC 3720 does not know it; what we have comes first, what everybody has last (KEY-14).
+                Rule::FirstOf if key.name == "TaskReporting" => offers.session.task_reporting.list().map(str::to_owned),
                 Rule::Or | Rule::And => key::boolean_of(key.name, &offers.session, &mut scratch)
                     .map(|(ours, _)| if ours { "Yes" } else { "No" }.to_owned()),
                 _ => None,
@@ -407,7 +412,8 @@ impl Login {
                 "TargetAddress" => self.addresses.push(value.to_owned()),
                 "TargetAlias" => self.target_alias = Some(value.to_owned()),
                 "TargetPortalGroupTag" => {
-                    self.portal_group_tag = text::number(value).and_then(|tag| u16::try_from(tag).ok());
+                    let tag = text::number(value).and_then(|tag| u16::try_from(tag).ok());
+                    self.portal_group_tag = Some(tag.ok_or_else(|| wrong(format!("{name}={value} is no tag")))?);
                 }
                 "AuthMethod" => match (&self.wanted.authentication, value) {
                     (Authentication::Chap(_), "CHAP") => self.chap_agreed = true,
@@ -488,6 +494,13 @@ impl Login {
                     return refused();
                 }
                 *agreed = yes;
+            }
+            Rule::FirstOf if name == "TaskReporting" => {
+                let offered = ours.task_reporting.list().is_some_and(|list| list.split(',').any(|one| one == value));
+                match TaskReporting::from_word(value).filter(|_| offered) {
+                    Some(agreed) => self.session.task_reporting = agreed,
+                    None => return refused(),
+                }
             }
             Rule::FirstOf => {
                 let (list, agreed) = match name {

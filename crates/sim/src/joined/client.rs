@@ -6,14 +6,13 @@ use super::setup::Setup;
 use super::workload::Workload;
 use super::{Net, Report};
 use crate::Random;
-use crate::frame::crc32c;
-use crate::stream::{Receiver, Stream};
+use crate::stream::{Receiver, Stream, encode};
 use crate::world::World;
 use iscsi::initiator::{ConnectionId, Event, Function, LogoutReason, Refused, Session};
 use iscsi::key::SessionParameters;
 use iscsi::login::Status;
 use iscsi::login::initiator::{Authentication, Failure, LoggedIn, Login, Step, Wanted};
-use iscsi::session::{ConnectionError, Digest, Incoming, Segment, SessionKind, TaskId, TxBatch};
+use iscsi::session::{ConnectionError, Incoming, SessionKind, TaskId, TxBatch};
 use iscsi::wire::BHS_BYTES;
 use std::time::{Duration, Instant};
 
@@ -519,7 +518,10 @@ impl Client {
                 continue;
             }
             worked = true;
-            let bytes = put(&mut next, workload);
+            let payload = |task: TaskId, offset: u32, length: u32| {
+                &workload.data_out(task)[offset as usize..offset as usize + length as usize]
+            };
+            let bytes = encode(&mut next, payload);
             net.send(conn.link, End::Initiator, now, &bytes);
             *batch = Some(next);
         }
@@ -558,29 +560,4 @@ impl Conn {
             Stage::Login { .. } => None,
         }
     }
-}
-
-/// A batch as bytes, with its digests.
-fn put(batch: &mut TxBatch, workload: &Workload) -> Vec<u8> {
-    let payload = |task: TaskId, offset: u32, length: u32| {
-        &workload.data_out(task)[offset as usize..offset as usize + length as usize]
-    };
-    for digest in std::mem::take(&mut batch.digests) {
-        let (value, at) = match digest {
-            Digest::Arena { over, at } => (crc32c(&batch.arena[over]), at),
-            Digest::Payload { task, offset, length, padding, at } => {
-                let bytes = payload(task, offset, length);
-                (crc32c(&[bytes, &[0; 3][..padding as usize]].concat()), at)
-            }
-        };
-        batch.arena[at..at + 4].copy_from_slice(&value.to_le_bytes());
-    }
-    let mut bytes = Vec::with_capacity(batch.arena.len() * 2);
-    for segment in &batch.segments {
-        match segment {
-            Segment::Arena(range) => bytes.extend_from_slice(&batch.arena[range.clone()]),
-            Segment::Payload { task, offset, length } => bytes.extend_from_slice(payload(*task, *offset, *length)),
-        }
-    }
-    bytes
 }
