@@ -143,8 +143,10 @@ pub struct Answer {
     pub residual: i64,
     /// The same of the read of a command that does both.
     pub read_residual: i64,
-    /// Bytes of data-in that came.
+    /// Bytes of data-in that came, the first ones of its memory.
     pub data_in_bytes: usize,
+    /// Bytes of data-out that the target took.
+    pub data_out_bytes: usize,
 }
 
 /// A command that has ended, with its memory.

@@ -167,13 +167,14 @@ fn whole(moved: usize, expected: usize) -> Result<(), Error> {
     }
 }
 
-/// A write is whole where the target did not want less than it was given.
+/// A write is whole where the target took all of it, and does not say that it wanted less.
 fn written(finished: &Finished) -> Result<(), Error> {
     let answer = finished.result.as_ref().map_err(Error::clone)?;
     let expected = finished.data_out.bytes() as u64;
+    let taken = answer.data_out_bytes as u64;
     match answer.residual {
-        0 => Ok(()),
-        residual => Err(Error::Short { moved: expected.saturating_add_signed(residual.min(0)), expected }),
+        0 if taken == expected => Ok(()),
+        residual => Err(Error::Short { moved: expected.saturating_add_signed(residual.min(0)).min(taken), expected }),
     }
 }
 

@@ -67,8 +67,9 @@ impl Driver {
 
     fn completed(&mut self, mut job: Box<Job>, outcome: Outcome, now: Instant) {
         let verdict = match outcome {
-            Outcome::Answered { response: 0, status, sense, residual, read_residual, data_in } => {
-                let answer = Answer { status, sense, residual, read_residual, data_in_bytes: data_in as usize };
+            Outcome::Answered { response: 0, status, sense, residual, read_residual, data_in, data_out } => {
+                let (data_in_bytes, data_out_bytes) = (data_in as usize, data_out as usize);
+                let answer = Answer { status, sense, residual, read_residual, data_in_bytes, data_out_bytes };
                 self.judge(&job, answer)
             }
             Outcome::Answered { response, .. } => Verdict::Over(Err(Error::TargetFailure(response))),
