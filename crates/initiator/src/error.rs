@@ -98,6 +98,14 @@ pub enum Error {
     /// A task management function was answered with another code than "complete" (RFC 7143 §11.6.1).
     #[error("the target does not carry the function out: {}", function_words(*.0))]
     Function(u8),
+    /// The iSNS server refuses a query (RFC 4171 §5.4).
+    #[error("the iSNS server {server} refuses the query: {why}")]
+    Isns {
+        /// Address and port.
+        server: String,
+        /// Its status in words.
+        why: String,
+    },
     /// The session was logged out.
     #[error("the session is closed")]
     Closed,
