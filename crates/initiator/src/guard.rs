@@ -1,7 +1,5 @@
 //! Seeing to it that a unit is the disk that it was, before anything is sent to it again.
 
-#![allow(dead_code, reason = "disks take it up")]
-
 use crate::driver::Request;
 use crate::{Command, Error, Unit};
 
