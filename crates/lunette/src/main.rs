@@ -7,6 +7,7 @@ mod configuration;
 mod control;
 mod failure;
 mod logging;
+mod remote;
 mod serve;
 mod status;
 

@@ -2,6 +2,7 @@
 
 use crate::configuration::{Disk, ShownUnit, TargetPlan};
 use crate::failure::Failure;
+use crate::remote;
 use lun::{DeviceType, Identity, LogicalUnit, LunEntry, LunMap, Options, StateStore};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ fn one<'a>(
     state: Option<&Arc<dyn StateStore>>,
 ) -> Result<Unit, Failure> {
     let opened = match disk.device_type {
+        DeviceType::Disk if remote::is_remote(&disk.address) => remote::open(&disk.address),
         DeviceType::Disk => stores::open(&disk.address),
         DeviceType::Optical => stores::open_drive(&disk.address),
     };
@@ -60,6 +62,12 @@ fn one<'a>(
         if disk.device_type == DeviceType::Optical {
             // A drive is known by its path.
             return Err(Failure::input(format!("{place}: is given twice; one drive serves all initiators")));
+        }
+        if opened.backend.description().kind == "iscsi" {
+            return Err(Failure::input(format!(
+                "{place}: is the same disk as {}; name it once, with path= for each further way to it",
+                twin.place
+            )));
         }
         return Err(Failure::input(format!(
             "{place}: has the same identity as {}, of which it is a copy; give it one of its own with: setfattr -x \
@@ -94,13 +102,14 @@ fn unit(disk: &Disk, uuid: [u8; 16], opened: Opened, state: Option<&Arc<dyn Stat
     let description = backend.description();
     let kept = own.is_some();
     let place = match description.kind {
-        "file" | "device" => description.address.clone(),
+        "file" | "device" | "iscsi" => description.address.clone(),
         kind => format!("{kind}:{}", stores::Size(backend.limits().capacity())),
     };
     let optical = disk.device_type == DeviceType::Optical;
     let product = match description.kind {
         _ if optical => "CD-ROM",
         "file" | "device" => "Disk",
+        "iscsi" => "Remote",
         "ram" => "Memory",
         _ => "Null",
     };
