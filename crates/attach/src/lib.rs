@@ -7,8 +7,12 @@
 //! [`kernel`] has a shape of its own: there the kernel speaks iSCSI itself, on a connection that is logged in here.
 
 pub mod channel;
+pub mod crew;
 pub mod descriptors;
 mod frontend;
 pub mod kernel;
+pub mod memory;
+pub mod ublk;
+pub mod users;
 
 pub use frontend::{Attachment, Closed, Detach, Error, Frontend, Notice, Settings, Unusable};

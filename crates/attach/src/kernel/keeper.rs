@@ -453,13 +453,13 @@ impl<R: Relogin> Keeper<R> {
     }
 }
 
-/// Mounts, volume groups and the like hold a disk for themselves.
+/// Mounts, volume groups and the like hold a disk for themselves; processes have it open.
 fn refuse_while_used(disk: &Disk) -> Result<(), Error> {
     let device = disk.device();
-    match rustix::fs::open(&device, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
-        Err(rustix::io::Errno::BUSY) => Err(Error::Busy { device, users: Vec::new() }),
-        _ => Ok(()),
-    }
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    let held = rustix::fs::open(&device, flags, Mode::empty()).err() == Some(rustix::io::Errno::BUSY);
+    let users = crate::users::of_disk(&disk.name);
+    if held || !users.is_empty() { Err(Error::Busy { device, users }) } else { Ok(()) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
