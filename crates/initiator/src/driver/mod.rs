@@ -149,7 +149,7 @@ impl Driver {
                     break;
                 }
             }
-            self.settle(now);
+            moved |= self.settle(now);
             if self.over {
                 self.finish();
                 return Poll::Ready(());
@@ -362,8 +362,8 @@ impl Driver {
         self.recover(now)
     }
 
-    /// What follows from how the session is.
-    fn settle(&mut self, now: Instant) {
+    /// What follows from how the session is. True: there is something to be sent.
+    fn settle(&mut self, now: Instant) -> bool {
         if self.session.is_over() && !self.recovery.is_down() {
             while let Some(line) = self.lines.pop() {
                 self.count(line.link.counters());
@@ -376,13 +376,15 @@ impl Driver {
                 false => self.go_down(now),
             }
         }
-        let Some(closing) = &mut self.closing else { return };
+        let Some(closing) = &mut self.closing else { return false };
         if now >= closing.until || self.recovery.is_down() {
             self.over = true;
         } else if !closing.asked && self.jobs.unfinished() == 0 && self.asks.is_empty() {
-            let lines = self.lines.iter().map(|line| line.c);
-            closing.asked = lines.into_iter().any(|c| self.session.logout(c, LogoutReason::Session));
+            let mut lines = self.lines.iter().map(|line| line.c);
+            closing.asked = lines.any(|c| self.session.logout(c, LogoutReason::Session));
+            return closing.asked;
         }
+        false
     }
 
     /// Everything that still waits is told that the session is over.

@@ -10,6 +10,7 @@
 //! segment are missing, the next read lands in the place itself, with staging behind it for the
 //! headers that follow.
 
+mod low_water;
 mod receive;
 mod transmit;
 
@@ -26,6 +27,10 @@ use tokio::net::TcpStream;
 pub const DIRECT_BYTES: usize = 16 << 10;
 /// Bytes of the staging memory of a worker.
 pub const STAGING_BYTES: usize = 256 << 10;
+/// Bytes that are staged behind a large data segment, and before the next one.
+const SHORT_STAGING_BYTES: usize = 4 << 10;
+/// From this length on a data segment is large.
+const LARGE_BYTES: u32 = 64 << 10;
 /// Bytes of [`Scratch::small`].
 const SMALL_STAGING_BYTES: usize = 16 << 10;
 
@@ -33,6 +38,8 @@ const SMALL_STAGING_BYTES: usize = 16 << 10;
 pub trait Core {
     /// A connection of the session.
     type Connection: Copy;
+    /// Whether large data segments come one after the other, so that waiting for much of one at once pays.
+    const STREAMS: bool;
     /// How long the header segments are, digest included, told from the first 48 bytes.
     fn header_bytes(&self, c: Self::Connection, first: &[u8; BHS_BYTES]) -> usize;
     /// Takes a header; answers where its data belongs.
@@ -57,6 +64,7 @@ pub trait Core {
 
 impl Core for session::Session {
     type Connection = session::ConnectionId;
+    const STREAMS: bool = false;
 
     fn header_bytes(&self, c: session::ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
         session::Session::header_bytes(self, c, first)
@@ -95,6 +103,7 @@ impl Core for session::Session {
 
 impl Core for initiator::Session {
     type Connection = initiator::ConnectionId;
+    const STREAMS: bool = true;
 
     fn header_bytes(&self, c: initiator::ConnectionId, first: &[u8; BHS_BYTES]) -> usize {
         initiator::Session::header_bytes(self, c, first)
@@ -208,6 +217,9 @@ pub struct Link {
     /// Since when the batch is being sent.
     sending_since: Option<Instant>,
     counters: LinkCounters,
+    low_water: low_water::LowWater,
+    /// The last data segment was large: the next will be, and staging would only be copied.
+    large: bool,
 }
 
 impl Link {
@@ -221,6 +233,8 @@ impl Link {
             sent: transmit::Progress::default(),
             sending_since: None,
             counters: LinkCounters::default(),
+            low_water: low_water::LowWater::default(),
+            large: false,
         }
     }
 

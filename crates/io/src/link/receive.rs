@@ -1,6 +1,6 @@
 //! The receiving half of [`Link`](super::Link): one read, then all that it brought.
 
-use super::{Core, DIRECT_BYTES, Link, LinkError, Memory, Placement, Scratch};
+use super::{Core, DIRECT_BYTES, LARGE_BYTES, Link, LinkError, Memory, Placement, SHORT_STAGING_BYTES, Scratch};
 use crate::crc32c::Crc32c;
 use iscsi::session::{Incoming, Place};
 use iscsi::wire::{BHS_BYTES, header_bytes};
@@ -63,8 +63,13 @@ impl Link {
         {
             return match memory.place(task, expected, offset + done, length - done) {
                 Placement::Here(place) => {
-                    ready!(self.stream.poll_read_ready(cx))?;
                     let missing = place.len();
+                    if C::STREAMS {
+                        self.low_water.expect(&self.stream, missing);
+                    }
+                    ready!(self.stream.poll_read_ready(cx))?;
+                    let short = C::STREAMS && length >= LARGE_BYTES;
+                    let staging = if short { &mut staging[..SHORT_STAGING_BYTES] } else { &mut staging[..] };
                     let read =
                         self.stream.try_read_vectored(&mut [IoSliceMut::new(place), IoSliceMut::new(&mut staging[..])]);
                     let count = match read {
@@ -109,6 +114,13 @@ impl Link {
         staging: &mut [u8],
     ) -> Poll<Result<Received, LinkError>> {
         let kept = self.leftover.len();
+        let staging = match self.large && kept == 0 {
+            true => &mut staging[..SHORT_STAGING_BYTES],
+            false => staging,
+        };
+        if C::STREAMS {
+            self.low_water.expect(&self.stream, 1);
+        }
         staging[..kept].copy_from_slice(&self.leftover);
         let mut buffer = ReadBuf::new(&mut staging[kept..]);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
@@ -176,6 +188,7 @@ impl Link {
                     let incoming = core.handle_header(now, c, header, digest_ok)?;
                     rest = &rest[total..];
                     if incoming.length > 0 {
+                        self.large = C::STREAMS && incoming.length >= LARGE_BYTES;
                         self.reading = Reading::Data { incoming, done: 0, crc: Crc32c::new() };
                     }
                 }

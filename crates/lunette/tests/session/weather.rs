@@ -1,0 +1,215 @@
+//! Bad weather: targets that are killed, connections that are lost, futures that are dropped, time that passes.
+
+use crate::rig::{LUNETTE, options, pattern, run};
+use initiator::{Error, Event, Function, Lun, Options, Portal, State};
+use sim::Daemon;
+use sim::daemon::Folder;
+use sim::proxy::{Action, Direction, Plan, Proxy};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The same options by way of a proxy.
+fn through(options: Options, proxy: &Proxy) -> Options {
+    let address = proxy.address();
+    Options { portal: Portal::new(address.ip().to_string(), address.port()), ..options }
+}
+
+#[test]
+fn a_target_that_is_killed_in_the_midst_of_writes_is_a_pause() {
+    let folder = Folder::new();
+    let image = format!("{},size=16M", folder.file("disk.img"));
+    let mut daemon = Daemon::start(LUNETTE, &[&image]);
+    run(async {
+        let session = options(&daemon).connect().await.unwrap();
+        let mut events = session.events();
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        // Each writer writes its own blocks again and again, and reads what it wrote.
+        let writers: Vec<_> = (0..16u64)
+            .map(|writer| {
+                let (disk, stop, acknowledged) = (session.unit(1), stop.clone(), acknowledged.clone());
+                tokio::spawn(async move {
+                    let mut generation = 0u64;
+                    while !stop.load(Ordering::Relaxed) {
+                        generation += 1;
+                        let at = writer * 64 + generation % 8 * 8;
+                        let data: Vec<u8> = (at..at + 8).flat_map(|block| pattern(block, generation)).collect();
+                        disk.write(at, data.clone()).await.unwrap();
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                        assert!(disk.read(at, 8).await.unwrap() == data, "writer {writer}, generation {generation}");
+                    }
+                    (writer, generation)
+                })
+            })
+            .collect();
+        for _ in 0..3 {
+            let before = acknowledged.load(Ordering::Relaxed);
+            while acknowledged.load(Ordering::Relaxed) < before + 500 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            daemon.kill();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(session.information().state, State::Recovering);
+            daemon.restart();
+        }
+        let before = acknowledged.load(Ordering::Relaxed);
+        while acknowledged.load(Ordering::Relaxed) < before + 500 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            let (writer, last) = writer.await.unwrap();
+            // The last eight generations are on the disk, each at its place.
+            for generation in last.saturating_sub(7).max(1)..=last {
+                let at = writer * 64 + generation % 8 * 8;
+                let data: Vec<u8> = (at..at + 8).flat_map(|block| pattern(block, generation)).collect();
+                assert!(session.unit(1).read(at, 8).await.unwrap() == data);
+            }
+        }
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            told.push(event);
+        }
+        assert_eq!(told.iter().filter(|event| matches!(event, Event::SessionLost { .. })).count(), 3, "{told:?}");
+        assert_eq!(told.iter().filter(|event| matches!(event, Event::SessionRestored { .. })).count(), 3);
+        let statistics = session.statistics();
+        assert_eq!((statistics.logins, statistics.errors), (3, 0), "{statistics:?}");
+        session.logout().await.unwrap();
+    });
+}
+
+#[test]
+fn beyond_the_replacement_timeout_commands_fail_at_once_until_the_target_is_back() {
+    let mut daemon = Daemon::start(LUNETTE, &["ram:1M"]);
+    run(async {
+        let session = options(&daemon).replacement_timeout(Duration::from_secs(4)).connect().await.unwrap();
+        let disk = session.unit(1);
+        disk.write(0, pattern(0, 1)).await.unwrap();
+        daemon.kill();
+        let begun = Instant::now();
+        let error = disk.read(0, 1).await.unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }) && error.is_transport(), "{error}");
+        assert!(error.to_string().contains("no session with") && error.to_string().contains("refused"), "{error}");
+        assert!((Duration::from_millis(3900)..Duration::from_secs(8)).contains(&begun.elapsed()));
+        let begun = Instant::now();
+        assert!(matches!(disk.read(0, 1).await, Err(Error::Gone { .. })));
+        assert!(begun.elapsed() < Duration::from_millis(100), "at once");
+        assert_eq!(session.information().state, State::Failed);
+        daemon.restart();
+        while session.information().state != State::LoggedIn {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        disk.read(0, 1).await.unwrap();
+        // Without a replacement timeout a loss is the end.
+        let session = options(&daemon).replacement_timeout(Duration::ZERO).connect().await.unwrap();
+        session.unit(1).test_ready().await.unwrap();
+        daemon.kill();
+        let error = session.unit(1).test_ready().await.unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_future_that_is_dropped_disturbs_nobody() {
+    let daemon = Daemon::start(LUNETTE, &["ram:8M"]);
+    run(async {
+        let session = options(&daemon).connect().await.unwrap();
+        let disk = session.unit(1);
+        disk.test_ready().await.unwrap();
+        for round in 0..40u64 {
+            let data: Vec<u8> = (0..64).flat_map(|block| pattern(block, round)).collect();
+            // Its memory is the driver's until the target has answered, whoever has gone.
+            let _ = tokio::time::timeout(Duration::from_millis(round % 5), disk.write(64, data)).await;
+            let _ = tokio::time::timeout(Duration::from_millis(round % 7), disk.read(0, 64)).await;
+            let _ = tokio::time::timeout(Duration::from_millis(1), session.ping(b"who")).await;
+        }
+        let data = pattern(1, 99);
+        disk.write(70, data.clone()).await.unwrap();
+        assert_eq!(disk.read(70, 1).await.unwrap(), data);
+        assert_eq!(session.ping(b"there").await.unwrap(), b"there");
+        drop((session, disk));
+        // The last handle logs out.
+        let begun = Instant::now();
+        while !daemon.log().contains("logged out") {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn four_connections_carry_one_session_and_a_lost_one_is_replaced() {
+    let daemon = Daemon::start(LUNETTE, &["ram:8M"]);
+    for level in [0, 2] {
+        run(async {
+            let plan = Plan::fault(Direction::ToTarget, 200_000, Action::Reset);
+            let proxy = Proxy::start(daemon.address(), vec![Plan::default(), plan.clone(), Plan::default(), plan]);
+            let session = through(options(&daemon), &proxy).connections(4).error_recovery_level(level);
+            let session = session.connect().await.unwrap();
+            let mut events = session.events();
+            while session.information().connections.len() < 4 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let writers: Vec<_> = (0..16u64)
+                .map(|writer| {
+                    let disk = session.unit(1);
+                    tokio::spawn(async move {
+                        for generation in 0..60 {
+                            let at = writer * 64;
+                            let data: Vec<u8> = (at..at + 16).flat_map(|block| pattern(block, generation)).collect();
+                            disk.write(at, data.clone()).await.unwrap();
+                            assert!(disk.read(at, 16).await.unwrap() == data);
+                        }
+                    })
+                })
+                .collect();
+            for writer in writers {
+                writer.await.unwrap();
+            }
+            let mut lost = 0;
+            let mut sessions = 0;
+            while let Ok(event) = events.try_recv() {
+                lost += u32::from(matches!(event, Event::ConnectionLost { .. }));
+                sessions += u32::from(matches!(event, Event::SessionLost { .. }));
+            }
+            assert!(lost >= 1, "at level {level}");
+            // At level 2 the session outlives its connections.
+            assert_eq!(sessions > 0, level == 0, "at level {level}");
+            let begun = Instant::now();
+            while session.information().connections.len() < 4 {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", session.information());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            session.logout().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn at_level_2_the_only_connection_is_lost_and_its_tasks_go_on() {
+    let daemon = Daemon::start(LUNETTE, &["ram:8M"]);
+    run(async {
+        let fault = |direction, at| Plan::fault(direction, at, Action::Reset);
+        let plans = vec![
+            fault(Direction::ToTarget, 100_000),
+            fault(Direction::ToInitiator, 150_000),
+            fault(Direction::ToTarget, 70_001),
+        ];
+        let proxy = Proxy::start(daemon.address(), plans);
+        let session = through(options(&daemon), &proxy).error_recovery_level(2).connect().await.unwrap();
+        assert_eq!(session.information().parameters.error_recovery_level, 2);
+        let tsih = session.information().tsih;
+        let disk = session.unit(1);
+        for generation in 0..20u64 {
+            let data: Vec<u8> = (0..64).flat_map(|block| pattern(block, generation)).collect();
+            disk.write(generation, data.clone()).await.unwrap();
+            assert!(disk.read(generation, 64).await.unwrap() == data);
+        }
+        // A function whose answer may be lost is asked again until it has one.
+        session.task_management(Function::LogicalUnitReset, Lun::new(1)).await.unwrap();
+        assert_eq!(session.information().tsih, tsih, "it is the same session");
+        assert!(session.statistics().connections_lost >= 2, "{:?}", session.statistics());
+        session.logout().await.unwrap();
+    });
+}
