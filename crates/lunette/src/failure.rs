@@ -75,6 +75,16 @@ impl Failure {
         Failure::Because(cause, line.to_string())
     }
 
+    /// The same failure with more at the end of its line.
+    pub fn with(self, more: &str) -> Failure {
+        match self {
+            Failure::Input(line) => Failure::Input(line + more),
+            Failure::Findings(text) => Failure::Findings(text + more),
+            Failure::Runtime(line) => Failure::Runtime(line + more),
+            Failure::Because(cause, line) => Failure::Because(cause, line + more),
+        }
+    }
+
     /// What a script sees.
     pub fn exit_code(&self) -> ExitCode {
         match self {

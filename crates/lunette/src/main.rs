@@ -3,6 +3,7 @@
 
 mod attach;
 mod bench;
+mod client;
 mod configuration;
 mod control;
 mod failure;
@@ -20,7 +21,9 @@ use std::process::ExitCode;
 #[command(
     name = "lunette",
     version,
-    after_help = "Exit codes: 0 all went well, 1 it failed while running, 2 what was asked cannot be done as it was asked."
+    after_help = "Exit codes: 0 all went well, 1 it failed while running, 2 what was asked cannot be done as it was asked, \
+                  3 nobody answers there or not in time, 4 the login was refused, 5 there is no such target or LUN, \
+                  6 it is in use or reserved, 7 this machine or this disk cannot do it."
 )]
 struct Line {
     #[command(subcommand)]
@@ -33,6 +36,24 @@ enum Command {
     Serve(Box<serve::Arguments>),
     /// Show how a daemon stands: its bounds, who was refused and why.
     Status(status::Arguments),
+    /// Find the targets of a portal or of an iSNS server.
+    Discover(client::discover::Arguments),
+    /// List targets and their disks.
+    Ls(client::ls::Arguments),
+    /// Show what a disk says of itself.
+    Inquiry(client::inquiry::Arguments),
+    /// Show how large a disk is.
+    Capacity(client::capacity::Arguments),
+    /// Copy between disks, files and block devices.
+    Copy(Box<client::copy::Arguments>),
+    /// Show the bytes of a disk.
+    Dump(client::dump::Arguments),
+    /// Show and change persistent reservations.
+    Reserve(Box<client::reserve::Arguments>),
+    /// See whether a target answers, and how fast.
+    Ping(client::ping::Arguments),
+    /// Put load on a disk and measure it, as a client of the library.
+    Perf(client::perf::Arguments),
     /// Put load on a target and measure it.
     Bench(bench::Arguments),
     /// Make a remote disk a block device of this machine.
@@ -49,6 +70,15 @@ fn main() -> ExitCode {
     let result = match Line::try_parse() {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
+        Ok(Line { command: Command::Discover(arguments) }) => client::discover::run(&arguments),
+        Ok(Line { command: Command::Ls(arguments) }) => client::ls::run(&arguments),
+        Ok(Line { command: Command::Inquiry(arguments) }) => client::inquiry::run(&arguments),
+        Ok(Line { command: Command::Capacity(arguments) }) => client::capacity::run(&arguments),
+        Ok(Line { command: Command::Copy(arguments) }) => client::copy::run(&arguments),
+        Ok(Line { command: Command::Dump(arguments) }) => client::dump::run(&arguments),
+        Ok(Line { command: Command::Reserve(arguments) }) => client::reserve::run(&arguments),
+        Ok(Line { command: Command::Ping(arguments) }) => client::ping::run(&arguments),
+        Ok(Line { command: Command::Perf(arguments) }) => client::perf::run(&arguments),
         Ok(Line { command: Command::Bench(arguments) }) => bench::run(&arguments),
         Ok(Line { command: Command::Attach(arguments) }) => attach::run(&arguments),
         Ok(Line { command: Command::Hold { .. } }) => attach::hold_run(),

@@ -2,6 +2,7 @@
 
 use super::login::Session;
 use super::report;
+use super::work::{Order, Work};
 use hdrhistogram::Histogram;
 use io::crc32c::Crc32c;
 use iscsi::wire::{
@@ -19,23 +20,6 @@ const INPUT_BYTES: usize = 512 << 10;
 /// Pieces that are sent at a time.
 const SLICES: usize = 64;
 
-/// What is asked of the disk.
-#[derive(Debug, Clone)]
-pub struct Work {
-    /// Bytes of a command.
-    pub block: u64,
-    /// The part of the disk that is used.
-    pub span: u64,
-    /// How many of a hundred are writes.
-    pub write_percent: u8,
-    /// One after the other.
-    pub sequential: bool,
-    /// For random blocks.
-    pub seed: u64,
-    /// The first block of a sequential stream.
-    pub start: u64,
-}
-
 /// A command in flight.
 struct Slot {
     begun: Instant,
@@ -52,10 +36,10 @@ enum Piece {
 /// A connection.
 pub struct Connection {
     session: Session,
-    work: Work,
+    /// Bytes of a command.
+    block: u64,
+    order: Order,
     slots: Vec<Slot>,
-    next: u64,
-    random: u64,
     payload: Vec<u8>,
     digests: HashMap<usize, u32>,
     out: VecDeque<Piece>,
@@ -72,13 +56,14 @@ pub struct Connection {
 impl Connection {
     /// After a login.
     pub fn new(session: Session, depth: usize, work: Work) -> Connection {
-        let mut random = work.seed;
+        let block = work.block;
+        let mut order = Order::new(work);
         // Data that nothing on the way can make smaller.
-        let payload = (0..work.block.max(8) / 8).flat_map(|_| step(&mut random).to_le_bytes()).collect();
+        let payload = (0..block.max(8) / 8).flat_map(|_| order.random().to_le_bytes()).collect();
         Connection {
             slots: (0..depth).map(|_| Slot { begun: Instant::now() }).collect(),
-            next: work.start,
-            random,
+            block,
+            order,
             payload,
             digests: HashMap::new(),
             out: VecDeque::new(),
@@ -89,7 +74,6 @@ impl Connection {
             finishing: None,
             latencies: report::histogram(),
             session,
-            work,
         }
     }
 
@@ -205,17 +189,8 @@ impl Connection {
     }
 
     fn issue(&mut self, slot: u32) {
-        let blocks = (self.work.span / self.work.block).max(1);
-        let number = match self.work.sequential {
-            true => {
-                self.next += 1;
-                (self.next - 1) % blocks
-            }
-            false => step(&mut self.random) % blocks,
-        };
-        let write = self.work.write_percent == 100
-            || self.work.write_percent > 0 && step(&mut self.random) % 100 < u64::from(self.work.write_percent);
-        let length = self.work.block;
+        let (number, write) = self.order.next();
+        let length = self.block;
         let block_length = u64::from(self.session.block_length);
         let mut header = ScsiCommand::empty();
         header.flags = FINAL | 0x01 | if write { 0x20 } else { 0x40 };
@@ -310,13 +285,4 @@ impl Connection {
         }
         Ok(false)
     }
-}
-
-/// SplitMix64.
-fn step(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
 }

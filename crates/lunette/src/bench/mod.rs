@@ -8,15 +8,17 @@ mod connection;
 mod login;
 mod place;
 mod report;
+mod work;
 
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
-use connection::{Connection, Work};
+use connection::Connection;
 use place::Place;
-use report::Report;
+pub use report::{Report, histogram, own_processor_time, processor_time};
 use rustix::event::epoll;
 use std::time::{Duration, Instant};
 use stores::parse_size;
+pub use work::{Order, Work};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -173,7 +175,8 @@ fn commands(arguments: &Arguments, place: &Place, warm_up: Duration, time: Durat
     let measured = (end - time).elapsed();
     let server = server.zip(arguments.server.and_then(report::processor_time)).map(|(before, after)| after - before);
     let own = report::own_processor_time().zip(own).map(|(after, before)| after - before);
-    Ok(Report::commands(arguments.block, measured, &connections, server, own))
+    let latencies: Vec<_> = connections.iter().map(|connection| &connection.latencies).collect();
+    Ok(Report::commands(arguments.block, measured, &latencies, server, own))
 }
 
 fn logins(arguments: &Arguments, place: &Place, warm_up: Duration, time: Duration) -> Result<Report, Failure> {

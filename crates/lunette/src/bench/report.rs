@@ -1,6 +1,5 @@
 //! What a run took, as a table or as JSON.
 
-use super::connection::Connection;
 use hdrhistogram::Histogram;
 use std::fmt::Write;
 use std::time::Duration;
@@ -45,18 +44,18 @@ impl Report {
     pub fn commands(
         block: u64,
         time: Duration,
-        connections: &[Connection],
+        sessions: &[&Histogram<u64>],
         server: Option<u64>,
         own: Option<u64>,
     ) -> Report {
         let mut latencies = histogram();
-        for connection in connections {
+        for session in sessions {
             // The bounds are the same everywhere.
-            let _ = latencies.add(&connection.latencies);
+            let _ = latencies.add(*session);
         }
         let count = latencies.len();
-        let worst = connections.iter().map(|connection| connection.latencies.len()).min().unwrap_or(0);
-        let fairness = worst as f64 * connections.len() as f64 / count.max(1) as f64;
+        let worst = sessions.iter().map(|session| session.len()).min().unwrap_or(0);
+        let fairness = worst as f64 * sessions.len() as f64 / count.max(1) as f64;
         Report { what: "commands", count, bytes: count * block, time, latencies, fairness, server, own }
     }
 
