@@ -186,7 +186,7 @@ impl KernelSession {
         lock(&self.shared.standing).recoveries
     }
 
-    /// Has the kernel look for one logical unit or for all, and waits for the one to become a disk.
+    /// Has the kernel look for one logical unit or for all, and waits until they are disks.
     pub fn scan(&self, lun: Option<u64>, limit: Duration) -> Result<Vec<Disk>, Error> {
         let session = self.number();
         let (host, end) = (self.shared.sysfs.host(session).ok_or_else(|| gone(session))?, Instant::now() + limit);
@@ -198,7 +198,11 @@ impl KernelSession {
             std::thread::sleep(Duration::from_millis(10));
         }
         match lun {
-            None => self.shared.sysfs.scan(host, None).map(|()| self.disks()),
+            None => {
+                self.shared.sysfs.scan(host, None)?;
+                self.shared.sysfs.settle(session, end.saturating_duration_since(Instant::now()));
+                Ok(self.disks())
+            }
             Some(lun) => {
                 let left = end.saturating_duration_since(Instant::now());
                 let found = self.shared.sysfs.find(session, lun, left)?;
@@ -268,6 +272,8 @@ impl Drop for KernelSession {
 
 impl<R: Relogin> Keeper<R> {
     fn run(&mut self, up: bool) {
+        // What frees memory may have to be written to our disk, and that may wait for us.
+        crate::memory::protect_thread();
         let session = self.shared.place.session;
         if !up && let Next::End = self.recover("it was lost while nobody kept it".into()) {
             return;

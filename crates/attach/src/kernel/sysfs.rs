@@ -189,6 +189,24 @@ impl Sysfs {
         write(&path, &format!("- - {lun}"))
     }
 
+    /// Waits until every logical unit that will have a block device has it: the kernel looks for units while it is told
+    /// to, and makes disks of them afterwards.
+    pub(super) fn settle(&self, session: u32, limit: Duration) {
+        let end = Instant::now() + limit;
+        // Disks, write-once and CD/DVD and optical memory devices, simple disks, zoned disks (SPC-5 6.7.2).
+        let is_disk = |unit: &PathBuf| {
+            let kind = self.word(&unit.join("type")).and_then(|kind| kind.parse::<u8>().ok());
+            matches!(kind, Some(0x00 | 0x04 | 0x05 | 0x07 | 0x0e | 0x14))
+        };
+        let waits = || {
+            let mut units = self.all_units(session).into_iter();
+            units.any(|unit| is_disk(&unit) && entries(&unit.join("block")).is_empty())
+        };
+        while waits() && Instant::now() < end {
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Has the kernel ask a disk for its size and pages anew.
     pub(super) fn look(&self, session: u32, disk: &Disk) -> Result<(), Error> {
         let unit = self.units(session).into_iter().find(|unit| unit.ends_with(&disk.address));
