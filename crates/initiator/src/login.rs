@@ -115,6 +115,9 @@ async fn attempt(options: &Options, address: SocketAddr) -> std::io::Result<TcpS
     }
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
+    // A session that ends well is logged out before its socket is closed. Of one that does not, nothing is to be sent
+    // any more: otherwise the system would go on with what is unsent, and a write could arrive when it is long undone.
+    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO))?;
     Ok(stream)
 }
 
@@ -259,6 +262,7 @@ pub async fn connect_for_hand_over(options: &Options, joins: Option<Joining>) ->
     };
     let entered = log_in(options, isid, place).await?;
     let stream = entered.stream.into_std().map_err(|error| network(&entered.portal, &error))?;
+    socket2::SockRef::from(&stream).set_linger(None).map_err(|error| network(&entered.portal, &error))?;
     stream.set_nonblocking(false).map_err(|error| network(&entered.portal, &error))?;
     Ok(HandOver { stream, logged_in: entered.logged_in, isid, portal: entered.portal })
 }

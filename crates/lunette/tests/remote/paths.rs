@@ -3,8 +3,8 @@
 
 use super::help::{LUNETTE, bench, on_the_net, options, soon, url};
 use super::switch::{Mode, Switch};
-use block::ErrorKind;
 use block::testing::conformance;
+use block::{Buf, ErrorKind, Operation, Request};
 use initiator::{Error, Group, GroupOptions, Lun, Options, PathState, Policy};
 use sim::Daemon;
 use sim::daemon::{Folder, free_address};
@@ -64,12 +64,20 @@ impl Writers {
                 let (group, stop, rounds) = (group.clone(), stop.clone(), rounds.clone());
                 std::thread::spawn(move || {
                     let mut bench = bench(group);
+                    let mut last = [0u32; 4];
                     for round in 1u32.. {
-                        let at = own * (1 << 20) + u64::from(round % 4) * 8192;
-                        let bytes = round.to_be_bytes().repeat(2048);
-                        bench.write(at, &bytes).unwrap_or_else(|error| panic!("write {round}: {error}"));
+                        let (block, version) = (round as usize % 4, |round: u32| round.to_be_bytes().repeat(2048));
+                        let at = own * (1 << 20) + block as u64 * 8192;
+                        // What came late from a path that was given up would have undone the last write by now.
                         let read = bench.read(at, 8192).unwrap_or_else(|error| panic!("read {round}: {error}"));
-                        assert!(read == bytes, "block {at} has {:?} after write {round} was acknowledged", &read[..4]);
+                        assert!(
+                            read == version(last[block]),
+                            "{:?} after {} was acknowledged",
+                            &read[..4],
+                            last[block]
+                        );
+                        bench.write(at, &version(round)).unwrap_or_else(|error| panic!("write {round}: {error}"));
+                        last[block] = round;
                         rounds.fetch_add(1, Ordering::SeqCst);
                         if stop.load(Ordering::SeqCst) {
                             return;
@@ -155,6 +163,46 @@ fn each_path_in_turn(listen: &str, modes: &[Mode]) {
 #[test]
 fn writes_go_on_when_a_portal_of_the_same_group_is_cut_or_falls_silent() {
     each_path_in_turn("127.0.0.2:0", &[Mode::Cut, Mode::Hold, Mode::HoldAnswers]);
+}
+
+#[test]
+fn what_a_lost_path_still_brings_comes_too_late_to_undo_anything() {
+    let folder = Folder::new();
+    let (_daemon, portals) = daemon(&folder, &["127.0.0.2:0"], &[]);
+    let switches: Vec<Switch> = portals.iter().map(|at| Switch::before(*at)).collect();
+    let paths = switches.iter().map(|switch| path(switch.address())).collect();
+    let group = connect(paths, quick(Policy::RoundRobin)).unwrap();
+    soon("both paths", || states(&group) == [PathState::Optimized; 2]);
+    let mut bench = bench(group.clone());
+    for round in 0..3u8 {
+        switches[0].set(Mode::Hold);
+        let (old, new) = (2 * round + 1, 2 * round + 2);
+        // Half of these are on the path that has just fallen silent, and end by the other one.
+        let batch = (0..32u64).map(|block| {
+            let mut buffer = Buf::new(8192).unwrap();
+            buffer.as_mut_slice().fill(old);
+            let operation = Operation::Write { durable: false };
+            Request::with_data(bench.id(), operation, block * 8192, buffer, 0..8192)
+        });
+        let batch = batch.collect();
+        assert!(bench.batch(batch).iter().all(|completion| completion.result.is_ok()));
+        assert_eq!(states(&group), [PathState::Down, PathState::Optimized]);
+        for block in 0..32 {
+            bench.write(block * 8192, &[new; 8192]).unwrap();
+        }
+        // What was on its way arrives now.
+        switches[0].set(Mode::HoldNew);
+        std::thread::sleep(Duration::from_millis(300));
+        for block in 0..32 {
+            assert!(bench.read(block * 8192, 8192).unwrap() == [new; 8192], "round {round}, block {block}");
+        }
+        switches[0].set(Mode::Pass);
+        let before = switches[0].to_target();
+        soon("it is used again", || {
+            bench.write(1 << 20, &[0; 8192]).unwrap();
+            switches[0].to_target() > before + 8192
+        });
+    }
 }
 
 #[test]

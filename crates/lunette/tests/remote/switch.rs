@@ -18,12 +18,16 @@ pub enum Mode {
     Hold,
     /// The same, of what the target says alone: what it is told still arrives.
     HoldAnswers,
+    /// What came before [`Mode::Hold`] was set passes late; connections made since are held still.
+    HoldNew,
 }
 
 /// A relay, until the test's process ends.
 pub struct Switch {
     address: SocketAddr,
     mode: Arc<AtomicU8>,
+    /// How often it was set to hold.
+    holds: Arc<AtomicU64>,
     to_target: Arc<AtomicU64>,
 }
 
@@ -34,7 +38,8 @@ impl Switch {
         let address = listener.local_addr().unwrap();
         let mode = Arc::new(AtomicU8::new(Mode::Pass as u8));
         let to_target = Arc::new(AtomicU64::new(0));
-        let (watched, counted) = (Arc::clone(&mode), Arc::clone(&to_target));
+        let holds = Arc::new(AtomicU64::new(0));
+        let (watched, counted, holding) = (Arc::clone(&mode), Arc::clone(&to_target), Arc::clone(&holds));
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 if watched.load(Ordering::SeqCst) == Mode::Cut as u8 {
@@ -42,11 +47,19 @@ impl Switch {
                 }
                 let Ok(upstream) = TcpStream::connect(portal) else { continue };
                 let (from, to) = (connection.try_clone().unwrap(), upstream.try_clone().unwrap());
-                relay(from, to, true, Arc::clone(&watched), Arc::clone(&counted));
-                relay(upstream, connection, false, Arc::clone(&watched), Arc::default());
+                let age = holding.load(Ordering::SeqCst);
+                let (holds, mode) = (Arc::clone(&holding), Arc::clone(&watched));
+                let is_held = move |to_target: bool| match mode.load(Ordering::SeqCst) {
+                    held if held == Mode::Hold as u8 => true,
+                    held if held == Mode::HoldAnswers as u8 => !to_target,
+                    held if held == Mode::HoldNew as u8 => holds.load(Ordering::SeqCst) == age,
+                    _ => false,
+                };
+                relay(from, to, true, is_held.clone(), Arc::clone(&watched), Arc::clone(&counted));
+                relay(upstream, connection, false, is_held, Arc::clone(&watched), Arc::default());
             }
         });
-        Switch { address, mode, to_target }
+        Switch { address, mode, holds, to_target }
     }
 
     /// Where the relay listens.
@@ -56,6 +69,9 @@ impl Switch {
 
     /// From now on.
     pub fn set(&self, mode: Mode) {
+        if mode == Mode::Hold {
+            self.holds.fetch_add(1, Ordering::SeqCst);
+        }
         self.mode.store(mode as u8, Ordering::SeqCst);
     }
 
@@ -65,17 +81,20 @@ impl Switch {
     }
 }
 
-fn relay(mut from: TcpStream, mut to: TcpStream, to_target: bool, mode: Arc<AtomicU8>, count: Arc<AtomicU64>) {
+fn relay(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    to_target: bool,
+    is_held: impl Fn(bool) -> bool + Send + 'static,
+    mode: Arc<AtomicU8>,
+    count: Arc<AtomicU64>,
+) {
     std::thread::spawn(move || {
         let _ = from.set_read_timeout(Some(Duration::from_millis(20)));
         let _ = to.set_nodelay(true);
         let mut bytes = [0; 64 << 10];
-        let held = |mode: &AtomicU8| {
-            let mode = mode.load(Ordering::SeqCst);
-            mode == Mode::Hold as u8 || mode == Mode::HoldAnswers as u8 && !to_target
-        };
         loop {
-            while held(&mode) {
+            while is_held(to_target) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             if mode.load(Ordering::SeqCst) == Mode::Cut as u8 {
@@ -84,7 +103,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, to_target: bool, mode: Arc<Atom
             match from.read(&mut bytes) {
                 Ok(0) => break,
                 Ok(length) => {
-                    while held(&mode) {
+                    while is_held(to_target) {
                         std::thread::sleep(Duration::from_millis(5));
                     }
                     if to.write_all(&bytes[..length]).is_err() {
