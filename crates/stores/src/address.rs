@@ -28,8 +28,8 @@ impl Address {
         let mut parts = split(text).into_iter();
         let first = parts.next().unwrap_or_default();
         if first.starts_with("iscsi:") {
-            return Err(OpenError::new(first, "remote units cannot be served yet")
-                .remedy("attach it with the initiator and name its block device"));
+            // Who may import the initiator takes addresses of remote disks out before they come here.
+            return Err(OpenError::new(first, "is no file or device").remedy("remote disks: iscsi://HOST/TARGET/LUN"));
         }
         let named = first
             .split_once(':')

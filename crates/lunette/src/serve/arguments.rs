@@ -17,6 +17,8 @@ STORE is an address: a place and options after commas.
   /dev/vg0/home,direct     a block device, past the page cache
   ram:1G                   memory, lost at the end
   null:1T                  reads zeros, forgets what is written
+A disk of another target: iscsi://[USER@]HOST[:PORT]/TARGET/LUN, with the options ro, path=URL (another way to
+the same disk), policy=least-queue|round-robin, replacement-timeout=SECONDS; its secret by LIBISCSI_CHAP_PASSWORD.
 Options of the store: size=SIZE, block=512|4096, ro, direct.
 Options of the disk:  lun=N (from 1 on), serial=TEXT, vendor=TEXT, product=TEXT, removable,
                       type=disk or type=cd (an image; what ends in .iso is one).
@@ -26,6 +28,7 @@ Examples:
   lunette serve disk.img,size=10G
   lunette serve a.img b.img,ro ram:512M,lun=9 --listen 192.0.2.7 --allow iqn.1993-08.org.debian:01:abc
   lunette serve --config lunette.toml
+  lunette serve iscsi://192.0.2.7/iqn.2026-11.com.example:disk/1
   LUNETTE_CHAP_SECRET=a-long-secret lunette serve /dev/vdb --listen [::] --chap alice
   lunette serve a.img --listen 192.0.2.7 --listen 198.51.100.7,group=2,state=non-optimized
 
