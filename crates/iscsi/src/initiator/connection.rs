@@ -197,7 +197,8 @@ impl Connection {
         let ping = match self.ping {
             _ if self.closing => None,
             Some((_, sent)) => Some(sent + limits.nop_timeout),
-            None if limits.nop_interval.is_zero() => None,
+            // Behind a logout nothing is asked any more; that it is answered has a time of its own.
+            None if limits.nop_interval.is_zero() || self.logging_out => None,
             None => Some(self.last_heard + limits.nop_interval),
         };
         leave.into_iter().chain(ping).min()
@@ -219,7 +220,8 @@ impl Connection {
             }
             Some(_) => Ok(()),
             None => {
-                let idle = !limits.nop_interval.is_zero() && now >= self.last_heard + limits.nop_interval;
+                let idle =
+                    !limits.nop_interval.is_zero() && !self.logging_out && now >= self.last_heard + limits.nop_interval;
                 self.wants_ping |= idle;
                 Ok(())
             }

@@ -2,9 +2,10 @@
 
 use iscsi::initiator::{Event, Limits, Outcome};
 use iscsi::key::{Offers, SessionParameters};
-use iscsi::login::initiator::{DigestOffer, Wanted};
+use iscsi::login::initiator::{Authentication, DigestOffer, Failure, Wanted};
 use iscsi::session::ConnectionError;
-use sim::scripted::driven::{Driven, Wire, wanted};
+use iscsi::wire::LoginRequest;
+use sim::scripted::driven::{Driven, Entry, Wire, wanted};
 use sim::scripted::{Accepts, Target};
 
 /// A target's end of a connection in this process.
@@ -121,4 +122,40 @@ pub fn goes_on(driven: &Driven, target: &mut Played) {
 /// Bytes that differ from place to place.
 pub fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at / 256) as u8 ^ at as u8).collect()
+}
+
+/// An initiator whose first request of a login has come: it goes straight for the operational stage.
+pub fn entering(change: impl FnOnce(&mut Wanted)) -> (Driven, Played, LoginRequest, String) {
+    let driven = Driven::new(Limits::default());
+    let mut wanted = wanted();
+    wanted.authentication = Authentication::Skipped;
+    change(&mut wanted);
+    let mut target = Target::over(driven.connect(wanted));
+    let (request, data) = target.expect::<LoginRequest>();
+    (driven, target, request, lines(&data))
+}
+
+/// Pairs as lines.
+pub fn lines(text: &[u8]) -> String {
+    String::from_utf8(text.to_vec()).expect("text").replace('\0', "\n")
+}
+
+/// T from the operational stage to the full feature phase.
+pub const LAST: u8 = 0x87;
+
+/// What comes of a login whose only answer is this.
+pub fn answered(change: impl FnOnce(&mut Wanted), keys: &[(&str, &str)]) -> (Driven, Entry) {
+    let (driven, mut target, request, _) = entering(change);
+    target.answer_login(&request, LAST, (0, 0), keys);
+    let entry = driven.entry(0);
+    assert!(matches!(entry, Entry::In) || driven.is_closed(0), "a login that failed is closed");
+    (driven, entry)
+}
+
+/// Such a login fails, with these words in its reason.
+pub fn refused(change: impl FnOnce(&mut Wanted), keys: &[(&str, &str)], words: &str) {
+    match answered(change, keys).1 {
+        Entry::Failed(Failure::Target(why)) if why.contains(words) => {}
+        other => panic!("{keys:?}: {other:?}, and not {words}"),
+    }
 }
