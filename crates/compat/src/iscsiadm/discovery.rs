@@ -225,10 +225,12 @@ impl Run<'_> {
     }
 
     fn source_tree(&mut self) -> Result<Code, Code> {
+        let mut any = false;
         for (title, method) in [("SENDTARGETS", Method::SendTargets), ("iSNS", Method::Isns)] {
             self.say(format!("{title}:"));
             let sources = self.database.sources(method);
             let sources = self.records(sources)?;
+            any |= !sources.is_empty();
             if sources.is_empty() {
                 self.say("No targets found.");
             }
@@ -243,11 +245,12 @@ impl Run<'_> {
             self.say(format!("{title}:"));
             let nodes = self.database.nodes_by(method);
             let nodes = self.records(nodes)?;
+            any |= !nodes.is_empty();
             match nodes.is_empty() {
                 true => self.say("No targets found."),
                 false => self.print(&tree::nodes(&nodes)),
             }
         }
-        Ok(Code::SUCCESS)
+        if any { Ok(Code::SUCCESS) } else { Err(Code::NOTHING_FOUND) }
     }
 }

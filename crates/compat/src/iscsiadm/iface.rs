@@ -130,6 +130,7 @@ impl Run<'_> {
     }
 
     fn update_iface(&mut self, name: &str, changes: &[(String, String)]) -> Result<Code, Code> {
+        self.known_iface(name, Code::INVALID)?;
         let done = self.change_iface(name, changes);
         match done {
             Ok(()) => self.say(format!("{name} updated.")),

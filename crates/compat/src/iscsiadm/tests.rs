@@ -117,6 +117,10 @@ fn files_are_where_open_iscsi_looks_for_them() {
         assert!(fs::symlink_metadata(bench.path(gone)).is_err(), "{gone} is there");
     }
     assert!(bench.path("nodes").is_dir());
+    // Once the tag is known, what was known without it gives way.
+    bench.out("-m node -T iqn.b -p 10.0.0.1 -o new");
+    bench.out("-m node -T iqn.b -p 10.0.0.1,4 -o new");
+    assert_eq!(bench.out("-m node"), "10.0.0.1:3260,4 iqn.b\n");
     let left: Vec<_> =
         fs::read_dir(bench.path("")).expect("the root").flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".lunette")), "{left:?}");
@@ -163,6 +167,7 @@ fn nothing_is_21_everywhere() {
         ("-m fw", "iscsiadm: Could not get list of targets from firmware. (err 21)\n"),
         ("-m discovery -t fw", "iscsiadm: Could not get list of targets from firmware. (err 21)\n"),
         ("-m discovery", ""),
+        ("-m discovery -P 1", ""),
         ("-m discoverydb", ""),
     ] {
         assert_eq!(bench.fails(line), (21, told.to_owned()), "{line}");
@@ -211,6 +216,7 @@ fn refusals_have_their_words_and_codes() {
         ("-m session -o new", 7, &["iscsiadm: session mode: Operation 'new' only allowed with specific session IDs"]),
         ("-m iface -P 2", 7, &["iscsiadm: Invalid info level 2. Try 0 - 1."]),
         ("-m iface -o new", 22, &["iscsiadm: Could not add interface. No interface passed in."]),
+        ("-m iface -I x -o update -n iface.mtu -v 1", 7, &["iscsiadm: Could not read iface info for x."]),
         ("-m iface -I x -o update", 7, &["iscsiadm: Update requires name, value, and iface."]),
         (
             "-m iface -I default -o delete",

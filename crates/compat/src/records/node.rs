@@ -171,6 +171,13 @@ impl Database {
             let before = Node::of(Record::read(Class::Node, &text), node.file);
             files::remove(&before.link(&self.root))?;
         }
+        if !node.file {
+            // What was known of the portal without its tag gives way.
+            let untagged = self.root.join("nodes").join(&node.target).join(node.portal.with_comma());
+            if untagged.is_file() {
+                files::remove(&untagged)?;
+            }
+        }
         files::write(&self.root, &path, 0o600, &node.record.text())?;
         match node.file && node.source().is_none() {
             true => Ok(()),
