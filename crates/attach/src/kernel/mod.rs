@@ -24,7 +24,6 @@ pub use sysfs::{Disk, KnownSession};
 
 use crate::{Error, Notice, Unusable};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 use sysfs::Sysfs;
 
@@ -209,10 +208,13 @@ fn gone(session: u32) -> Error {
 /// The handle of iscsi_tcp.
 fn transport() -> Result<u64, Unusable> {
     let sysfs = Sysfs::system();
-    if let Some(handle) = sysfs.transport() {
-        return allowed().map(|()| handle);
-    }
     allowed()?;
+    if let Some(handle) = sysfs.transport() {
+        return listens(handle).map(|()| handle);
+    }
+    if sysfs.has_transport() {
+        return Err(others_root());
+    }
     // What it says is of no use where /sys says whether it helped.
     let _ = std::process::Command::new("modprobe")
         .args(["-q", "-a", "iscsi_tcp", "sd_mod"])
@@ -221,28 +223,43 @@ fn transport() -> Result<u64, Unusable> {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status();
-    sysfs.transport().ok_or_else(|| {
-        Unusable(
+    match sysfs.transport() {
+        Some(handle) => listens(handle).map(|()| handle),
+        None => Err(Unusable(
             "the kernel's iSCSI initiator is not there: load its module with `modprobe iscsi_tcp` (or install the \
              kernel's extra modules)"
                 .into(),
-        )
-    })
+        )),
+    }
 }
 
-/// The kernel listens to the first user namespace's root alone, in the first network namespace.
+/// The kernel does for the first user namespace's root alone what it is asked to.
 fn allowed() -> Result<(), Unusable> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
-    if effective.is_some_and(|effective| effective & SYS_ADMIN == 0) {
-        return Err(Unusable("the kernel's iSCSI initiator needs root (CAP_SYS_ADMIN)".into()));
+    match effective.is_some_and(|effective| effective & SYS_ADMIN == 0) {
+        true => Err(Unusable("the kernel's iSCSI initiator needs root (CAP_SYS_ADMIN)".into())),
+        false => Ok(()),
     }
-    let other = |link: &str| Path::new(link).read_link().ok();
-    match (other("/proc/self/ns/net"), other("/proc/1/ns/net")) {
-        (Some(ours), Some(first)) if ours != first => Err(Unusable(
+}
+
+fn others_root() -> Unusable {
+    Unusable("the kernel's iSCSI initiator needs the host's root, not that of a user namespace".into())
+}
+
+/// It listens in the host's network namespace alone, which can be seen by asking: of a session that is not there.
+fn listens(handle: u64) -> Result<(), Unusable> {
+    const ECONNREFUSED: i32 = 111;
+    const EPERM: i32 = 1;
+    let asked = netlink::Netlink::open(handle).and_then(|mut netlink| {
+        netlink.call(&message::Request::Statistics(message::Place { session: u32::MAX, connection: 0 }))
+    });
+    match asked {
+        Err(Error::System { source, .. }) if source.raw_os_error() == Some(ECONNREFUSED) => Err(Unusable(
             "the kernel's iSCSI initiator can be reached from the host's network namespace only, not from this one"
                 .into(),
         )),
+        Err(Error::System { source, .. }) if source.raw_os_error() == Some(EPERM) => Err(others_root()),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! What /sys tells of the kernel's iSCSI sessions, their hosts and disks, and what can be said to it there.
 
 use crate::Error;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,16 @@ pub struct KnownSession {
     pub host: Option<u32>,
     /// Seconds for which its commands wait when it is lost; `None` is for ever.
     pub replacement_timeout: Option<u64>,
+    /// State of the SCSI host: `running` and the like.
+    pub host_state: String,
+    /// What the kernel tells of the session, by the kernel's names: `first_burst_len`, `abort_tmo`, ...
+    pub session_attributes: BTreeMap<String, String>,
+    /// And of its connection: `address` and `port` as connected, `header_digest`, `max_recv_dlength`, ...
+    pub connection_attributes: BTreeMap<String, String>,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// Its logical units that have no block device: LUN and state.
+    pub others: Vec<(u64, String)>,
 }
 
 /// A logical unit of a session that has a block device.
@@ -77,6 +86,11 @@ impl Sysfs {
         self.word(&self.root.join("class/iscsi_transport/tcp/handle"))?.parse().ok()
     }
 
+    /// Whether the module is there, though its handle may be for others to read.
+    pub(super) fn has_transport(&self) -> bool {
+        self.root.join("class/iscsi_transport/tcp").exists()
+    }
+
     /// All sessions, in the order of their numbers.
     pub(super) fn sessions(&self) -> Vec<KnownSession> {
         let numbers = entries(&self.root.join("class/iscsi_session"));
@@ -91,11 +105,14 @@ impl Sysfs {
 
     /// What is known of one session; `None` when there is none of this number.
     pub(super) fn session(&self, session: u32) -> Option<KnownSession> {
-        let class = self.class(session);
-        let text = |name: &str| self.word(&class.join(name)).unwrap_or_default();
-        let state = self.word(&class.join("state"))?;
-        let connection = self.root.join(format!("class/iscsi_connection/connection{session}:0"));
-        let of = |name: &str| self.word(&connection.join(name)).filter(|text| !text.is_empty() && text != "(null)");
+        let state = self.state(session)?;
+        let session_attributes = self.attributes(&self.class(session));
+        let connection_attributes =
+            self.attributes(&self.root.join(format!("class/iscsi_connection/connection{session}:0")));
+        let text = |name: &str| session_attributes.get(name).cloned().unwrap_or_default();
+        let of = |name: &str| connection_attributes.get(name);
+        let host = self.host(session);
+        let host_state = host.and_then(|host| self.word(&self.root.join(format!("class/scsi_host/host{host}/state"))));
         let portal = match (of("persistent_address"), of("persistent_port")) {
             (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
             (Some(address), Some(port)) => format!("{address}:{port}"),
@@ -109,10 +126,33 @@ impl Sysfs {
             portal_group_tag: text("tpgt").parse().ok(),
             interface: text("ifacename"),
             state,
-            host: self.host(session),
+            host,
             replacement_timeout: text("recovery_tmo").parse().ok(),
+            host_state: host_state.unwrap_or_default(),
             disks: self.disks(session),
+            others: self.others(session),
+            session_attributes,
+            connection_attributes,
         })
+    }
+
+    /// What a directory tells, each a line. What is not set is left out, and what nobody needs to be told.
+    fn attributes(&self, directory: &Path) -> BTreeMap<String, String> {
+        let named = |path: PathBuf| Some((path.file_name()?.to_str()?.to_owned(), self.word(&path)?));
+        let files = entries(directory).into_iter().filter(|path| path.is_file());
+        let told = |(name, value): &(String, String)| {
+            !value.is_empty() && value != "(null)" && !name.starts_with("password") && name != "uevent"
+        };
+        files.filter_map(named).filter(told).collect()
+    }
+
+    fn others(&self, session: u32) -> Vec<(u64, String)> {
+        let without = |unit: &PathBuf| entries(&unit.join("block")).is_empty();
+        let told = |unit: PathBuf| {
+            let lun = unit.file_name()?.to_str()?.rsplit(':').next()?.parse().ok()?;
+            Some((lun, self.word(&unit.join("state"))?))
+        };
+        self.all_units(session).into_iter().filter(without).filter_map(told).collect()
     }
 
     /// Its state alone; `None` when it is gone.
@@ -308,6 +348,8 @@ pub(super) mod tests {
         assert_eq!((known.session, known.host, known.state.as_str()), (9, Some(3), "LOGGED_IN"));
         assert_eq!((known.target.as_str(), known.portal.as_str()), ("iqn.x:t", "10.0.0.1:3260"));
         assert_eq!((known.replacement_timeout, known.portal_group_tag), (Some(120), Some(1)));
+        assert_eq!(known.connection_attributes.get("persistent_port").map(String::as_str), Some("3260"));
+        assert!(known.others.is_empty());
         let names: Vec<&str> = known.disks.iter().map(|disk| disk.name.as_str()).collect();
         assert_eq!(names, ["sdb", "sdc"]);
         assert_eq!(sysfs.await_disk(9, 256, Duration::ZERO).unwrap().name, "sdc");
