@@ -59,27 +59,35 @@ impl Login {
         if let Some(name) = &self.initiator_name {
             iscsi::name::Name::parse(name)
                 .map_err(|error| Failure::input(format!("--initiator-name {name}: {error}")))?;
-            address.initiator_name = Some(name.clone());
-        }
-        if address.initiator_name.is_none() {
-            address.initiator_name = machine_name();
         }
         let resolved = address.clone().resolve();
-        match (&resolved, &address.user) {
+        let mut address = match (resolved, &address.user) {
+            (Ok(address), _) => address,
             (Err(_), Some(user)) if address.secret_file.is_none() && std::io::stdin().is_terminal() => {
                 let secret = rpassword::prompt_password(format!("Secret of {user} for {}: ", address.portal()))
                     .map_err(|error| Failure::input(format!("{address}: the secret could not be read: {error}")))?;
                 address.secret = Some(iscsi::auth::Secret::weak(secret.into_bytes()));
-                address.resolve().map_err(Failure::input)
+                address.resolve().map_err(Failure::input)?
             }
-            _ => resolved.map_err(Failure::input),
+            (Err(error), _) => return Err(Failure::input(error)),
+        };
+        if self.secret_file.is_some() {
+            // It was said beside the address, and has no place in what is shown of it.
+            address.secret_file = None;
         }
+        Ok(address)
     }
 
     /// The options of a session with it.
     pub fn options(&self, address: &Address) -> Options {
         let mut options =
             Session::builder(address).replacement_timeout(Duration::from_secs(self.replacement_timeout.into()));
+        let name = match &address.initiator_name {
+            _ if self.initiator_name.is_some() => self.initiator_name.clone(),
+            Some(_) => None,
+            None => machine_name(),
+        };
+        options.initiator_name = name.unwrap_or(options.initiator_name);
         options.login_timeout = Duration::from_secs(self.timeout.into());
         if address.timeout.is_none() {
             // Commands may work for a while; what is not answered at all is found out by pings.
@@ -102,8 +110,13 @@ impl Login {
     /// A disk and its capacity.
     pub async fn disk(&self, address: &Address) -> Result<(Unit, Capacity), Failure> {
         let unit = self.unit(address).await?;
-        let capacity = unit.capacity().await.map_err(|error| failure::of(address, &error))?;
-        Ok((unit, capacity))
+        match unit.capacity().await {
+            Ok(capacity) => Ok((unit, capacity)),
+            Err(error) => {
+                leave(unit.session()).await;
+                Err(failure::of(address, &error))
+            }
+        }
     }
 }
 
