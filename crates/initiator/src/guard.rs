@@ -16,12 +16,22 @@ impl Guard {
         Guard(unit)
     }
 
-    /// It is what it was (`None`), or it is refused for this reason until something else is said.
-    pub fn judge(&self, verdict: Option<Error>) {
-        let request = Request::Judge(self.0.lun(), verdict.map(Box::new));
+    /// A look begins.
+    pub fn look(&self) -> Look {
+        Look(self.0.session().shared().holds())
+    }
+
+    /// What a look has found: it is what it was (`None`), or it is refused for this reason until something else is
+    /// said. Where the unit was held anew since the look began, that says nothing, and another look is due.
+    pub fn judge(&self, look: Look, verdict: Option<Error>) {
+        let request = Request::Judge(self.0.lun(), look.0, verdict.map(Box::new));
         self.0.session().shared().ask(request);
     }
 }
+
+/// When a look was begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look(u64);
 
 impl Drop for Guard {
     fn drop(&mut self) {

@@ -249,16 +249,26 @@ pub struct HandOver {
 /// Logs in and hands the connection over. `joins` makes it a further connection of a session (or one that takes
 /// the place of a lost one, with its CID).
 pub async fn connect_for_hand_over(options: &Options, joins: Option<Joining>) -> Result<HandOver, Error> {
-    options.check()?;
-    let isid = match options.isid {
-        Some(isid) => isid,
-        None => random_isid()?,
-    };
     let place = match joins {
         None => Place::leading(),
         Some(Joining { tsih, parameters, cid, cmd_sn, exp_stat_sn }) => {
             Place { cid, joins: Some((tsih, parameters)), cmd_sn, exp_stat_sn }
         }
+    };
+    hand_over(options, place).await
+}
+
+/// The same for a session that was lost and is to go on with this CmdSN, which whoever it was handed over to counts.
+/// The options have the session's ISID, so that the target ends what is left of it first.
+pub async fn reconnect_for_hand_over(options: &Options, cmd_sn: u32) -> Result<HandOver, Error> {
+    hand_over(options, Place { cmd_sn, ..Place::leading() }).await
+}
+
+async fn hand_over(options: &Options, place: Place) -> Result<HandOver, Error> {
+    options.check()?;
+    let isid = match options.isid {
+        Some(isid) => isid,
+        None => random_isid()?,
     };
     let entered = log_in(options, isid, place).await?;
     let stream = entered.stream.into_std().map_err(|error| network(&entered.portal, &error))?;

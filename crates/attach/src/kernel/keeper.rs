@@ -226,6 +226,24 @@ impl KernelSession {
         self.shared.sysfs.size(disk).ok_or_else(|| gone(self.number()))
     }
 
+    /// Takes one disk away; the session and its other disks stay. What is gone is no error.
+    pub fn remove(&self, disk: &Disk, how: Detach, limit: Duration) -> Result<(), Error> {
+        if how == Detach::WhenUnused {
+            refuse_while_used(disk)?;
+        }
+        // The kernel's own writing waits for the target, which may be away: that must not keep us.
+        let (sysfs, session, own, end) =
+            (self.shared.sysfs.clone(), self.number(), disk.clone(), Instant::now() + limit);
+        let removal = std::thread::spawn(move || sysfs.remove(session, &own));
+        while !removal.is_finished() {
+            if Instant::now() >= end {
+                return Err(Error::TimedOut(format!("{} does not go", disk.device().display())));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        removal.join().unwrap_or(Ok(()))
+    }
+
     /// What the kernel has counted.
     pub fn statistics(&self) -> Result<Statistics, Error> {
         session::statistics(&mut Netlink::open(self.shared.transport)?, self.shared.place)

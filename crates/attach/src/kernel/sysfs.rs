@@ -256,6 +256,14 @@ impl Sysfs {
         }
     }
 
+    /// Has the kernel let go of a disk, with what its cache holds written.
+    pub(super) fn remove(&self, session: u32, disk: &Disk) -> Result<(), Error> {
+        match self.units(session).into_iter().find(|unit| unit.ends_with(&disk.address)) {
+            Some(unit) => write(&unit.join("delete"), "1"),
+            None => Ok(()),
+        }
+    }
+
     /// Bytes of a disk.
     pub(super) fn size(&self, disk: &Disk) -> Option<u64> {
         let sectors: u64 = self.word(&self.root.join("class/block").join(&disk.name).join("size"))?.parse().ok()?;

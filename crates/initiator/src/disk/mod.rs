@@ -1,17 +1,15 @@
 //! A logical unit of a remote target as a disk: the store interface over a session.
 //!
 //! ```text
-//!   worker's channel ─┬─ reads and writes of one command ──────────────► session's driver ──► target
-//!          ▲          └─ all else ──► pump ──► commands of the unit ──────────┘    │
-//!          │                          (a task on the sessions' runtime)            │
-//!          └──── mailboxes, and the alarm of the worker's engine ◄── completion ───┘
+//!   worker's channel ──batch──► pump ──request──► commands of the unit ──► session's driver ──► target
+//!          ▲                    (a task on the sessions' runtime)                 │
+//!          └──── mailbox, and the alarm of the worker's engine ◄── completion ────┘
 //! ```
 //!
 //! What is lost on the way the session sends again (its replacement timeout); only what it gives up becomes an
 //! error here.
 
 pub(crate) mod channel;
-mod direct;
 pub(crate) mod facts;
 mod identity;
 pub(crate) mod operation;
@@ -22,7 +20,6 @@ use crate::guard::Guard;
 use crate::{Error, Event, Unit};
 use block::{Backend, Completion, Description, Engine, ErrorKind, Limits, Request, Store};
 use channel::{Hatch, Serve};
-use direct::Direct;
 use facts::Facts;
 use operation::{Failure, Way};
 use std::rc::Rc;
@@ -157,7 +154,7 @@ impl Backend for RemoteDisk {
     }
 
     fn open(&self, engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, block::Error> {
-        Direct::open(Arc::clone(&self.shared), engine, self.hatch.channel(engine)?)
+        self.hatch.channel(engine)
     }
 
     fn refresh(&self) -> Result<bool, block::Error> {
@@ -175,7 +172,10 @@ impl Serve for Shared {
         let way = Way { unit: &self.unit, limits: &facts.limits, abilities: facts.abilities, without_same };
         let result = way.perform(&mut request).await.map_err(|failure| match failure {
             Failure::Disk(error) => error,
-            Failure::Path(error) => self.gone(&error),
+            Failure::Path(error) => {
+                tracing::debug!(address = self.known.address, "{error}");
+                block::Error::new(ErrorKind::Gone)
+            }
         });
         request.complete(result)
     }
@@ -192,17 +192,19 @@ impl Serve for Shared {
 }
 
 impl Shared {
-    /// The store's word for a disk that cannot be reached.
-    fn gone(&self, error: &Error) -> block::Error {
-        tracing::debug!(address = self.known.address, "{error}");
-        block::Error::new(ErrorKind::Gone)
-    }
-
     /// Looks at the unit. Where that is another disk now, nothing more of what is asked of this one goes there.
     async fn learn(&self) -> Result<(), Error> {
-        let learnt = facts::learn(&self.unit).await?;
+        let look = self.guard.look();
+        let learnt = match facts::learn(&self.unit).await {
+            // There is no such disk any more.
+            Err(error) if !error.is_transport() && error.scsi().is_none() => {
+                self.guard.judge(look, Some(elsewhere(&error)));
+                return Err(error);
+            }
+            learnt => learnt?,
+        };
         let updated = self.known.update(learnt);
-        self.guard.judge(updated.as_ref().err().map(elsewhere));
+        self.guard.judge(look, updated.as_ref().err().map(elsewhere));
         updated
     }
 }

@@ -180,7 +180,9 @@ impl Driver {
                     None if let Some(error) = self.jobs.refuses(&job) => self.end(*job, Err(error)),
                     None => self.jobs.take_in(job, now, self.options.command_timeout),
                 },
-                Request::Judge(lun, verdict) => {
+                // It may have seen the disk of before: another look is under way.
+                Request::Judge(_, begun, _) if begun < self.shared.holds() => {}
+                Request::Judge(lun, _, verdict) => {
                     for job in self.jobs.judge_held(lun, verdict.as_deref().cloned()) {
                         let error = verdict.as_deref().cloned().unwrap_or(Error::Closed);
                         self.end(*job, Err(error));

@@ -25,6 +25,14 @@ enum Verdict {
 }
 
 impl Driver {
+    /// Nothing more goes to these units before somebody has looked at them.
+    pub(super) fn hold(&mut self, units: &[Lun]) {
+        if !units.is_empty() {
+            self.shared.count_hold();
+            self.jobs.hold(units);
+        }
+    }
+
     /// Hands a command back.
     pub(super) fn end(&mut self, job: Job, result: Result<Answer, Error>) {
         self.jobs.forget(&job);
@@ -153,7 +161,7 @@ impl Driver {
             (0x3f, 0x0e) => {}
             _ => guarded.clear(),
         }
-        self.jobs.hold(&guarded);
+        self.hold(&guarded);
         match code {
             (0x2a, 0x09) => {
                 self.shared.forget_block_length(Some(lun));

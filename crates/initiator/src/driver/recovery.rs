@@ -262,7 +262,7 @@ impl Driver {
         self.jobs.renew(now, self.options.command_timeout);
         self.shared.forget_block_length(None);
         // What comes back may be another disk: nothing is sent again to it before whoever knows it has looked.
-        self.jobs.hold(&self.shared.guarded());
+        self.hold(&self.shared.guarded());
         let mut information = self.shared.information();
         (information.portal, information.state) = (entered.portal, State::LoggedIn);
         (information.target_alias, information.portal_group_tag) = (logged_in.target_alias, logged_in.portal_group_tag);

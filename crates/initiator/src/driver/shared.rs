@@ -3,6 +3,7 @@
 use crate::command::{Command, Finished};
 use crate::{Error, Event, Information, Lun, State, Statistics};
 use iscsi::initiator::Function;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use tokio::sync::{broadcast, oneshot};
@@ -98,8 +99,9 @@ impl Ask {
 pub(crate) enum Request {
     Execute(Box<Job>),
     Ask(Box<Ask>),
-    /// What was found at a unit that was held: the same disk, or why it is refused.
-    Judge(Lun, Option<Box<Error>>),
+    /// What a look found that was begun at this count of holds, at a unit that may be held: the same disk, or why it
+    /// is refused.
+    Judge(Lun, u64, Option<Box<Error>>),
 }
 
 #[derive(Default)]
@@ -123,6 +125,8 @@ pub(crate) struct Shared {
     /// Units that are looked at when they may have become others, before anything else is sent to them; once for
     /// each who does so.
     guarded: Mutex<Vec<Lun>>,
+    /// How often units were held so far.
+    holds: AtomicU64,
 }
 
 /// Nothing that these locks guard is ever half done.
@@ -139,6 +143,7 @@ impl Shared {
             statistics: Mutex::default(),
             block_lengths: Mutex::default(),
             guarded: Mutex::default(),
+            holds: AtomicU64::new(0),
         }
     }
 
@@ -156,8 +161,18 @@ impl Shared {
         let is_guarded = guarded.contains(&lun);
         drop(guarded);
         if !is_guarded {
-            self.ask(Request::Judge(lun, None));
+            self.ask(Request::Judge(lun, u64::MAX, None));
         }
+    }
+
+    /// How often units were held so far. What was found by a look that was begun before the last time says nothing.
+    pub fn holds(&self) -> u64 {
+        self.holds.load(Ordering::SeqCst)
+    }
+
+    /// Units are held.
+    pub fn count_hold(&self) {
+        self.holds.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The units that are looked at.

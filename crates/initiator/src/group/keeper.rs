@@ -189,11 +189,12 @@ async fn look_at_states(shared: &Shared, path: &Path, unit: &Unit) -> Result<(),
 /// cannot be asked.
 async fn learn_anew(shared: &Shared, unit: &Unit, guard: &Guard) -> Result<(), String> {
     let Some(known) = shared.known() else { return Ok(()) };
+    let look = guard.look();
     let updated = match facts::learn(unit).await {
         Ok(facts) => known.update(facts),
         Err(error) if error.scsi().is_some() => Ok(()),
         Err(error) => Err(error),
     };
-    guard.judge(updated.as_ref().err().map(elsewhere));
+    guard.judge(look, updated.as_ref().err().map(elsewhere));
     updated.map_err(|error| error.to_string())
 }
