@@ -58,6 +58,10 @@ enum Command {
     Bench(bench::Arguments),
     /// Make a remote disk a block device of this machine.
     Attach(Box<attach::Arguments>),
+    /// Take such devices away, and log out.
+    Detach(attach::detach::Arguments),
+    /// Show what is attached.
+    Attached(attach::list::Arguments),
     /// The process that holds what is attached.
     #[command(hide = true)]
     Hold {
@@ -81,6 +85,8 @@ fn main() -> ExitCode {
         Ok(Line { command: Command::Perf(arguments) }) => client::perf::run(&arguments),
         Ok(Line { command: Command::Bench(arguments) }) => bench::run(&arguments),
         Ok(Line { command: Command::Attach(arguments) }) => attach::run(&arguments),
+        Ok(Line { command: Command::Detach(arguments) }) => attach::detach::run(&arguments),
+        Ok(Line { command: Command::Attached(arguments) }) => attach::list::run(&arguments),
         Ok(Line { command: Command::Hold { .. } }) => attach::hold_run(),
         Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
         // Help and version. Whoever asked may have closed the pipe.

@@ -1,9 +1,10 @@
 //! Starts a holder: the process that has a session with a target and offers its disks to this machine.
 
-pub use super::request::{Login, Request, Units, Via};
+pub use super::request::{Request, Units, Via};
 pub use super::state::Record;
 
-use crate::failure::{Cause, Failure};
+use super::control::{failure_from_json, failure_to_json};
+use crate::failure::Failure;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -49,15 +50,15 @@ fn run(order: &Value, request: &Request) -> Result<Held, Failure> {
     // This very program, also when another one has taken its place by now.
     let mut child = Command::new("/proc/self/exe")
         .arg0("lunette")
-        .args([COMMAND, &request.target])
-        .args(&request.portals)
+        .args([COMMAND, request.target()])
+        .args(request.portals())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(if is_journal() { Stdio::inherit() } else { Stdio::null() })
         .current_dir("/")
         .spawn()
         .map_err(|error| failed(&error))?;
-    let answer = exchange(&mut child, order, patience(&request.login));
+    let answer = exchange(&mut child, order, patience(request));
     let outcome = match answer {
         Some(answer) => from_answer(&answer),
         None => {
@@ -92,14 +93,14 @@ fn exchange(child: &mut Child, order: &Value, patience: Duration) -> Option<Valu
 }
 
 /// How long a holder may take: the logins that it may try, and a margin.
-fn patience(login: &Login) -> Duration {
-    let tries = u64::from(login.login_retries.unwrap_or(8)) + 1;
-    let each = u64::from(login.login_timeout.unwrap_or(30)) + 5;
-    Duration::from_secs(tries.saturating_mul(each).min(86_400)) + MARGIN
+fn patience(request: &Request) -> Duration {
+    let tries = request.login_retries.saturating_add(1);
+    let each = request.options.login_timeout + super::remote::RETRY_PAUSE;
+    each.saturating_mul(tries).min(Duration::from_secs(86_400)) + MARGIN
 }
 
 /// Whether standard error is the journal's, which keeps what a holder says.
-fn is_journal() -> bool {
+pub fn is_journal() -> bool {
     let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let Ok(own) = rustix::fs::fstat(std::io::stderr()) else { return false };
     told == format!("{}:{}", own.st_dev, own.st_ino)
@@ -109,45 +110,16 @@ fn is_journal() -> bool {
 pub fn to_answer(outcome: &Result<Held, Failure>) -> Value {
     match outcome {
         Ok(held) => json!({ "held": held.record.to_json(), "notes": held.notes, "already": held.already }),
-        Err(failure) => {
-            let cause = match failure {
-                Failure::Because(cause, _) => {
-                    Cause::ALL.iter().find(|(_, known)| known == cause).map(|(name, _)| *name)
-                }
-                Failure::Input(_) | Failure::Findings(_) => Some("input"),
-                Failure::Runtime(_) => None,
-            };
-            json!({ "failure": failure.to_string(), "cause": cause })
-        }
+        Err(failure) => failure_to_json(failure),
     }
 }
 
 fn from_answer(answer: &Value) -> Result<Held, Failure> {
-    if let Some(line) = answer["failure"].as_str() {
-        let cause = answer["cause"].as_str().unwrap_or_default();
-        return Err(match Cause::ALL.iter().find(|(name, _)| *name == cause) {
-            Some((_, cause)) => Failure::because(*cause, line),
-            None if cause == "input" => Failure::input(line),
-            None => Failure::runtime(line),
-        });
+    if let Some(failure) = failure_from_json(answer) {
+        return Err(failure);
     }
     let record =
         Record::from_json(&answer["held"]).ok_or_else(|| Failure::runtime("the holder's answer is not known"))?;
     let notes = answer["notes"].as_array().into_iter().flatten().filter_map(|note| Some(note.as_str()?.to_owned()));
     Ok(Held { record, notes: notes.collect(), already: answer["already"] == true })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_is_the_same_on_both_sides_of_the_pipe() {
-        let mut failures = vec![Failure::input("a"), Failure::runtime("b")];
-        failures.extend(Cause::ALL.iter().map(|(name, cause)| Failure::because(*cause, name)));
-        for failure in failures {
-            let answer = to_answer(&Err(failure.clone()));
-            assert_eq!(from_answer(&answer).unwrap_err(), failure);
-        }
-    }
 }

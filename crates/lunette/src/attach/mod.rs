@@ -1,29 +1,51 @@
 //! Remote disks as block devices of this machine: `lunette attach`, `detach`, `attached`, and the process that holds
 //! them.
+//!
+//! Whoever attaches starts a holder ([`hold::start`]), a process of its own that has the session and serves the
+//! devices. There is no daemon of the whole machine: what there is stands in the state directory ([`state`]), and
+//! each holder answers at a socket there ([`control`]).
 
-#![allow(dead_code, reason = "the rest of the holder follows")]
-
+pub mod control;
+pub mod dead;
+pub mod detach;
+mod devices;
 pub mod hold;
 mod holder;
-mod process;
+mod kernel;
+mod links;
+pub mod list;
+mod log;
+pub mod process;
+mod remote;
 mod request;
-mod state;
+pub mod state;
 
 use crate::failure::{Cause, Failure};
 use clap::Args;
-use hold::{Login, Request, Units, Via};
-use initiator::Address;
+use hold::{Held, Request, Units, Via};
+use initiator::{Address, Options, Portal, Session};
+use serde_json::json;
+use state::Place;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use holder::run as hold_run;
 
 /// Arguments of `lunette attach`.
 #[derive(Args)]
+#[command(after_help = "The last line on standard output is the path of the device.\n\nExamples:\n  \
+    lunette attach iscsi://10.0.0.1/iqn.2026-11.com.example:disk/1\n  \
+    lunette attach iscsi://10.0.0.1/iqn.2026-11.com.example:disk --id naa.600a0b8000466b2f\n  \
+    lunette attach --file-only --mount-point ~/disk iscsi://10.0.0.1/iqn.2026-11.com.example:disk/1\n  \
+    lunette attach --resume\n\n\
+    Exit codes: 0 attached (or it was), 1 it failed, 2 what was asked cannot be done as it was asked, 3 nobody answers,\n\
+    4 the target refuses the login, 5 no such target, LUN or disk, 6 it is attached in another way, 7 this machine\n\
+    cannot do it. After a failure nothing is left attached.")]
 pub struct Arguments {
-    /// Where the disk is: iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]
-    #[arg(value_name = "ADDRESS")]
-    address: String,
+    /// Where the disk is: iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]; all disks of the target without a LUN
+    #[arg(value_name = "ADDRESS", required_unless_present = "resume", conflicts_with = "resume")]
+    address: Option<String>,
     /// What offers the disk to this machine
     #[arg(long, value_enum, default_value_t = Via::Auto)]
     via: Via,
@@ -31,62 +53,125 @@ pub struct Arguments {
     #[arg(long)]
     read_only: bool,
     /// The disk with this NAA or EUI-64 identifier or serial number, whatever its LUN
-    #[arg(long, value_name = "IDENTIFIER")]
+    #[arg(long, value_name = "NAA|EUI|SERIAL")]
     id: Option<String>,
+    /// Another portal of the target, for a second path to the same disks; as often as there are
+    #[arg(long, value_name = "HOST[:PORT]")]
+    portal: Vec<String>,
     /// Where the file is mounted (fuse)
     #[arg(long, value_name = "DIR")]
     mount_point: Option<PathBuf>,
     /// A file and no block device (fuse): works without privileges
     #[arg(long)]
     file_only: bool,
+    /// Connections of the session
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    connections: u16,
+    /// How long a lost session's commands wait before they fail
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    replacement_timeout: u32,
+    /// How long one login may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    login_timeout: u32,
+    /// How often the first login is tried again while nobody answers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
     /// Where what is attached is kept account of [default: /run/lunette/attached, for others than root in
     /// XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Start holders again that have died
+    #[arg(long)]
+    resume: bool,
+    /// What was attached, as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Attaches, and prints the devices.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let address: Address = arguments.address.parse().map_err(Failure::input)?;
+    let Some(address) = &arguments.address else { return resume(arguments) };
+    let address: Address = address.parse().map_err(Failure::input)?;
+    let address = address.resolve().map_err(Failure::input)?;
     let held = hold::start(&request(arguments, &address)?)?;
+    if held.record.devices.is_empty() {
+        // A session without disks is what a login by a node record may be; whoever attaches wants one.
+        let place = Place::of(arguments.state_dir.as_deref())?;
+        if let Some(entry) = place.session(held.record.session).filter(|_| !held.already) {
+            detach::session(&place, &entry, None, true)?;
+        }
+        return Err(Failure::because(Cause::NotFound, format!("{} shows us no disk", held.record.target)));
+    }
+    show(&held, arguments.json);
+    Ok(())
+}
+
+/// Starts holders again for all sessions that have none.
+fn resume(arguments: &Arguments) -> Result<(), Failure> {
+    let place = Place::of(arguments.state_dir.as_deref())?;
+    let mut failed = None;
+    for entry in place.sessions().into_iter().filter(|entry| !entry.alive) {
+        match dead::resume(&place, &entry) {
+            Ok(held) => show(&held, arguments.json),
+            Err(failure) => {
+                if let Some(Failure::Because(..) | Failure::Runtime(_)) = &failed {
+                    eprintln!("lunette: {failure}");
+                }
+                failed = Some(failure);
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn show(held: &Held, as_json: bool) {
     held.notes.iter().for_each(|note| eprintln!("lunette: {note}"));
     let mut shown = String::new();
     for device in &held.record.devices {
+        device.links.iter().for_each(|link| eprintln!("lunette: {} is {}", link.display(), device.path.display()));
         shown += &format!("{}\n", device.path.display());
+    }
+    if as_json {
+        shown = format!("{}\n", json!({ "session": held.record.to_json(), "already": held.already }));
     }
     // Whoever asked may have closed the pipe.
     let _ = std::io::stdout().write_all(shown.as_bytes());
-    match held.record.devices.is_empty() {
-        true => Err(Failure::because(Cause::NotFound, format!("{} shows us no disk", held.record.target))),
-        false => Ok(()),
-    }
 }
 
 fn request(arguments: &Arguments, address: &Address) -> Result<Request, Failure> {
-    let target = address.target.clone().ok_or_else(|| {
-        Failure::input(format!("{address} names no target; `lunette discover {address}` shows which there are"))
-    })?;
-    let units = match (&arguments.id, address.lun) {
-        (Some(identifier), _) => Units::Identifier(identifier.clone()),
+    if address.target.is_none() {
+        let line = format!("{address} names no target; `lunette discover {address}` shows which there are");
+        return Err(Failure::input(line));
+    }
+    let identifier = arguments.id.clone().or_else(|| address.serial_number.clone());
+    let units = match (identifier, address.lun) {
+        (Some(_), Some(lun)) => {
+            return Err(Failure::input(format!(
+                "the disk is named twice, by its identifier and as LUN {lun}; leave one out"
+            )));
+        }
+        (Some(identifier), None) => Units::Identifier(identifier),
         (None, Some(lun)) => Units::Lun(lun.into()),
         (None, None) => Units::All,
     };
-    let login = Login {
-        initiator_name: address.initiator_name.clone(),
-        chap: address.account(),
-        mutual_chap: address.target_account(),
-        ..Login::default()
+    let portal = |text: &String| {
+        Portal::parse(text).ok_or_else(|| Failure::input(format!("--portal {text}: HOST[:PORT] is expected")))
+    };
+    let options = Options {
+        connections: arguments.connections,
+        replacement_timeout: Duration::from_secs(arguments.replacement_timeout.into()),
+        login_timeout: Duration::from_secs(arguments.login_timeout.into()),
+        ..Session::builder(address)
     };
     Ok(Request {
-        target,
-        portals: vec![address.portal()],
+        more_portals: arguments.portal.iter().map(portal).collect::<Result<_, _>>()?,
+        login_retries: arguments.retries,
         units,
-        login,
         via: arguments.via,
         read_only: arguments.read_only,
-        mount_point: arguments.mount_point.clone(),
+        mount_point: arguments.mount_point.as_ref().map(std::path::absolute).transpose().map_err(Failure::input)?,
         file_only: arguments.file_only,
-        state_dir: arguments.state_dir.clone(),
-        record: None,
+        state_dir: arguments.state_dir.as_ref().map(std::path::absolute).transpose().map_err(Failure::input)?,
+        ..Request::new(options)
     })
 }

@@ -1,20 +1,22 @@
 //! What a holder is asked to hold, and how it travels to the holder's process.
 
-use iscsi::auth::{Account, Secret};
+use initiator::{Account, Algorithm, Chap, DigestOffer, Options, Portal, Secret};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What shall be attached: disks of one target, over one session or a group of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Request {
-    /// The target's iSCSI name.
-    pub target: String,
-    /// Where it is reached, as `host:port`, at least one. With several, each is a path to the same disks.
-    pub portals: Vec<String>,
+    /// How the session is logged in; names the target and its first portal. Where it has no ISID, each session
+    /// gets one at random.
+    pub options: Options,
+    /// Further portals of the target: each is another path to the same disks, in a session of its own.
+    pub more_portals: Vec<Portal>,
+    /// How often the first login is tried again while nobody answers.
+    pub login_retries: u32,
     /// Which of its disks.
     pub units: Units,
-    /// How the session is logged in.
-    pub login: Login,
     /// What offers the disks to this machine.
     pub via: Via,
     /// Nothing is written.
@@ -58,43 +60,6 @@ pub enum Via {
     Fuse,
 }
 
-/// How a session is logged in. What is `None` is as the initiator's library has it.
-#[derive(Debug, Clone, Default)]
-pub struct Login {
-    /// Our name.
-    pub initiator_name: Option<String>,
-    /// Six bytes; made at random where there are none.
-    pub isid: Option<[u8; 6]>,
-    /// Who we are, and the secret of it.
-    pub chap: Option<Account>,
-    /// Who the target must prove to be.
-    pub mutual_chap: Option<Account>,
-    /// Algorithms of CHAP in the order of preference, by their names (`MD5`, `SHA1`, `SHA256`, `SHA3-256`).
-    pub chap_algorithms: Vec<String>,
-    /// `None`, `CRC32C` in the order of preference.
-    pub header_digest: Vec<String>,
-    /// The same for data.
-    pub data_digest: Vec<String>,
-    /// Connections of the session.
-    pub connections: Option<u16>,
-    /// 0, 1 or 2.
-    pub error_recovery_level: Option<u8>,
-    /// Seconds that one login may take.
-    pub login_timeout: Option<u32>,
-    /// How often a first login is tried again when nobody answers.
-    pub login_retries: Option<u32>,
-    /// Seconds that commands wait for a lost session before they fail.
-    pub replacement_timeout: Option<u32>,
-    /// Seconds between pings; 0 for none.
-    pub nop_interval: Option<u32>,
-    /// Seconds until an answer to a ping counts as lost.
-    pub nop_timeout: Option<u32>,
-    /// Commands in flight.
-    pub commands: Option<u16>,
-    /// Keys of the login by their names in RFC 7143 (`FirstBurstLength`, `InitialR2T` …), with the value to offer.
-    pub keys: Vec<(String, String)>,
-}
-
 /// A name and its secret, for the pipe.
 fn from_account(account: &Account) -> Value {
     let secret: String = account.secret.expose().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -128,7 +93,21 @@ impl Via {
 }
 
 impl Units {
-    fn to_json(&self) -> Value {
+    /// The LUN, where one is asked for by its number.
+    pub fn lun(&self) -> Option<u64> {
+        match self {
+            Units::Lun(lun) => Some(*lun),
+            _ => None,
+        }
+    }
+
+    /// Whether one disk is asked for.
+    pub fn is_one(&self) -> bool {
+        *self != Units::All
+    }
+
+    /// For a record.
+    pub fn to_json(&self) -> Value {
         match self {
             Units::All => json!("all"),
             Units::Lun(lun) => json!({ "lun": lun }),
@@ -136,7 +115,8 @@ impl Units {
         }
     }
 
-    fn from_json(value: &Value) -> Option<Units> {
+    /// What [`Units::to_json`] wrote.
+    pub fn from_json(value: &Value) -> Option<Units> {
         match (value.as_str(), value["lun"].as_u64(), value["identifier"].as_str()) {
             (Some("all"), ..) => Some(Units::All),
             (_, Some(lun), _) => Some(Units::Lun(lun)),
@@ -146,68 +126,177 @@ impl Units {
     }
 }
 
-impl Login {
-    /// All of it, secrets as well: for the pipe to the holder and for a file that is its owner's alone.
-    fn to_json(&self) -> Value {
+/// All of it, secrets as well: for the pipe to the holder and for a file that is its owner's alone.
+fn from_options(options: &Options) -> Value {
+    // Every field is named, so that none that is added is forgotten.
+    let Options {
+        portal,
+        target,
+        kind: _,
+        initiator_name,
+        initiator_alias,
+        isid,
+        chap,
+        header_digest,
+        data_digest,
+        connections,
+        error_recovery_level,
+        initial_r2t,
+        immediate_data,
+        first_burst_length,
+        max_burst_length,
+        max_recv_data_segment_length,
+        max_outstanding_r2t,
+        time_2_wait,
+        time_2_retain,
+        queue_depth,
+        login_timeout,
+        replacement_timeout,
+        command_timeout,
+        logout_timeout,
+        nop_interval,
+        nop_timeout,
+        local_address,
+        device,
+    } = options;
+    let milliseconds = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let chap = chap.as_ref().map(|chap| {
         json!({
-            "initiator_name": self.initiator_name,
-            "isid": self.isid,
-            "chap": self.chap.as_ref().map(from_account),
-            "mutual_chap": self.mutual_chap.as_ref().map(from_account),
-            "chap_algorithms": self.chap_algorithms,
-            "header_digest": self.header_digest,
-            "data_digest": self.data_digest,
-            "connections": self.connections,
-            "error_recovery_level": self.error_recovery_level,
-            "login_timeout": self.login_timeout,
-            "login_retries": self.login_retries,
-            "replacement_timeout": self.replacement_timeout,
-            "nop_interval": self.nop_interval,
-            "nop_timeout": self.nop_timeout,
-            "commands": self.commands,
-            "keys": self.keys.iter().map(|(key, value)| json!([key, value])).collect::<Vec<_>>(),
+            "account": from_account(&chap.account),
+            "mutual": chap.mutual.as_ref().map(from_account),
+            "algorithms": chap.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
         })
-    }
+    });
+    json!({
+        "portal": portal.to_string(),
+        "target": target,
+        "initiator_name": initiator_name,
+        "initiator_alias": initiator_alias,
+        "isid": isid,
+        "chap": chap,
+        "header_digest": digest_word(*header_digest),
+        "data_digest": digest_word(*data_digest),
+        "connections": connections,
+        "error_recovery_level": error_recovery_level,
+        "initial_r2t": initial_r2t,
+        "immediate_data": immediate_data,
+        "first_burst_length": first_burst_length,
+        "max_burst_length": max_burst_length,
+        "max_recv_data_segment_length": max_recv_data_segment_length,
+        "max_outstanding_r2t": max_outstanding_r2t,
+        "time_2_wait": time_2_wait,
+        "time_2_retain": time_2_retain,
+        "queue_depth": queue_depth,
+        "login_timeout": milliseconds(login_timeout),
+        "replacement_timeout": milliseconds(replacement_timeout),
+        "command_timeout": milliseconds(command_timeout),
+        "logout_timeout": milliseconds(logout_timeout),
+        "nop_interval": milliseconds(nop_interval),
+        "nop_timeout": milliseconds(nop_timeout),
+        "local_address": local_address.map(|address| address.to_string()),
+        "device": device,
+    })
+}
 
-    fn from_json(value: &Value) -> Option<Login> {
-        let isid = match value["isid"].as_array() {
-            None => None,
-            Some(bytes) => {
-                let bytes: Vec<u8> = bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
-                Some(bytes.try_into().ok()?)
-            }
-        };
-        let key = |pair: &Value| Some((text(&pair[0])?, text(&pair[1])?));
-        Some(Login {
-            initiator_name: text(&value["initiator_name"]),
-            isid,
-            chap: to_account(&value["chap"]),
-            mutual_chap: to_account(&value["mutual_chap"]),
-            chap_algorithms: texts(&value["chap_algorithms"]),
-            header_digest: texts(&value["header_digest"]),
-            data_digest: texts(&value["data_digest"]),
-            connections: number(&value["connections"]),
-            error_recovery_level: number(&value["error_recovery_level"]),
-            login_timeout: number(&value["login_timeout"]),
-            login_retries: number(&value["login_retries"]),
-            replacement_timeout: number(&value["replacement_timeout"]),
-            nop_interval: number(&value["nop_interval"]),
-            nop_timeout: number(&value["nop_timeout"]),
-            commands: number(&value["commands"]),
-            keys: value["keys"].as_array()?.iter().filter_map(key).collect(),
-        })
-    }
+fn to_options(value: &Value) -> Option<Options> {
+    let time = |name: &str| Some(Duration::from_millis(value[name].as_u64()?));
+    let flag = |name: &str| value[name].as_bool();
+    let chap = match &value["chap"] {
+        Value::Null => None,
+        chap => Some(Chap {
+            account: to_account(&chap["account"])?,
+            mutual: to_account(&chap["mutual"]),
+            algorithms: texts(&chap["algorithms"]).iter().filter_map(|name| Algorithm::from_name(name)).collect(),
+        }),
+    };
+    let isid = match value["isid"].as_array() {
+        None => None,
+        Some(bytes) => {
+            let bytes: Vec<u8> = bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
+            Some(bytes.try_into().ok()?)
+        }
+    };
+    let portal = Portal::parse(value["portal"].as_str()?)?;
+    Some(Options {
+        initiator_name: text(&value["initiator_name"])?,
+        initiator_alias: text(&value["initiator_alias"]),
+        isid,
+        chap,
+        header_digest: digest(&value["header_digest"])?,
+        data_digest: digest(&value["data_digest"])?,
+        connections: number(&value["connections"])?,
+        error_recovery_level: number(&value["error_recovery_level"])?,
+        initial_r2t: flag("initial_r2t")?,
+        immediate_data: flag("immediate_data")?,
+        first_burst_length: number(&value["first_burst_length"])?,
+        max_burst_length: number(&value["max_burst_length"])?,
+        max_recv_data_segment_length: number(&value["max_recv_data_segment_length"])?,
+        max_outstanding_r2t: number(&value["max_outstanding_r2t"])?,
+        time_2_wait: number(&value["time_2_wait"])?,
+        time_2_retain: number(&value["time_2_retain"])?,
+        queue_depth: number(&value["queue_depth"])?,
+        login_timeout: time("login_timeout")?,
+        replacement_timeout: time("replacement_timeout")?,
+        command_timeout: time("command_timeout")?,
+        logout_timeout: time("logout_timeout")?,
+        nop_interval: time("nop_interval")?,
+        nop_timeout: time("nop_timeout")?,
+        local_address: value["local_address"].as_str().and_then(|address| address.parse().ok()),
+        device: text(&value["device"]),
+        ..Options::new(portal, text(&value["target"])?)
+    })
+}
+
+const DIGESTS: [(DigestOffer, &str); 4] = [
+    (DigestOffer::None, "none"),
+    (DigestOffer::Preferred, "preferred"),
+    (DigestOffer::Allowed, "allowed"),
+    (DigestOffer::Required, "required"),
+];
+
+fn digest_word(offer: DigestOffer) -> Option<&'static str> {
+    DIGESTS.iter().find(|(known, _)| *known == offer).map(|(_, word)| *word)
+}
+
+fn digest(value: &Value) -> Option<DigestOffer> {
+    DIGESTS.iter().find(|(_, word)| value.as_str() == Some(word)).map(|(offer, _)| *offer)
 }
 
 impl Request {
+    /// All disks of a target, with what is usual.
+    pub fn new(options: Options) -> Request {
+        Request {
+            options,
+            more_portals: Vec::new(),
+            login_retries: 3,
+            units: Units::All,
+            via: Via::Auto,
+            read_only: false,
+            mount_point: None,
+            file_only: false,
+            state_dir: None,
+            record: None,
+        }
+    }
+
+    /// The target's name.
+    pub fn target(&self) -> &str {
+        self.options.target.as_deref().unwrap_or_default()
+    }
+
+    /// All portals, the first one first, as people write them.
+    pub fn portals(&self) -> Vec<String> {
+        std::iter::once(&self.options.portal).chain(&self.more_portals).map(Portal::to_string).collect()
+    }
+
     /// All of it, secrets as well.
     pub fn to_json(&self) -> Value {
         let path = |path: &Option<PathBuf>| path.as_ref().and_then(|path| path.to_str()).map(str::to_owned);
         json!({
-            "target": self.target,
-            "portals": self.portals,
+            "options": from_options(&self.options),
+            "more_portals": self.more_portals.iter().map(Portal::to_string).collect::<Vec<_>>(),
+            "login_retries": self.login_retries,
             "units": self.units.to_json(),
-            "login": self.login.to_json(),
             "via": self.via.name(),
             "read_only": self.read_only,
             "mount_point": path(&self.mount_point),
@@ -221,10 +310,10 @@ impl Request {
     pub fn from_json(value: &Value) -> Option<Request> {
         let path = |value: &Value| text(value).map(PathBuf::from);
         Some(Request {
-            target: text(&value["target"])?,
-            portals: texts(&value["portals"]),
+            options: to_options(&value["options"])?,
+            more_portals: texts(&value["more_portals"]).iter().filter_map(|portal| Portal::parse(portal)).collect(),
+            login_retries: number(&value["login_retries"])?,
             units: Units::from_json(&value["units"])?,
-            login: Login::from_json(&value["login"])?,
             via: Via::named(value["via"].as_str()?)?,
             read_only: value["read_only"].as_bool()?,
             mount_point: path(&value["mount_point"]),
@@ -253,44 +342,46 @@ mod tests {
 
     #[test]
     fn a_request_arrives_as_it_was_sent() {
-        let account = |name: &str| Some(Account { user: name.into(), secret: Secret::weak(*b"a secret\xff of it") });
+        let account = |name: &str| Account { user: name.into(), secret: Secret::weak(*b"a secret\xff of it") };
+        let chap = Chap { account: account("us"), mutual: Some(account("them")), algorithms: vec![Algorithm::Sha256] };
+        let options = Options {
+            initiator_name: "iqn.2026-01.org.example:me".into(),
+            initiator_alias: Some("alias".into()),
+            isid: Some([0x80, 1, 2, 3, 4, 255]),
+            chap: Some(chap),
+            header_digest: DigestOffer::Required,
+            data_digest: DigestOffer::Allowed,
+            connections: 2,
+            error_recovery_level: 2,
+            replacement_timeout: Duration::from_millis(1500),
+            local_address: Some("::1".parse().unwrap()),
+            device: Some("eth0".into()),
+            ..Options::new(Portal::new("::1", 3261), "iqn.2026-01.org.example:disk")
+        };
         let request = Request {
-            target: "iqn.2026-01.org.example:disk".into(),
-            portals: vec!["[::1]:3260".into(), "storage:3261".into()],
+            more_portals: vec![Portal::new("storage", 3260)],
+            login_retries: 5,
             units: Units::Identifier("naa.6001405".into()),
-            login: Login {
-                initiator_name: Some("iqn.2026-01.org.example:me".into()),
-                isid: Some([0x80, 1, 2, 3, 4, 255]),
-                chap: account("us"),
-                mutual_chap: account("them"),
-                chap_algorithms: vec!["SHA256".into()],
-                header_digest: vec!["CRC32C".into(), "None".into()],
-                data_digest: vec!["None".into()],
-                connections: Some(2),
-                error_recovery_level: Some(2),
-                login_timeout: Some(15),
-                login_retries: Some(4),
-                replacement_timeout: Some(0),
-                nop_interval: Some(5),
-                nop_timeout: Some(7),
-                commands: Some(128),
-                keys: vec![("FirstBurstLength".into(), "65536".into())],
-            },
             via: Via::Ublk,
             read_only: true,
             mount_point: Some("/mnt/x".into()),
             file_only: true,
             state_dir: Some("/run/y".into()),
             record: Some("a record".into()),
+            ..Request::new(options)
         };
         let sent = request.to_json();
         let arrived = Request::from_json(&serde_json::from_str(&sent.to_string()).unwrap()).unwrap();
         assert_eq!(arrived.to_json(), sent);
         assert_eq!(format!("{arrived:?}"), format!("{request:?}"));
+        assert_eq!(
+            arrived.options.chap.as_ref().map(|chap| chap.account.secret.expose().to_vec()),
+            Some(b"a secret\xff of it".to_vec())
+        );
         assert!(!format!("{request:?}").contains("a secret"));
         for units in [Units::All, Units::Lun(7)] {
-            let sent = Request { units: units.clone(), ..Request::default() }.to_json();
-            assert_eq!(Request::from_json(&sent).unwrap().units, units);
+            let plain = Request { units: units.clone(), ..Request::new(request.options.clone()) };
+            assert_eq!(Request::from_json(&plain.to_json()).unwrap().units, units);
         }
         assert!(Request::from_json(&json!({ "target": "x" })).is_none());
     }

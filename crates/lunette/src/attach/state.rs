@@ -5,7 +5,7 @@
 //! under one lock of the whole; it is held for moments, never while a network or a device is waited for.
 
 use super::process::{self, Process};
-use super::request::Via;
+use super::request::{Units, Via};
 use crate::failure::{Cause, Failure};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -35,6 +35,8 @@ pub struct Record {
     pub portals: Vec<String>,
     /// The portals that answered, with the tag of their group: `10.0.0.1:3260,1`.
     pub reached: Vec<String>,
+    /// Which of the target's disks were asked for.
+    pub units: Units,
     /// The front-end.
     pub via: Via,
     /// Nothing is written.
@@ -51,6 +53,8 @@ pub struct Record {
     pub since: String,
     /// The node record that it comes of.
     pub node_record: Option<String>,
+    /// The kernel's number of the session, where it is the kernel's.
+    pub kernel_session: Option<u32>,
     /// What is attached.
     pub devices: Vec<Device>,
 }
@@ -79,10 +83,10 @@ pub struct Device {
 /// What tells a disk from every other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Designators of the logical unit (VPD page 83h): `naa.…`, `eui.…`, `uuid.…`, `t10.…`.
-    pub designators: Vec<String>,
-    /// VPD page 80h.
-    pub serial: Option<String>,
+    /// Its best name: `naa.…`, `eui.…`, a SCSI name string, `t10.…`; empty where it has none.
+    pub name: String,
+    /// VPD page 80h; empty where there is none.
+    pub serial: String,
     /// INQUIRY.
     pub vendor: String,
     /// INQUIRY.
@@ -230,7 +234,7 @@ impl Session {
     }
 
     /// The directory goes, with all that is in it.
-    pub fn remove(self) {
+    pub fn remove(&self) {
         remove(&self.directory);
     }
 }
@@ -294,6 +298,7 @@ impl Record {
             "target": self.target,
             "portals": self.portals,
             "reached": self.reached,
+            "units": self.units.to_json(),
             "via": self.via.name(),
             "read_only": self.read_only,
             "process": self.process.to_json(),
@@ -302,6 +307,7 @@ impl Record {
             "isid": self.isid,
             "since": self.since,
             "node_record": self.node_record,
+            "kernel_session": self.kernel_session,
             "devices": self.devices.iter().map(Device::to_json).collect::<Vec<_>>(),
         })
     }
@@ -314,6 +320,7 @@ impl Record {
             target: text(&value["target"])?,
             portals: texts(&value["portals"]),
             reached: texts(&value["reached"]),
+            units: Units::from_json(&value["units"])?,
             via: Via::named(value["via"].as_str()?)?,
             read_only: value["read_only"].as_bool()?,
             process: Process::from_json(&value["process"])?,
@@ -322,6 +329,7 @@ impl Record {
             isid: text(&value["isid"])?,
             since: text(&value["since"])?,
             node_record: text(&value["node_record"]),
+            kernel_session: value["kernel_session"].as_u64().and_then(|number| u32::try_from(number).ok()),
             devices: value["devices"].as_array()?.iter().filter_map(Device::from_json).collect(),
         })
     }
@@ -370,7 +378,7 @@ impl Device {
 impl Identity {
     fn to_json(&self) -> Value {
         json!({
-            "designators": self.designators,
+            "name": self.name,
             "serial": self.serial,
             "vendor": self.vendor,
             "product": self.product,
@@ -379,8 +387,8 @@ impl Identity {
 
     fn from_json(value: &Value) -> Option<Identity> {
         Some(Identity {
-            designators: texts(&value["designators"]),
-            serial: text(&value["serial"]),
+            name: text(&value["name"])?,
+            serial: text(&value["serial"])?,
             vendor: text(&value["vendor"])?,
             product: text(&value["product"])?,
         })
@@ -448,8 +456,8 @@ mod tests {
                 links: vec!["/dev/disk/by-path/x".into()],
                 directory: "/run/x".into(),
                 identity: Identity {
-                    designators: vec!["naa.6".into()],
-                    serial: Some("s".into()),
+                    name: "naa.6".into(),
+                    serial: "s".into(),
                     vendor: "v".into(),
                     product: "p".into(),
                 },

@@ -5,6 +5,8 @@
 
 mod json;
 
+pub use json::timestamp;
+
 use crate::failure::Failure;
 use axum::extract::State;
 use axum::http::StatusCode;
