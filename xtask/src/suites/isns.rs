@@ -52,6 +52,7 @@ fn try_run(root: &Path, folder: &Path, programs: &Programs, outcome: &mut Outcom
     let found = server.isnsadm(&["--query", &format!("iscsi-name={TARGET}"), "node-type=target"])?;
     let has = if found.contains(TARGET) { Ok(()) } else { Err(found) };
     outcome.count("an initiator's query finds the target", has);
+    outcome.count("our own discovery finds it with portals and groups", discovered(&binary, &server, &served));
     // Longer than the server keeps those of whom it hears nothing.
     std::thread::sleep(Duration::from_secs(PERIOD + 4));
     outcome.count("stays longer than its registration period", server.shows(&served).and_then(|()| unbroken(&served)));
@@ -91,6 +92,20 @@ fn try_run(root: &Path, folder: &Path, programs: &Programs, outcome: &mut Outcom
     server.stop();
     drop(plain);
     Ok(())
+}
+
+/// Whether `lunette discover --isns` tells the target as it is served.
+fn discovered(binary: &Path, server: &Server<'_>, served: &Served) -> Result<(), String> {
+    let place = format!("127.0.0.1:{}", server.port);
+    let told = served::succeeds(15, &binary.display().to_string(), &["discover", "--isns", &place])?;
+    let mut lines = told.lines().map(str::trim);
+    let (name, mut portals) = (lines.next(), lines.map(str::to_owned).collect::<Vec<_>>());
+    let address = |portal: &String| portal.split(',').next().unwrap_or_default().to_owned();
+    let mut wanted: Vec<_> =
+        served.portals.iter().map(address).zip([1, 7]).map(|(address, group)| format!("{address},{group}")).collect();
+    portals.sort();
+    wanted.sort();
+    if name == Some(TARGET) && portals == wanted { Ok(()) } else { Err(format!("it tells {told} and not {wanted:?}")) }
 }
 
 /// Whether the server has never lost it.
