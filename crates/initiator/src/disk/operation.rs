@@ -318,4 +318,48 @@ mod tests {
             ]
         );
     }
+    fn said(key: u8, code: u8, qualifier: u8) -> Error {
+        let condition = [0x70, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, code, qualifier, 0, 0, 0, 0];
+        Error::Scsi(crate::ScsiError { status: 2, sense: condition.to_vec() })
+    }
+
+    #[test]
+    fn what_a_unit_says_keeps_its_meaning_and_a_path_is_told_from_the_disk() {
+        for (error, kind) in [
+            (said(0x03, 0x11, 0x00), ErrorKind::Medium),
+            (said(0x04, 0x44, 0x00), ErrorKind::Medium),
+            (said(0x02, 0x3a, 0x00), ErrorKind::Gone),
+            (said(0x05, 0x21, 0x00), ErrorKind::OutOfRange),
+            (said(0x05, 0x20, 0x00), ErrorKind::Unsupported),
+            (said(0x07, 0x27, 0x00), ErrorKind::ReadOnly),
+            (said(0x07, 0x27, 0x07), ErrorKind::NoSpace),
+            (said(0x0b, 0x00, 0x00), ErrorKind::Busy),
+            (Error::Scsi(crate::ScsiError { status: 0x08, sense: Vec::new() }), ErrorKind::Busy),
+            (Error::Short { moved: 512, expected: 4096 }, ErrorKind::Medium),
+        ] {
+            match failure(error.clone(), 8192, 512) {
+                Failure::Disk(found) => assert_eq!(found.kind, kind, "{error}"),
+                Failure::Path(_) => panic!("{error} is of the path"),
+            }
+        }
+        let conflict = Error::Scsi(crate::ScsiError { status: 0x18, sense: Vec::new() });
+        assert!(matches!(failure(conflict, 0, 512), Failure::Disk(block::Error { os: Some(52), .. })));
+        for error in [said(0x02, 0x04, 0x0b), said(0x02, 0x04, 0x0a), said(0x05, 0x25, 0x00), Error::Interrupted] {
+            assert!(matches!(failure(error.clone(), 0, 512), Failure::Path(_)), "{error}");
+        }
+        // INFORMATION says which block it was.
+        let mut at = said(0x03, 0x11, 0x00);
+        if let Error::Scsi(scsi) = &mut at {
+            (scsi.sense[0], scsi.sense[6]) = (0xf0, 20);
+        }
+        assert!(matches!(failure(at, 0, 512), Failure::Disk(block::Error { offset: Some(10240), .. })));
+    }
+
+    #[test]
+    fn a_transfer_says_where_and_how_much_in_the_form_that_the_unit_knows() {
+        let transfer =
+            |long, forced| Transfer { write: true, forced, at: 1 << 20, bytes: 8192, block_length: 512, long };
+        assert_eq!(transfer(true, true).cdb(), Cdb::new(&[0x8a, 8, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 16, 0, 0]));
+        assert_eq!(transfer(false, false).cdb(), Cdb::new(&[0x2a, 0, 0, 0, 8, 0, 0, 0, 16, 0]));
+    }
 }

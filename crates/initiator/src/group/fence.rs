@@ -99,9 +99,15 @@ impl Shared {
                 login_timeout: limit,
                 ..path.options.clone()
             };
-            let reinstated = options.connect().await?;
-            let _ = tokio::time::timeout(limit, reinstated.logout()).await;
-            return Ok(());
+            match options.connect().await {
+                Ok(reinstated) => {
+                    let _ = tokio::time::timeout(limit, reinstated.logout()).await;
+                    return Ok(());
+                }
+                Err(error) if error.is_transport() => return Err(error),
+                // It takes no login there, and may still take a reset.
+                Err(error) => tracing::debug!(by = %other.options.portal, "{error}"),
+            }
         }
         let reset = session.task_management(Function::LogicalUnitReset, other.lun);
         tokio::time::timeout(limit, reset).await.unwrap_or_else(|_| Err(late()))

@@ -50,7 +50,11 @@ pub(super) async fn keep(shared: Arc<Shared>, path: Arc<Path>) {
                     tracing::warn!(portal = %path.options.portal, "a path to the disk cannot be used: {error}");
                 }
                 shared.changed();
-                tokio::time::sleep(rest).await;
+                tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    // Another path has come back that can do what this one owes: nobody is to wait for that.
+                    () = shared.has_helper(&path), if fenced != Fenced::Failed => {}
+                }
                 rest = (rest * 2).min(REST_MAX);
             }
         }

@@ -124,3 +124,19 @@ fn a_target_that_is_killed_and_comes_back_is_a_pause_and_another_disk_there_is_n
     assert!(begun.elapsed() < PATIENCE);
     assert_eq!(bench.read(0, 512).unwrap_err().kind, ErrorKind::Gone);
 }
+
+/// With tgt: `tgtadm` makes a target with a disk of zeros of at least 1 MiB; then
+/// `LUNETTE_TEST_DISK=iscsi://127.0.0.1/iqn…/1 cargo test -p lunette --test remote of_another_target -- --ignored`.
+#[test]
+#[ignore = "needs LUNETTE_TEST_DISK, the URL of a disk of zeros that may be written"]
+fn a_disk_of_another_target_passes_the_suite_of_all_stores() {
+    let url = std::env::var("LUNETTE_TEST_DISK").expect("the URL of a disk");
+    let address: initiator::Address = url.parse().unwrap();
+    let lun = address.lun.expect("a LUN");
+    let disk = on_the_net(async {
+        let session = initiator::Session::builder(&address.resolve().unwrap()).connect().await.unwrap();
+        Arc::new(RemoteDisk::open(session.unit(lun), url).await.unwrap())
+    });
+    println!("{:?} {:?}", disk.identity(), disk.limits());
+    conformance(&mut bench(disk), 24, 100);
+}
