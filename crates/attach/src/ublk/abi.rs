@@ -43,6 +43,7 @@ pub(super) const USER_RECOVERY_REISSUE: u64 = 1 << 4;
 pub(super) const UNPRIVILEGED: u64 = 1 << 5;
 pub(super) const IOCTL_ENCODING: u64 = 1 << 6;
 pub(super) const UPDATES_SIZE: u64 = 1 << 10;
+pub(super) const NO_PARTITIONS: u64 = 1 << 18;
 
 /// States of a device.
 pub(super) const LIVE: u16 = 1;

@@ -131,6 +131,10 @@ fn add(control: &mut Control, features: u64, limits: &Limits, settings: &Setting
     if features & abi::UPDATES_SIZE != 0 {
         flags |= abi::UPDATES_SIZE;
     }
+    if !settings.partitions {
+        // Older ones always look; what they find is only read.
+        flags |= features & abi::NO_PARTITIONS;
+    }
     let device = control.add(&Device {
         queues: queues as u16,
         depth: depth as u16,

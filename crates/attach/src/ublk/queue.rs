@@ -41,7 +41,7 @@ pub(super) struct Queue {
     device: Arc<File>,
     channel: Channel,
     descriptions: Descriptions,
-    ring: ManuallyDrop<IoUring>,
+    ring: IoUring,
     tags: ManuallyDrop<Vec<Tag>>,
     /// Commands for which there was no room in the ring.
     unsent: Vec<(u16, i32, bool)>,
@@ -87,7 +87,7 @@ impl Queue {
             device: device.clone(),
             channel,
             descriptions,
-            ring: ManuallyDrop::new(ring.map_err(what)?),
+            ring: ring.map_err(what)?,
             tags: ManuallyDrop::new(tags),
             unsent: Vec::new(),
             live: 0,
@@ -257,14 +257,13 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let with_kernel = self.tags.iter().any(|tag| tag.at == At::Kernel) || !self.unsent.is_empty();
+        // With the ring goes what the kernel was told; it then knows that nobody serves the device, and its requests wait
+        // for who takes it over. The memory it may still know is left behind.
+        let with_kernel = self.tags.iter().any(|tag| tag.at == At::Kernel);
         if !with_kernel {
-            // SAFETY: both are dropped here once and used no more. The kernel has given every tag back, so it knows
-            // none of the memory any more.
-            unsafe {
-                ManuallyDrop::drop(&mut self.ring);
-                ManuallyDrop::drop(&mut self.tags);
-            }
+            // SAFETY: dropped here once and used no more. The kernel has given every tag back, so it knows none of the
+            // memory any more.
+            unsafe { ManuallyDrop::drop(&mut self.tags) };
         }
     }
 }
