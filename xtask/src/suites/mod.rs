@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every suite in turn, a table of what ran, and what did not run by name.
 
+mod commands;
 mod counts;
 mod fuzz;
 mod image;
@@ -59,6 +60,12 @@ const SUITES: &[Suite] = &[
         about: "qemu-img over iscsi://, there and back; booting from a CD",
         needs: &["qemu-img", "qemu-io"],
         run: qemu::run,
+    },
+    Suite {
+        name: "commands",
+        about: "our discover, ls, inquiry, copy and others against tgt, and beside qemu-img",
+        needs: &["tgtd", "tgtadm", "qemu-img", "qemu-io"],
+        run: commands::run,
     },
     Suite {
         name: "tshark",

@@ -14,6 +14,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-img", "qemu-utils"),
     ("qemu-io", "qemu-utils"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("tgtd", "tgt"),
+    ("tgtadm", "tgt"),
     ("tshark", "tshark"),
     ("cpio", "cpio"),
     ("zstd", "zstd"),

@@ -280,23 +280,26 @@ async fn act(action: &Action, unit: &Unit) -> Result<Shown, initiator::Error> {
         }
     }
     // What there is after it.
-    let found = unit.registrations().await?;
-    Ok(show_status(found.generation, &found.content))
+    status(unit).await
+}
+
+/// The registrations, or their keys alone of a target that does not have READ FULL STATUS.
+async fn status(unit: &Unit) -> Result<Shown, initiator::Error> {
+    match unit.registrations().await {
+        Ok(found) => Ok(show_status(found.generation, &found.content)),
+        Err(initiator::Error::Scsi(_)) => {
+            let keys = unit.reservation_keys().await?;
+            Ok(show_keys(keys.generation, &keys.content))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn everything(unit: &Unit) -> Result<Shown, initiator::Error> {
     let capabilities = show_capabilities(&unit.reservation_capabilities().await?);
     let reservation = unit.reservation().await?;
     let reservation = show_reservation(reservation.generation, reservation.content);
-    // Not every target has READ FULL STATUS.
-    let status = match unit.registrations().await {
-        Ok(found) => show_status(found.generation, &found.content),
-        Err(initiator::Error::Scsi(_)) => {
-            let keys = unit.reservation_keys().await?;
-            show_keys(keys.generation, &keys.content)
-        }
-        Err(error) => return Err(error),
-    };
+    let status = status(unit).await?;
     let mut value = status.value;
     value["capabilities"] = capabilities.value;
     value["reservation"] = reservation.value["reservation"].clone();

@@ -42,10 +42,27 @@ fn optional<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// The name by which a unit is told from every other, the best kind first: NAA, EUI-64, then text.
+/// The name by which a unit is told from every other, the best kind first: NAA and EUI-64 of a maker, then others,
+/// then text.
 pub fn best_name(designators: &[Designator]) -> Option<String> {
     let of_unit = || designators.iter().filter(|one| one.association == Association::LogicalUnit);
-    [3, 2, 8, 1].into_iter().find_map(|kind| of_unit().find(|one| one.designator_type == kind)).map(designator)
+    let first = |kind| of_unit().find(|one| one.designator_type == kind);
+    unique_name(designators).or_else(|| [3, 2, 8, 1].into_iter().find_map(first).map(designator))
+}
+
+/// The name of a unit that no other unit in the world has, if it has one. A number without a maker in it, such as
+/// tgt gives, is the same on many machines.
+pub fn unique_name(designators: &[Designator]) -> Option<String> {
+    let of_unit = || designators.iter().filter(|one| one.association == Association::LogicalUnit);
+    let is_makers = |one: &&Designator| match (one.designator_type, &*one.value) {
+        // IEEE registered, and extended: the company identifier follows the first half byte.
+        (3, [first @ 0x50..0x70, a, b, c, ..]) => [first & 0x0f, *a, *b, c & 0xf0] != [0; 4],
+        (2, [_, _, _, _, _, _, _, _, a, b, c, ..]) if one.value.len() == 16 => [*a, *b, *c] != [0; 3],
+        (2, [a, b, c, ..]) => [*a, *b, *c] != [0; 3],
+        _ => false,
+    };
+    let found = |kind| of_unit().filter(is_makers).find(|one| one.designator_type == kind);
+    [3, 2].into_iter().find_map(found).map(designator)
 }
 
 /// A designator as text: `naa.…`, `eui.…`, `t10.…` or what stands in it.
@@ -100,5 +117,34 @@ impl Description {
                 _ => "-".to_owned(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_unit(designator_type: u8, value: &[u8]) -> Designator {
+        Designator {
+            association: Association::LogicalUnit,
+            protocol: None,
+            code_set: 1,
+            designator_type,
+            value: value.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_number_without_a_maker_is_no_name_in_the_world() {
+        let tgt = [
+            of_unit(3, &[0x30, 0, 0, 0, 1, 0, 0, 1]),
+            of_unit(3, &[0x60, 0, 0, 0, 0, 0, 0, 0, 0x0e, 0, 0, 0, 0, 1, 0, 1]),
+        ];
+        assert_eq!(unique_name(&tgt), None);
+        assert_eq!(best_name(&tgt).as_deref(), Some("naa.3000000100000001"));
+        let makers = [of_unit(2, &[0x00, 0x25, 0x38, 1, 2, 3, 4, 5]), of_unit(3, &[0x5f, 0, 0, 0x10, 0, 0, 0, 1])];
+        assert_eq!(unique_name(&makers).as_deref(), Some("naa.5f00001000000001"));
+        assert_eq!(unique_name(&makers[..1]).as_deref(), Some("eui.0025380102030405"));
+        assert_eq!(best_name(&[of_unit(1, b"VENDOR x")]).as_deref(), Some("t10.VENDOR x"));
     }
 }

@@ -66,7 +66,7 @@ impl Disk {
             other => other.unwrap_or_default(),
         };
         let lun = unit.lun();
-        let identity = match units::best_name(&names) {
+        let identity = match units::unique_name(&names) {
             Some(name) => format!("disk {name}"),
             None => format!("disk {} {lun}", address.target.as_deref().unwrap_or_default()),
         };
@@ -105,7 +105,7 @@ impl Disk {
             .to_owned()
     }
 
-    /// Its best name, which is the same through every portal.
+    /// Its name that no other has, which is the same through every portal; else target and LUN.
     pub fn identity(&self) -> String {
         self.0.identity.clone()
     }
