@@ -8,6 +8,7 @@ mod configuration;
 mod control;
 mod failure;
 mod logging;
+mod nodes;
 mod remote;
 mod serve;
 mod status;
@@ -62,6 +63,17 @@ enum Command {
     Detach(attach::detach::Arguments),
     /// Show what is attached.
     Attached(attach::list::Arguments),
+    /// Records of targets, and logins by them.
+    Node(Box<nodes::command::Arguments>),
+    /// Log in what starts by itself, or out again: for when the machine starts and stops.
+    Boot(nodes::boot::Arguments),
+    /// open-iscsi's command line, text and exit codes (also by the name iscsiadm).
+    #[command(disable_help_flag = true)]
+    Iscsiadm {
+        /// As iscsiadm takes them; `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
     /// The process that holds what is attached.
     #[command(hide = true)]
     Hold {
@@ -71,6 +83,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = by_old_name() {
+        return code;
+    }
     let result = match Line::try_parse() {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
@@ -87,6 +102,9 @@ fn main() -> ExitCode {
         Ok(Line { command: Command::Attach(arguments) }) => attach::run(&arguments),
         Ok(Line { command: Command::Detach(arguments) }) => attach::detach::run(&arguments),
         Ok(Line { command: Command::Attached(arguments) }) => attach::list::run(&arguments),
+        Ok(Line { command: Command::Node(arguments) }) => nodes::command::run(&arguments),
+        Ok(Line { command: Command::Boot(arguments) }) => nodes::boot::run(&arguments),
+        Ok(Line { command: Command::Iscsiadm { words } }) => return nodes::iscsiadm::main(&words),
         Ok(Line { command: Command::Hold { .. } }) => attach::hold_run(),
         Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
         // Help and version. Whoever asked may have closed the pipe.
@@ -105,6 +123,19 @@ fn main() -> ExitCode {
             }
             failure.exit_code()
         }
+    }
+}
+
+/// Programs that people and scripts know by other names, where we were called by one of them.
+fn by_old_name() -> Option<ExitCode> {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let name = words.next()?;
+    let words: Vec<String> = words.collect();
+    match name.rsplit('/').next()? {
+        "iscsiadm" => Some(nodes::iscsiadm::main(&words)),
+        "iscsi-iname" => Some(nodes::iscsi_iname(&words)),
+        "iscsi-gen-initiatorname" => Some(nodes::iscsi_gen_initiatorname(&words)),
+        _ => None,
     }
 }
 

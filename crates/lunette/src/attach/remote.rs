@@ -257,6 +257,7 @@ impl Remote {
                 "portal_group_tag": information.portal_group_tag,
                 "state": information.state.name(),
                 "connections": information.connections.iter().map(connection).collect::<Vec<_>>(),
+                "agreed": agreed(&information),
             })
         });
         let paths = self.groups.iter().flat_map(|group| group.paths()).map(|path| {
@@ -312,6 +313,29 @@ impl Remote {
             tracing::warn!("the target did not answer the logout; the session is given up");
         }
     }
+}
+
+/// What the login came to, by the names of RFC 7143. What a connection has of its own is that of the first one.
+fn agreed(information: &initiator::Information) -> Value {
+    let session = &information.parameters;
+    let yes = |flag: bool| if flag { "Yes" } else { "No" };
+    let digest = |flag: bool| if flag { "CRC32C" } else { "None" };
+    let mut told = json!({
+        "FirstBurstLength": session.first_burst_length,
+        "MaxBurstLength": session.max_burst_length,
+        "ImmediateData": yes(session.immediate_data),
+        "InitialR2T": yes(session.initial_r2t),
+        "MaxOutstandingR2T": session.max_outstanding_r2t,
+        "MaxConnections": session.max_connections,
+        "ErrorRecoveryLevel": session.error_recovery_level,
+    });
+    if let Some(connection) = information.connections.first().map(|connection| &connection.parameters) {
+        told["HeaderDigest"] = digest(connection.header_digest).into();
+        told["DataDigest"] = digest(connection.data_digest).into();
+        told["MaxRecvDataSegmentLength"] = connection.max_recv_data_segment_length.into();
+        told["MaxXmitDataSegmentLength"] = connection.max_send_data_segment_length.into();
+    }
+    told
 }
 
 fn said(event: &Event) -> News {

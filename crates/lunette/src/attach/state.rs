@@ -339,6 +339,8 @@ impl Record {
         self.target == other.target
             && self.network == other.network
             && self.portals.iter().any(|portal| other.portals.contains(portal))
+            // Sessions of several records, or several of one, are wanted side by side.
+            && (self.node_record == other.node_record || self.node_record.is_none() || other.node_record.is_none())
     }
 
     /// An empty record of this process.
