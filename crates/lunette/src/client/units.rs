@@ -141,7 +141,7 @@ mod tests {
             of_unit(3, &[0x60, 0, 0, 0, 0, 0, 0, 0, 0x0e, 0, 0, 0, 0, 1, 0, 1]),
         ];
         assert_eq!(unique_name(&tgt), None);
-        assert_eq!(best_name(&tgt).as_deref(), Some("naa.3000000100000001"));
+        assert_eq!(best_name(&tgt).as_deref(), Some("naa.3000000001000001"));
         let makers = [of_unit(2, &[0x00, 0x25, 0x38, 1, 2, 3, 4, 5]), of_unit(3, &[0x5f, 0, 0, 0x10, 0, 0, 0, 1])];
         assert_eq!(unique_name(&makers).as_deref(), Some("naa.5f00001000000001"));
         assert_eq!(unique_name(&makers[..1]).as_deref(), Some("eui.0025380102030405"));
