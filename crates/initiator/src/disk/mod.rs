@@ -1,15 +1,17 @@
 //! A logical unit of a remote target as a disk: the store interface over a session.
 //!
 //! ```text
-//!   worker's channel ──batch──► pump ──request──► commands of the unit ──► session's driver ──► target
-//!          ▲                    (a task on the sessions' runtime)                 │
-//!          └──── mailbox, and the alarm of the worker's engine ◄── completion ────┘
+//!   worker's channel ─┬─ reads and writes of one command ──────────────► session's driver ──► target
+//!          ▲          └─ all else ──► pump ──► commands of the unit ──────────┘    │
+//!          │                          (a task on the sessions' runtime)            │
+//!          └──── mailboxes, and the alarm of the worker's engine ◄── completion ───┘
 //! ```
 //!
 //! What is lost on the way the session sends again (its replacement timeout); only what it gives up becomes an
 //! error here.
 
 pub(crate) mod channel;
+mod direct;
 pub(crate) mod facts;
 mod identity;
 pub(crate) mod operation;
@@ -17,9 +19,10 @@ pub(crate) mod operation;
 pub use identity::Identity;
 
 use crate::guard::Guard;
-use crate::{Error, Event, Unit};
+use crate::{Error, Event, State, Unit};
 use block::{Backend, Completion, Description, Engine, ErrorKind, Limits, Request, Store};
 use channel::{Hatch, Serve};
+use direct::Direct;
 use facts::Facts;
 use operation::{Failure, Way};
 use std::rc::Rc;
@@ -54,13 +57,22 @@ pub(crate) struct Known {
     size: watch::Sender<u64>,
     /// It has refused WRITE SAME.
     pub without_same: AtomicBool,
+    /// What was complained of last.
+    complaint: Mutex<Option<String>>,
 }
 
 impl Known {
     pub(crate) fn new(address: String, facts: Facts) -> Known {
         let told = Mutex::new(facts.limits.clone());
         let size = watch::Sender::new(facts.limits.blocks);
-        Known { address, facts: RwLock::new(Arc::new(facts)), told, size, without_same: AtomicBool::new(false) }
+        Known {
+            address,
+            facts: RwLock::new(Arc::new(facts)),
+            told,
+            size,
+            without_same: AtomicBool::new(false),
+            complaint: Mutex::default(),
+        }
     }
 
     pub(crate) fn facts(&self) -> Arc<Facts> {
@@ -105,6 +117,16 @@ impl Known {
         *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
         self.size.send_if_modified(|size| std::mem::replace(size, blocks) != blocks);
         Ok(())
+    }
+
+    /// How a look at the disk went. What goes wrong again and again is one line.
+    pub(crate) fn looked(&self, result: &Result<(), Error>) {
+        let complaint = result.as_ref().err().map(ToString::to_string);
+        let mut last = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = complaint.as_ref().filter(|why| last.as_ref() != Some(*why)) {
+            tracing::warn!(address = self.address, "cannot look at the disk: {why}");
+        }
+        *last = complaint;
     }
 
     /// Whether the limits are others than when this was asked last.
@@ -154,7 +176,7 @@ impl Backend for RemoteDisk {
     }
 
     fn open(&self, engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, block::Error> {
-        self.hatch.channel(engine)
+        Direct::open(Arc::clone(&self.shared), engine, self.hatch.channel(engine)?)
     }
 
     fn refresh(&self) -> Result<bool, block::Error> {
@@ -172,40 +194,42 @@ impl Serve for Shared {
         let way = Way { unit: &self.unit, limits: &facts.limits, abilities: facts.abilities, without_same };
         let result = way.perform(&mut request).await.map_err(|failure| match failure {
             Failure::Disk(error) => error,
-            Failure::Path(error) => {
-                tracing::debug!(address = self.known.address, "{error}");
-                block::Error::new(ErrorKind::Gone)
-            }
+            Failure::Path(error) => self.gone(&error),
         });
         request.complete(result)
     }
 
     async fn look(self: Arc<Self>) -> Result<bool, block::Error> {
-        match self.learn().await {
-            Ok(()) => Ok(self.known.take_change()),
-            Err(error) => {
-                tracing::warn!(address = self.known.address, "cannot look at the disk: {error}");
-                Err(block::Error::new(ErrorKind::Gone))
-            }
+        // Where it cannot be reached its session has told so, and it is looked at as soon as that is back.
+        if self.unit.session().information().state == State::LoggedIn {
+            let _ = self.learn().await;
         }
+        Ok(self.known.take_change())
     }
 }
 
 impl Shared {
-    /// Looks at the unit. Where that is another disk now, nothing more of what is asked of this one goes there.
+    /// The store's word for a disk that cannot be reached.
+    fn gone(&self, error: &Error) -> block::Error {
+        tracing::debug!(address = self.known.address, "{error}");
+        block::Error::new(ErrorKind::Gone)
+    }
+
+    /// Looks at the unit. Where that is another disk now, or none any more, nothing more of what is asked of this one
+    /// goes there.
     async fn learn(&self) -> Result<(), Error> {
         let look = self.guard.look();
-        let learnt = match facts::learn(&self.unit).await {
-            // There is no such disk any more.
+        let looked = facts::learn(&self.unit).await.and_then(|facts| self.known.update(facts));
+        match &looked {
+            Ok(()) => self.guard.judge(look, None),
             Err(error) if !error.is_transport() && error.scsi().is_none() => {
-                self.guard.judge(look, Some(elsewhere(&error)));
-                return Err(error);
+                self.guard.judge(look, Some(elsewhere(error)));
             }
-            learnt => learnt?,
-        };
-        let updated = self.known.update(learnt);
-        self.guard.judge(look, updated.as_ref().err().map(elsewhere));
-        updated
+            // It was not seen: who waits for it waits on.
+            Err(_) => {}
+        }
+        self.known.looked(&looked);
+        looked
     }
 }
 
@@ -229,7 +253,6 @@ async fn listen(shared: std::sync::Weak<Shared>, mut events: tokio::sync::broadc
             continue;
         }
         while let Err(error) = shared.learn().await {
-            tracing::warn!(address = shared.known.address, "cannot look at the disk after it has changed: {error}");
             // Another disk stays another; a session that was lost again tells when it is back.
             if error.is_transport() || error.scsi().is_none() {
                 break;

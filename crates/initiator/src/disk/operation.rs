@@ -1,10 +1,11 @@
 //! A store's request as commands of a unit.
 
 use super::facts::{Abilities, Unmap, is_refusal};
-use crate::{Command, Data, Error, Finished, Unit};
+use crate::{Cdb, Command, Data, Error, Finished, Unit};
 use block::{Buf, ErrorKind, Extent, ExtentState, Limits, Operation, Outcome, Request, WriteCache};
 use scsi::blocks::{self, BlockState};
 use scsi::cdb::{self, WriteSame};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of GET LBA STATUS that are asked for at a time: 256 descriptors.
@@ -35,10 +36,10 @@ impl Way<'_> {
     pub(crate) async fn perform(&self, request: &mut Request) -> Result<Outcome, Failure> {
         let (offset, length) = (request.offset, request.length);
         match request.operation {
-            Operation::Read => self.read(request).await?,
+            Operation::Read => self.transfer(request, false, false).await?,
             Operation::Write { durable } => {
                 let forced = durable && self.abilities.durable_writes;
-                self.write(request, forced).await?;
+                self.transfer(request, true, forced).await?;
                 self.settle(durable && !forced).await?;
             }
             Operation::Flush => self.flush().await?,
@@ -57,46 +58,27 @@ impl Way<'_> {
         Ok(Outcome::Done)
     }
 
-    async fn read(&self, request: &mut Request) -> Result<(), Failure> {
+    /// A read or write, by as many commands as it takes, one after the other.
+    async fn transfer(&self, request: &mut Request, write: bool, forced: bool) -> Result<(), Failure> {
         let mut done = 0;
         while done < request.length {
-            let piece = (request.length - done).min(self.abilities.transfer.into());
-            let at = request.offset + done;
-            let cdb = self.cdb(0x28, 0, at, piece);
-            let range = piece_of(request, done, piece);
+            let bytes = (request.length - done).min(self.abilities.transfer.into());
+            let transfer = Transfer { write, forced, at: request.offset + done, bytes, ..self.one() };
+            let start = request.data.start + done as usize;
             let buffer = request.buffer.take().ok_or(Failure::Disk(block::Error::new(ErrorKind::Busy)))?;
             let room = buffer.capacity();
-            let Finished { data_in, result, .. } = self.unit.execute(Command::new(&cdb).into(buffer, range)).await;
-            request.buffer = back(data_in, room);
-            let answer = result.map_err(|error| self.failure(error, at))?;
-            // Bytes that did not come are what the buffer held before.
-            if (answer.data_in_bytes as u64) < piece {
-                return Err(self.failure(Error::Short { moved: answer.data_in_bytes as u64, expected: piece }, at));
-            }
-            done += piece;
+            let command = transfer.command(buffer, start..start + bytes as usize);
+            let (buffer, result) = transfer.finish(self.unit.execute(command).await, room);
+            request.buffer = buffer;
+            result?;
+            done += bytes;
         }
         Ok(())
     }
 
-    async fn write(&self, request: &mut Request, forced: bool) -> Result<(), Failure> {
-        let mut done = 0;
-        while done < request.length {
-            let piece = (request.length - done).min(self.abilities.transfer.into());
-            let at = request.offset + done;
-            let cdb = self.cdb(0x2a, if forced { 0x08 } else { 0 }, at, piece);
-            let range = piece_of(request, done, piece);
-            let buffer = request.buffer.take().ok_or(Failure::Disk(block::Error::new(ErrorKind::Busy)))?;
-            let room = buffer.capacity();
-            let Finished { data_out, result, .. } = self.unit.execute(Command::new(&cdb).from(buffer, range)).await;
-            request.buffer = back(data_out, room);
-            let answer = result.map_err(|error| self.failure(error, at))?;
-            if answer.residual < 0 {
-                let moved = piece.saturating_sub(answer.residual.unsigned_abs());
-                return Err(self.failure(Error::Short { moved, expected: piece }, at));
-            }
-            done += piece;
-        }
-        Ok(())
+    fn one(&self) -> Transfer {
+        let (block_length, long) = (self.limits.block_length, self.abilities.long);
+        Transfer { write: false, forced: false, at: 0, bytes: 0, block_length, long }
     }
 
     /// Makes what was written stable, where that has not been done by the write itself.
@@ -164,8 +146,8 @@ impl Way<'_> {
             let piece = (length - done).min(most);
             let at = offset + done;
             zeros.resize(piece as usize, 0);
-            let cdb = self.cdb(0x2a, 0, at, piece);
-            let finished = self.unit.execute(Command::new(&cdb).writing(zeros)).await;
+            let cdb = Transfer { write: true, at, bytes: piece, ..self.one() }.cdb();
+            let finished = self.unit.execute(Command { cdb, ..Command::new(&[]) }.writing(zeros)).await;
             zeros = match finished.data_out {
                 Data::Vec(zeros) => zeros,
                 _ => Vec::new(),
@@ -194,60 +176,126 @@ impl Way<'_> {
         }
     }
 
-    /// A read or write of this length, of 16 bytes where the unit knows that; `code` is that of the 10-byte form.
-    fn cdb(&self, code: u8, flags: u8, offset: u64, length: u64) -> Vec<u8> {
-        let (lba, blocks) = (self.block(offset), self.block(length) as u32);
-        match self.abilities.long {
-            true => [&[code + 0x60, flags][..], &lba.to_be_bytes(), &blocks.to_be_bytes(), &[0, 0]].concat(),
-            // Its blocks are counted with 32 bits, its transfers with 16.
-            false => {
-                let [_, _, high, low] = blocks.to_be_bytes();
-                [&[code, flags][..], &(lba as u32).to_be_bytes(), &[0, high, low, 0]].concat()
-            }
-        }
-    }
-
     fn block(&self, bytes: u64) -> u64 {
         bytes / u64::from(self.limits.block_length)
     }
 
-    /// What an error of a command for the bytes from `at` on means for the store.
     fn failure(&self, error: Error, at: u64) -> Failure {
-        let block = u64::from(self.limits.block_length);
-        let place = |lba: Option<u64>| lba.and_then(|lba| lba.checked_mul(block)).unwrap_or(at);
-        let Some(scsi) = error.scsi() else {
-            return match error {
-                Error::Invalid(_) | Error::Rejected(_) => Failure::Disk(block::Error::new(ErrorKind::Unsupported)),
-                Error::Short { moved, .. } => Failure::Disk(block::Error::new(ErrorKind::Medium).at(at + moved)),
-                Error::TargetFailure(_) => Failure::Disk(block::Error::new(ErrorKind::Medium).at(at)),
-                other => Failure::Path(other),
-            };
-        };
-        if scsi.is_reservation_conflict() {
-            // EBADE, which Linux has for it.
-            return Failure::Disk(block::Error::from_os(52));
-        }
-        let kind = match scsi.condition() {
-            Some(condition) if is_of_path(condition) => return Failure::Path(error),
-            // NOT READY.
-            Some((0x02, ..)) => ErrorKind::Gone,
-            // MEDIUM ERROR, HARDWARE ERROR, MISCOMPARE.
-            Some((0x03 | 0x04 | 0x0e, ..)) => {
-                return Failure::Disk(block::Error::new(ErrorKind::Medium).at(place(scsi.information())));
-            }
-            // LOGICAL BLOCK ADDRESS OUT OF RANGE.
-            Some((0x05, 0x21, 0x00)) => return Failure::Disk(block::Error::new(ErrorKind::OutOfRange).at(at)),
-            Some((0x05, ..)) => ErrorKind::Unsupported,
-            // SPACE ALLOCATION FAILED WRITE PROTECT; VOLUME OVERFLOW.
-            Some((0x07, 0x27, 0x07) | (0x0d, ..)) => ErrorKind::NoSpace,
-            // DATA PROTECT.
-            Some((0x07, ..)) => ErrorKind::ReadOnly,
-            // ABORTED COMMAND, and BUSY or TASK SET FULL that did not end.
-            Some((0x0b, ..)) | None => ErrorKind::Busy,
-            _ => ErrorKind::Medium,
-        };
-        Failure::Disk(block::Error::new(kind).at(at))
+        failure(error, at, self.limits.block_length)
     }
+}
+
+/// A read or write of one command.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Transfer {
+    write: bool,
+    /// FUA.
+    forced: bool,
+    /// First byte, and how many.
+    at: u64,
+    bytes: u64,
+    block_length: u32,
+    /// The unit knows commands of 16 bytes.
+    long: bool,
+}
+
+impl Transfer {
+    /// What is all of a request, where one command can be. Its extent has been looked at.
+    pub(crate) fn whole(request: &Request, limits: &Limits, abilities: &Abilities) -> Option<Transfer> {
+        let (write, forced) = match request.operation {
+            Operation::Read => (false, false),
+            Operation::Write { durable } => (true, durable && limits.write_cache == WriteCache::Volatile),
+            _ => return None,
+        };
+        let fits = request.length > 0 && request.length <= abilities.transfer.into();
+        (fits && (!forced || abilities.durable_writes)).then_some(Transfer {
+            write,
+            forced,
+            at: request.offset,
+            bytes: request.length,
+            block_length: limits.block_length,
+            long: abilities.long,
+        })
+    }
+
+    /// READ or WRITE, of 16 bytes where the unit knows that.
+    fn cdb(self) -> Cdb {
+        let block = u64::from(self.block_length);
+        let (lba, blocks) = (self.at / block, (self.bytes / block) as u32);
+        let (code, flags) = (if self.write { 0x2a } else { 0x28 }, if self.forced { 0x08 } else { 0 });
+        if !self.long {
+            // Its blocks are counted with 32 bits, its transfers with 16.
+            let ([a, b, c, d], [_, _, high, low]) = ((lba as u32).to_be_bytes(), blocks.to_be_bytes());
+            return Cdb::new(&[code, flags, a, b, c, d, 0, high, low, 0]);
+        }
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[1]) = (code + 0x60, flags);
+        cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+        cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
+        Cdb::new(&cdb)
+    }
+
+    /// The command, with its memory in the buffer.
+    pub(crate) fn command(self, buffer: Buf, range: Range<usize>) -> Command {
+        let command = Command { cdb: self.cdb(), ..Command::new(&[]) };
+        if self.write { command.from(buffer, range) } else { command.into(buffer, range) }
+    }
+
+    /// What came of it, and the buffer. The session gives that back always; were it lost, its owner gets another
+    /// one with as much room.
+    pub(crate) fn finish(self, finished: Finished, room: usize) -> (Option<Buf>, Result<(), Failure>) {
+        let Finished { data_in, data_out, result } = finished;
+        let data = if self.write { data_out } else { data_in };
+        let buffer = data.into_buf().or_else(|| Buf::new(room));
+        let moved = result.map(|answer| match self.write {
+            true => self.bytes.saturating_sub(answer.residual.min(0).unsigned_abs()),
+            // Bytes that did not come are what the buffer held before.
+            false => answer.data_in_bytes as u64,
+        });
+        let result = moved.and_then(|moved| match moved >= self.bytes {
+            true => Ok(()),
+            false => Err(Error::Short { moved, expected: self.bytes }),
+        });
+        (buffer, result.map_err(|error| failure(error, self.at, self.block_length)))
+    }
+}
+
+/// What an error of a command for the bytes from `at` on means for the store.
+fn failure(error: Error, at: u64, block_length: u32) -> Failure {
+    let block = u64::from(block_length);
+    let place = |lba: Option<u64>| lba.and_then(|lba| lba.checked_mul(block)).unwrap_or(at);
+    let Some(scsi) = error.scsi() else {
+        return match error {
+            Error::Invalid(_) | Error::Rejected(_) => Failure::Disk(block::Error::new(ErrorKind::Unsupported)),
+            Error::Short { moved, .. } => Failure::Disk(block::Error::new(ErrorKind::Medium).at(at + moved)),
+            Error::TargetFailure(_) => Failure::Disk(block::Error::new(ErrorKind::Medium).at(at)),
+            other => Failure::Path(other),
+        };
+    };
+    if scsi.is_reservation_conflict() {
+        // EBADE, which Linux has for it.
+        return Failure::Disk(block::Error::from_os(52));
+    }
+    let kind = match scsi.condition() {
+        Some(condition) if is_of_path(condition) => return Failure::Path(error),
+        // NOT READY.
+        Some((0x02, ..)) => ErrorKind::Gone,
+        // MEDIUM ERROR, HARDWARE ERROR, MISCOMPARE.
+        Some((0x03 | 0x04 | 0x0e, ..)) => {
+            return Failure::Disk(block::Error::new(ErrorKind::Medium).at(place(scsi.information())));
+        }
+        // LOGICAL BLOCK ADDRESS OUT OF RANGE.
+        Some((0x05, 0x21, 0x00)) => return Failure::Disk(block::Error::new(ErrorKind::OutOfRange).at(at)),
+        Some((0x05, ..)) => ErrorKind::Unsupported,
+        // SPACE ALLOCATION FAILED WRITE PROTECT; VOLUME OVERFLOW.
+        Some((0x07, 0x27, 0x07) | (0x0d, ..)) => ErrorKind::NoSpace,
+        // DATA PROTECT.
+        Some((0x07, ..)) => ErrorKind::ReadOnly,
+        // ABORTED COMMAND, and BUSY or TASK SET FULL that did not end.
+        Some((0x0b, ..)) | None => ErrorKind::Busy,
+        _ => ErrorKind::Medium,
+    };
+    Failure::Disk(block::Error::new(kind).at(at))
 }
 
 /// Conditions of a path rather than of the disk: its port is in transition, in standby, unavailable or offline, or
@@ -258,18 +306,6 @@ fn is_of_path(condition: (u8, u8, u8)) -> bool {
 
 fn is_out_of_range(error: &Error) -> bool {
     error.scsi().and_then(|scsi| scsi.condition()).is_some_and(|(_, code, _)| code == 0x21)
-}
-
-/// Where the piece stands in the request's buffer.
-fn piece_of(request: &Request, done: u64, piece: u64) -> std::ops::Range<usize> {
-    let start = request.data.start + done as usize;
-    start..start + piece as usize
-}
-
-/// The buffer that a command had. The session gives it back always; were it lost, its owner gets another of the
-/// same size.
-fn back(data: Data, room: usize) -> Option<Buf> {
-    data.into_buf().or_else(|| Buf::new(room))
 }
 
 /// Ranges that follow each other as runs of bytes within the extent.

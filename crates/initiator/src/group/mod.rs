@@ -294,14 +294,11 @@ impl Serve for Shared {
     async fn look(self: Arc<Self>) -> Result<bool, block::Error> {
         let gone = block::Error::new(ErrorKind::Gone);
         let known = self.known().ok_or(gone)?;
-        let ready = policy::choose(&self.paths, &self.options, &self.turn, None).ok_or(gone)?;
-        let learnt = match facts::learn(&ready.unit).await {
-            Ok(facts) => known.update(facts),
-            Err(error) => Err(error),
-        };
-        learnt.map(|()| known.take_change()).map_err(|error| {
-            tracing::warn!(address = self.address, "cannot look at the disk: {error}");
-            gone
-        })
+        // Without a path there is nobody to ask, and the paths' keepers have told so.
+        if let Some(ready) = policy::choose(&self.paths, &self.options, &self.turn, None) {
+            let learnt = facts::learn(&ready.unit).await;
+            known.looked(&learnt.and_then(|facts| known.update(facts)));
+        }
+        Ok(known.take_change())
     }
 }

@@ -123,6 +123,12 @@ fn a_target_that_is_killed_and_comes_back_is_a_pause_and_another_disk_there_is_n
     soon("another disk is refused", || bench.write(0, &[9; 512]).is_err_and(|error| error.kind == ErrorKind::Gone));
     assert!(begun.elapsed() < PATIENCE);
     assert_eq!(bench.read(0, 512).unwrap_err().kind, ErrorKind::Gone);
+    assert_eq!(disk.refresh(), Ok(false), "looking at it is no error, and changes nothing");
+    // The right one is back.
+    daemon.kill();
+    std::fs::rename(folder.file("b.img"), folder.file("a.img")).unwrap();
+    daemon.restart();
+    soon("it is served again", || bench.read(0, 4096).is_ok_and(|bytes| bytes == [0; 4096]));
 }
 
 /// With tgt: `tgtadm` makes a target with a disk of zeros of at least 1 MiB; then

@@ -91,6 +91,21 @@ fn refused(store: &str) -> String {
 }
 
 #[test]
+fn a_configuration_file_names_remote_disks_like_others() {
+    let first = Daemon::start(LUNETTE, &["ram:2M"]);
+    let text = format!(
+        "[daemon]\nstate-dir = \"FOLDER/state\"\n[[portal]]\nlisten = \"127.0.0.1:0\"\n[[target]]\nname = \"{TARGET}\"\n\
+         [[target.lun]]\nstore = \"{0},path={0},policy=round-robin\"\n[[target.lun]]\nstore = \"ram:1M\"\n\
+         [[target.rule]]\ninitiators = \"any\"\n",
+        url(first.address(), 1)
+    );
+    let second = Daemon::configured(LUNETTE, &text);
+    let mut far = client(&second);
+    far.good(&Command::write(4095, &[5; 512]));
+    assert_eq!(client(&first).good(&Command::read(4095, 1)), [5; 512]);
+}
+
+#[test]
 fn what_cannot_be_reached_is_one_line_and_exit_code_2() {
     let daemon = Daemon::start(LUNETTE, &["ram:1M"]);
     let at = daemon.address();

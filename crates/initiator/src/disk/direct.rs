@@ -1,0 +1,127 @@
+//! The short way: a read or write that is one command goes from its worker straight to the session's driver, without
+//! a task for it. All else goes by the pump ([`super::channel`]).
+
+use super::Shared;
+use super::operation::{Failure, Transfer};
+use crate::{Channel, Command, Finished, Lun};
+use block::{Alarm, Completion, Engine, Error, ErrorKind, Outcome, Request, RequestId, Store};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+/// A worker's channel to a disk of one session.
+pub(super) struct Direct {
+    shared: Arc<Shared>,
+    commands: Channel,
+    /// Requests that are under way as commands, by the command's number.
+    pending: Vec<Option<Pending>>,
+    free: Vec<usize>,
+    batch: Vec<(u64, Lun, Command)>,
+    finished: Vec<(u64, Finished)>,
+    /// Those that take more than one command, or another.
+    others: Box<dyn Store>,
+    rest: Vec<Request>,
+}
+
+struct Pending {
+    id: RequestId,
+    transfer: Transfer,
+    /// Bytes of its buffer.
+    room: usize,
+}
+
+/// A worker's alarm as what a session wakes.
+struct Ringer(Arc<dyn Alarm>);
+
+impl Wake for Ringer {
+    fn wake(self: Arc<Self>) {
+        self.0.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.ring();
+    }
+}
+
+impl Direct {
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        engine: &Rc<dyn Engine>,
+        others: Box<dyn Store>,
+    ) -> Result<Box<dyn Store>, Error> {
+        let alarm = engine.alarm().ok_or(Error::new(ErrorKind::Unsupported))?;
+        let commands = shared.unit.session().channel(Waker::from(Arc::new(Ringer(alarm))));
+        Ok(Box::new(Direct {
+            shared,
+            commands,
+            pending: Vec::new(),
+            free: Vec::new(),
+            batch: Vec::new(),
+            finished: Vec::new(),
+            others,
+            rest: Vec::new(),
+        }))
+    }
+
+    fn place(&mut self, pending: Pending) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                if let Some(place) = self.pending.get_mut(slot) {
+                    *place = Some(pending);
+                }
+                slot
+            }
+            None => {
+                self.pending.push(Some(pending));
+                self.pending.len() - 1
+            }
+        }
+    }
+}
+
+impl Store for Direct {
+    fn submit(&mut self, batch: &mut Vec<Request>, done: &mut Vec<Completion>) {
+        let facts = self.shared.known.facts();
+        let lun = self.shared.unit.lun();
+        for mut request in batch.drain(..) {
+            if let Err(error) = request.check(&facts.limits) {
+                done.push(request.complete(Err(error)));
+                continue;
+            }
+            let transfer = Transfer::whole(&request, &facts.limits, &facts.abilities);
+            let (Some(transfer), Some(buffer)) = (transfer, request.buffer.take_if(|_| transfer.is_some())) else {
+                self.rest.push(request);
+                continue;
+            };
+            let slot = self.place(Pending { id: request.id, transfer, room: buffer.capacity() });
+            self.batch.push((slot as u64, lun, transfer.command(buffer, request.data)));
+        }
+        if !self.batch.is_empty() {
+            self.commands.submit(&mut self.batch);
+        }
+        if !self.rest.is_empty() {
+            self.others.submit(&mut self.rest, done);
+        }
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) {
+        self.commands.take(&mut self.finished);
+        for (slot, finished) in self.finished.drain(..) {
+            let Some(pending) = self.pending.get_mut(slot as usize).and_then(Option::take) else { continue };
+            self.free.push(slot as usize);
+            let (buffer, result) = pending.transfer.finish(finished, pending.room);
+            let result = result.map(|()| Outcome::Done).map_err(|failure| match failure {
+                Failure::Disk(error) => error,
+                Failure::Path(error) => self.shared.gone(&error),
+            });
+            done.push(Completion { id: pending.id, buffer, result });
+        }
+        if self.others.in_flight() > 0 {
+            self.others.poll(done);
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.commands.in_flight() + self.others.in_flight()
+    }
+}
