@@ -11,8 +11,13 @@ use crate::failure::{Cause, Failure};
 
 /// Whether the devices live on, for a new holder to take up.
 pub fn lives_on(entry: &Entry) -> bool {
-    let outlives = matches!(entry.record.via, Via::Kernel | Via::Ublk);
-    !entry.alive && outlives && !entry.record.process.is_of_another_boot() && !entry.record.devices.is_empty()
+    let record = &entry.record;
+    let outlives = match (record.via, record.kernel_session) {
+        (_, Some(number)) => attach::kernel::known_session(number).is_some_and(|known| known.target == record.target),
+        (Via::Ublk, None) => record.devices.iter().any(|device| device.path.exists()),
+        _ => false,
+    };
+    outlives && !entry.alive && !record.process.is_of_another_boot()
 }
 
 /// Starts a new holder for what a dead one left.

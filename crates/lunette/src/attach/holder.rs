@@ -2,7 +2,7 @@
 
 use super::control::{self, Question, failure_to_json};
 use super::devices::{self, Choice, Plan};
-use super::hold::{self, Held, Request, Via};
+use super::hold::{self, Held, Request, Units, Via};
 use super::kernel::{self, Kernel};
 use super::process::Process;
 use super::remote::{self, Disk, Remote};
@@ -393,7 +393,7 @@ impl Holder {
 
     async fn attach_kernel(&mut self, kernel: &Kernel) -> Result<(), Failure> {
         let luns: Vec<u64> = self.record.devices.iter().map(|device| device.lun).collect();
-        for lun in luns {
+        for lun in luns.into_iter().filter(|lun| self.units.iter().all(|unit| unit.lun != *lun)).collect::<Vec<_>>() {
             let kernel = kernel.clone();
             let attached = tokio::task::spawn_blocking(move || kernel.attach(lun)).await;
             let attachment = attached.map_err(Failure::runtime)??;
@@ -491,7 +491,12 @@ impl Holder {
         let reply = match question["do"].as_str() {
             Some("status") => self.status(),
             Some("statistics") => self.remote.statistics(),
-            Some("refresh") => return self.look(Some(back)),
+            Some("refresh") => {
+                if let Err(failure) = self.find_new().await {
+                    tracing::warn!("new disks cannot be looked for: {failure}");
+                }
+                return self.look(Some(back));
+            }
             Some("detach") => {
                 let luns: Option<Vec<u64>> =
                     question["luns"].as_array().map(|luns| luns.iter().filter_map(Value::as_u64).collect());
@@ -508,6 +513,26 @@ impl Holder {
             self.finish().await;
         }
         let _ = back.send(reply);
+    }
+
+    /// Attaches what the target has got since, where all of its disks were asked for.
+    async fn find_new(&mut self) -> Result<(), Failure> {
+        if self.request.units != Units::All {
+            return Ok(());
+        }
+        let known: Vec<u64> = self.record.devices.iter().map(|device| device.lun).collect();
+        if let Some(kernel) = self.remote.kernel().cloned() {
+            let scanner = kernel.clone();
+            let luns = tokio::task::spawn_blocking(move || scanner.rescan()).await.map_err(Failure::runtime)??;
+            let new = luns.into_iter().filter(|lun| !known.contains(lun));
+            self.record.devices.extend(new.map(|lun| Device { lun, ..Device::default() }));
+            return self.attach_kernel(&kernel).await;
+        }
+        for disk in self.remote.find_new(&self.request, &known).await? {
+            self.record.devices.push(device(&disk, None));
+            self.attach_one(disk, &mut Vec::new()).await?;
+        }
+        Ok(())
     }
 
     fn status(&self) -> Value {
@@ -632,8 +657,17 @@ impl Holder {
         self.session.remove();
     }
 
-    /// Gives up what there is, whoever uses it.
+    /// Gives up what there is, whoever uses it; but what lived on without a holder does so again.
     async fn abandon(mut self: Box<Self>) {
+        if let Some(before) = self.before.take() {
+            self.remote.end(LOGOUT_TIME).await;
+            if let Err(error) = self.session.save(&before) {
+                tracing::warn!("what was attached cannot be written down: {error}");
+            }
+            // Dropped, the devices would be taken away; the process ends without that, as it might have been killed.
+            std::mem::forget(self);
+            return;
+        }
         let _ = self.detach(None, Detach::Force).await;
         self.remote.end(LOGOUT_TIME).await;
         self.session.remove();

@@ -133,6 +133,14 @@ impl Kernel {
         Ok(Arc::new(KernelDisk { kernel: self.clone(), path: disk.device(), disk, closed: Mutex::default() }))
     }
 
+    /// Has the kernel look for units; gives the LUNs of its disks. Blocks.
+    pub fn rescan(&self) -> Result<Vec<u64>, Failure> {
+        let disks = self.session.scan(None, SCAN_LIMIT).map_err(|error| devices::failure(&error))?;
+        // Above 255 the kernel's number has the address method in it (SAM-5 4.7.7.1).
+        let plain = |lun: u64| if attach::kernel::is_lun(lun, lun & 0x3fff) { lun & 0x3fff } else { lun };
+        Ok(disks.iter().map(|disk| plain(disk.lun)).collect())
+    }
+
     /// How it is, for listings.
     pub fn status(&self, portal: &str) -> Value {
         let (state, why) = match self.session.standing() {

@@ -46,14 +46,14 @@ impl Process {
 
     /// For the record.
     pub fn to_json(&self) -> Value {
-        json!({ "id": self.id, "began": self.began, "boot": self.boot, "namespace": self.namespace })
+        json!({ "pid": self.id, "began": self.began, "boot": self.boot, "namespace": self.namespace })
     }
 
     /// What [`Process::to_json`] wrote.
     pub fn from_json(value: &Value) -> Option<Process> {
         let text = |name: &str| Some(value[name].as_str()?.to_owned());
         Some(Process {
-            id: u32::try_from(value["id"].as_u64()?).ok()?,
+            id: u32::try_from(value["pid"].as_u64()?).ok()?,
             began: value["began"].as_u64()?,
             boot: text("boot")?,
             namespace: text("namespace")?,

@@ -5,7 +5,7 @@ use super::kernel::Kernel;
 use super::state::{Identity, Record};
 use crate::failure::{Cause, Failure};
 use block::Backend;
-use initiator::{Command, Error, Event, Group, GroupOptions, Lun, Options, RemoteDisk, Session};
+use initiator::{Command, Error, Event, Group, GroupOptions, Lun, Options, RemoteDisk, Session, State};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub async fn connect(request: &mut Request, notes: &mut Vec<String>) -> Result<R
         isid: digits(&information.isid),
         ..Remote::default()
     };
-    let found = find(&session, request, notes).await;
+    let found = find(&session, request, &[], notes).await;
     let found = match found {
         Ok(found) if request.more_portals.is_empty() => Ok(found),
         // Each disk has a group with sessions of its own; the first session has told which there are.
@@ -113,8 +113,13 @@ async fn log_in(request: &Request) -> Result<Session, Failure> {
     }
 }
 
-/// The disks that are asked for.
-async fn find(session: &Session, request: &Request, notes: &mut Vec<String>) -> Result<Vec<Disk>, Failure> {
+/// The disks that are asked for, beside those that are known.
+async fn find(
+    session: &Session,
+    request: &Request,
+    known: &[u64],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Disk>, Failure> {
     let target = request.target();
     let luns = luns(session).await.map_err(|error| failure(&error))?;
     let numbers = || luns.iter().map(Lun::to_string).collect::<Vec<_>>().join(", ");
@@ -122,7 +127,7 @@ async fn find(session: &Session, request: &Request, notes: &mut Vec<String>) -> 
     let mut found = Vec::new();
     for lun in &luns {
         let Some(number) = lun.number().map(u64::from) else { continue };
-        if request.units.lun().is_some_and(|wanted| wanted != number) {
+        if known.contains(&number) || request.units.lun().is_some_and(|wanted| wanted != number) {
             continue;
         }
         let address = format!("iscsi://{}/{target}/{number}", request.options.portal);
@@ -219,6 +224,21 @@ impl Remote {
         }
         self.log_out(request.options.logout_timeout).await;
         Ok(disks)
+    }
+
+    /// Disks that the target has got since: LUNs with what they are. Nothing while the session is lost.
+    pub async fn find_new(&self, request: &Request, known: &[u64]) -> Result<Vec<Disk>, Failure> {
+        match &self.session {
+            Some(session) if session.information().state == State::LoggedIn => {
+                find(session, request, known, &mut Vec::new()).await
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The kernel's session, where it is one.
+    pub fn kernel(&self) -> Option<&Kernel> {
+        self.kernel.as_ref()
     }
 
     /// As an address, without secrets.
