@@ -19,6 +19,8 @@ pub struct Crew {
 #[derive(Default)]
 struct State {
     running: usize,
+    /// The disk is being detached: who finds it gone sees our own doing.
+    leaving: bool,
     closed: Option<Closed>,
 }
 
@@ -63,10 +65,18 @@ impl Crew {
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
 
+    /// From now on whoever finds the disk gone sees our own doing; or, when it stays, no more.
+    pub fn leaving(&self, leaving: bool) {
+        self.lock().leaving = leaving;
+    }
+
     /// The disk is gone, for this reason unless there was one before; all threads stop.
-    pub fn close(&self, closed: Closed) {
+    pub fn close(&self, mut closed: Closed) {
         let first = {
             let mut state = self.lock();
+            if state.leaving && matches!(closed, Closed::Elsewhere(_)) {
+                closed = Closed::Detached;
+            }
             let first = state.closed.is_none();
             if first {
                 state.closed = Some(closed.clone());

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every suite in turn, a table of what ran, and what did not run by name.
 
+mod attach;
 mod commands;
 mod counts;
 mod fuzz;
@@ -74,6 +75,12 @@ const SUITES: &[Suite] = &[
         run: tshark::run,
     },
     Suite { name: "isns", about: "registration with open-isns' server", needs: &[], run: isns::run },
+    Suite {
+        name: "attach",
+        about: "each front-end of this machine through its kernel: FUSE with loop, nbd, ublk",
+        needs: &["mkfs.ext4", "fsck.ext4", "fstrim", "blkdiscard", "fallocate"],
+        run: attach::run,
+    },
     Suite {
         name: "vm",
         about: "the Linux kernel's initiator, in a virtual machine",

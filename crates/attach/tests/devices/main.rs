@@ -1,0 +1,64 @@
+//! Every front-end through the kernel of the machine that this runs on: the same story for each.
+//!
+//! Attaching needs root and what the front-end needs of the kernel, so these tests are not run unasked:
+//! `cargo xtask test attach` asks for those that can run here, and says which cannot and why.
+
+mod conformance;
+mod death;
+mod helper;
+mod story;
+
+use attach::Frontend;
+
+/// Which front-ends can be used here, for whoever wants to know what will run.
+#[test]
+#[ignore = "only says what can be used"]
+fn what_can_be_used() {
+    let all: [&dyn Frontend; 1] = [&attach::fuse::Fuse];
+    for frontend in all {
+        match frontend.probe() {
+            Ok(()) => println!("{}: usable", frontend.name()),
+            Err(why) => println!("{}: {why}", frontend.name()),
+        }
+    }
+    match attach::fuse::probe_loop() {
+        Ok(()) => println!("loop: usable"),
+        Err(why) => println!("loop: {why}"),
+    }
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn fuse_and_loop_conform_with_blocks_of_512() {
+    conformance::conforms(&attach::fuse::Fuse, 512);
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn fuse_and_loop_conform_with_blocks_of_4096() {
+    conformance::conforms(&attach::fuse::Fuse, 4096);
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn fuse_and_loop_carry_a_file_system_on_a_file() {
+    story::file_system(&attach::fuse::Fuse);
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn fuse_and_loop_leave_nothing_behind_when_their_process_is_killed() {
+    death::killed("fuse", "dies_with_a_fuse_device");
+}
+
+#[test]
+#[ignore = "the process that is killed by the test above"]
+fn dies_with_a_fuse_device() {
+    death::serve(&attach::fuse::Fuse);
+}
+
+#[test]
+#[ignore = "needs root and FUSE: cargo xtask test attach"]
+fn fuse_alone_is_a_file_of_the_disk() {
+    story::file_alone();
+}
