@@ -1,7 +1,11 @@
 //! Load on a disk through the library, with the processor time that it costs, for comparison with iscsi-perf:
-//! `load iscsi://HOST/TARGET/LUN BLOCKS DEPTH SECONDS [random] [futures]`.
+//! `load iscsi://HOST/TARGET/LUN BLOCKS DEPTH SECONDS [random] [futures]`. How little it could cost: `load floor BYTES
+//! DEPTH SECONDS` against `load floor-server BYTES`, which move the same bytes with one call for each read and no
+//! protocol. `crates/initiator/examples/compare.sh` runs all of it.
 
 use initiator::{Command, Data, Lun, Session};
+use std::io::{Read, Write};
+use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
@@ -56,8 +60,76 @@ impl Wake for Bell {
     }
 }
 
+/// Where the floor's server listens.
+const FLOOR: &str = "127.0.0.1:39111";
+/// Wait for all of it.
+const MSG_WAITALL: i32 = 0x100;
+
+/// Answers 48 bytes with 48 bytes and so many more.
+fn floor_server(bytes: usize) -> std::io::Result<()> {
+    let data = vec![7; 64 << 20];
+    for stream in std::net::TcpListener::bind(FLOOR)?.incoming() {
+        let mut stream = stream?;
+        stream.set_nodelay(true)?;
+        let (mut request, mut at) = ([0; 48], 0);
+        while stream.read_exact(&mut request).is_ok() {
+            let sent = stream.write_all(&request).and_then(|()| stream.write_all(&data[at..at + bytes]));
+            if sent.is_err() {
+                break;
+            }
+            at = (at + bytes) % (data.len() - bytes);
+        }
+    }
+    Ok(())
+}
+
+fn floor(bytes: usize, depth: usize, seconds: u64) -> std::io::Result<()> {
+    let mut stream = std::net::TcpStream::connect(FLOOR)?;
+    stream.set_nodelay(true)?;
+    let mut memory = vec![vec![MaybeUninit::uninit(); bytes]; depth];
+    let mut header = [0; 48];
+    for _ in 0..depth {
+        stream.write_all(&header)?;
+    }
+    let (begun, before) = (Instant::now(), processor_time());
+    let mut count = 0;
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        stream.read_exact(&mut header)?;
+        let mut rest = &mut memory[count as usize % depth][..];
+        while !rest.is_empty() {
+            let come = socket2::SockRef::from(&stream).recv_with_flags(rest, MSG_WAITALL)?;
+            assert!(come > 0, "the server has gone");
+            rest = &mut rest[come..];
+        }
+        stream.write_all(&header)?;
+        count += 1;
+    }
+    tell("floor", count, bytes, begun.elapsed(), processor_time() - before);
+    Ok(())
+}
+
+fn tell(what: &str, count: u64, bytes: usize, took: Duration, used: u64) {
+    let rate = count as f64 / took.as_secs_f64();
+    let mib = rate * bytes as f64 / f64::from(1 << 20);
+    let each = used as f64 / 1000.0 / count as f64;
+    println!("{what:<9} {rate:>8.0} reads/s {mib:>8.0} MiB/s {each:>8.2} µs processor time each");
+}
+
+fn main() -> std::io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize| arguments.get(at).and_then(|number| number.parse().ok()).unwrap_or(1usize);
+    match arguments.first().map(String::as_str) {
+        Some("floor-server") => floor_server(number(1)),
+        Some("floor") => floor(number(1), number(2), number(3) as u64),
+        _ => {
+            load();
+            Ok(())
+        }
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() {
+async fn load() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| arguments[at].parse::<u64>().expect("a number");
     let (url, blocks, depth, seconds) = (&arguments[0], number(1) as u32, number(2) as usize, number(3));
@@ -129,8 +201,6 @@ async fn main() {
             count
         }
     };
-    let (took, used) = (begun.elapsed(), processor_time() - before);
-    let rate = count as f64 / took.as_secs_f64();
-    let mib = rate * bytes as f64 / f64::from(1 << 20);
-    println!("{rate:.0} reads/s, {mib:.0} MiB/s, {:.2} µs processor time each", used as f64 / 1000.0 / count as f64);
+    let what = if has("futures") { "futures" } else { "channel" };
+    tell(what, count, bytes, begun.elapsed(), processor_time() - before);
 }

@@ -8,19 +8,29 @@ use std::task::Waker;
 
 /// A way to submit commands and to take their ends in whatever order they come.
 ///
-/// ```no_run
-/// # async fn example(session: initiator::Session, waker: std::task::Waker) {
-/// use initiator::{Command, Lun};
-/// let mut channel = session.channel(waker);
-/// let mut batch = vec![(7, Lun::new(0), Command::new(&[0; 6]))];
-/// channel.submit(&mut batch);
-/// // … when the waker was woken:
-/// let mut done = Vec::new();
-/// channel.take(&mut done);
-/// for (token, finished) in done {
-///     println!("{token}: {:?}", finished.result);
-/// }
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use initiator::{Command, Lun, Session};
+/// # let url = sim::served::disk(2048);
+/// # struct Bell(tokio::sync::Notify);
+/// # impl std::task::Wake for Bell {
+/// #     fn wake(self: std::sync::Arc<Self>) { self.0.notify_one() }
 /// # }
+/// # let bell = std::sync::Arc::new(Bell(tokio::sync::Notify::new()));
+/// # let waker = std::task::Waker::from(bell.clone());
+/// let session = Session::connect(&url).await?;
+/// let mut channel = session.channel(waker);
+/// let ready = |token| (token, Lun::new(0), Command::new(&[0; 6]));
+/// channel.submit(&mut (0..10).map(ready).collect());
+/// let mut done = Vec::new();
+/// while channel.in_flight() > 0 {
+///     // … until the waker is woken:
+/// #   bell.0.notified().await;
+///     channel.take(&mut done);
+/// }
+/// assert!(done.iter().all(|(_, finished)| finished.result.is_ok()));
+/// # Ok::<(), initiator::Error>(())
+/// # }).unwrap();
 /// ```
 pub struct Channel {
     session: Session,

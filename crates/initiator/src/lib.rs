@@ -2,13 +2,17 @@
 //!
 //! A [`Session`] is a handle to a task that owns the sockets and the protocol; a [`Unit`] is a disk of it:
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), initiator::Error> {
-//! let session = initiator::Session::connect("iscsi://10.0.0.1/iqn.2026-11.com.example:disk").await?;
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let url = sim::served::disk(2048);
+//! let session = initiator::Session::connect(&url).await?;
 //! let disk = session.unit(0);
-//! println!("{} bytes", disk.capacity().await?.bytes());
-//! # Ok(())
-//! # }
+//! assert_eq!(disk.capacity().await?.bytes(), 1 << 20);
+//! disk.write(8, vec![7; 4096]).await?;
+//! assert_eq!(disk.read(8, 8).await?, [7; 4096]);
+//! session.logout().await?;
+//! # Ok::<(), initiator::Error>(())
+//! # }).unwrap();
 //! ```
 #![forbid(unsafe_code)]
 
@@ -44,3 +48,8 @@ pub use lun::Lun;
 pub use options::{Account, Algorithm, Chap, DigestOffer, INITIATOR_NAME, Options, Portal, Secret, SessionKind};
 pub use session::Session;
 pub use unit::{Capacity, Compared, Generation, Registration, Unit};
+
+/// The examples of the page are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/initiator.md")]
+struct Page;

@@ -33,16 +33,18 @@ impl Drop for Handle {
 impl Session {
     /// Logs in to what the address names: `iscsi://[user[%secret]@]host[:port]/target[/lun]`.
     ///
-    /// ```no_run
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let session = initiator::Session::connect("iscsi://127.0.0.1/iqn.2026-11.com.example:disk").await?;
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let url = sim::served::disk(2048);
+    /// // url = "iscsi://10.0.0.1/iqn.2026-11.com.example:disk/0"
+    /// let session = initiator::Session::connect(&url).await?;
     /// let disk = session.unit(0);
     /// let first = disk.read(0, 8).await?;
     /// disk.write(8, first).await?;
     /// disk.flush().await?;
     /// session.logout().await?;
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), initiator::Error>(())
+    /// # }).unwrap();
     /// ```
     pub async fn connect(address: &str) -> Result<Session, Error> {
         let wrong = |error: crate::AddressError| Error::Invalid(error.to_string());
@@ -52,19 +54,20 @@ impl Session {
 
     /// The options of a session with what the address names, to be changed before [`Options::connect`].
     ///
-    /// ```no_run
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// use initiator::{Chap, DigestOffer, Session};
-    /// let address = "iscsi://127.0.0.1/iqn.2026-11.com.example:disk".parse()?;
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use initiator::{DigestOffer, Session};
+    /// # let url = sim::served::disk(2048);
+    /// let address = url.parse()?; // iscsi://alice%alice-secret-12@10.0.0.1/iqn.2026-11.com.example:disk
     /// let session = Session::builder(&address)
-    ///     .chap(Chap::new("alice", "alice-secret-12"))
     ///     .digests(DigestOffer::Preferred)
     ///     .connections(4)
     ///     .error_recovery_level(2)
     ///     .connect()
     ///     .await?;
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(session.information().parameters.error_recovery_level, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
     /// ```
     pub fn builder(address: &Address) -> Options {
         Options::of(address)

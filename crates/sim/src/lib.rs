@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod scripted;
+pub mod served;
 mod stream;
 pub mod world;
 

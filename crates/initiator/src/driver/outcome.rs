@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Attempts that a unit attention, a busy unit or a spoiled transfer may cost.
 const RETRIES: u32 = 10;
+/// Sessions that a command may lose: it may be what the target dies of.
+const LOSSES: u32 = 6;
 /// A busy unit is left alone for so long; longer with each attempt.
 const BUSY: Duration = Duration::from_millis(20);
 
@@ -91,11 +93,14 @@ impl Driver {
             }
             Outcome::Aborted => Verdict::Over(Err(Error::Aborted)),
             Outcome::Lost if self.closing.is_some() => Verdict::Over(Err(Error::Closed)),
-            Outcome::Lost if !is_repeatable(&job.command.cdb) => Verdict::Over(Err(Error::Interrupted)),
+            Outcome::Lost if job.losses >= LOSSES || !is_repeatable(&job.command.cdb) => {
+                Verdict::Over(Err(Error::Interrupted))
+            }
             Outcome::Lost if !job.sink.is_wanted() && job.command.data_out.bytes() == 0 => {
                 Verdict::Over(Err(Error::Interrupted))
             }
             Outcome::Lost => {
+                job.losses += 1;
                 self.statistics.replayed += 1;
                 Verdict::Again
             }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 /// The first pause between two logins; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A session that was lost before this time was not worth much.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
 /// A further connection that the target does not take is tried again after this time.
 const JOIN_PAUSE: Duration = Duration::from_secs(60);
 
@@ -59,6 +61,9 @@ pub(super) struct Recovery {
     lost: Option<Instant>,
     why: String,
     not_before: Option<Instant>,
+    /// When the session was logged in last, and how many sessions in a row had a short life.
+    begun: Instant,
+    short_lives: u32,
     refusal: Option<Error>,
 }
 
@@ -73,6 +78,8 @@ impl Recovery {
             lost: None,
             why: String::new(),
             not_before: None,
+            begun: Instant::now(),
+            short_lives: 0,
             refusal: None,
         }
     }
@@ -148,12 +155,24 @@ impl Driver {
             self.over = true;
             return;
         }
-        tracing::warn!(target = %whom, %why, waiting = self.jobs.unfinished(), "session lost; logging in again");
+        let short = now < self.recovery.begun + SHORT_LIFE;
+        self.recovery.short_lives = if short { self.recovery.short_lives + 1 } else { 0 };
+        // What happens again and again is told once, and then when it is over.
+        match self.recovery.short_lives {
+            0 | 1 => {
+                tracing::warn!(target = %whom, %why, waiting = self.jobs.unfinished(), "session lost; logging in again")
+            }
+            times => tracing::debug!(target = %whom, %why, times, "session lost again"),
+        }
         self.shared.set_state(State::Recovering);
         self.shared.tell(Event::SessionLost { why: why.clone() });
         let since = self.recovery.lost.unwrap_or(now);
         // Time2Wait (RFC 7143 §13.15): the target is left alone for so long.
         let wait = Duration::from_secs(self.session.parameters().default_time_2_wait.into());
+        let wait = match self.recovery.short_lives {
+            0 | 1 => wait,
+            times => wait.max(pause(times)),
+        };
         let next = self.recovery.not_before.take().unwrap_or(since + wait);
         let last = Error::Invalid(why);
         self.recovery.down = Some(Down { since, next, attempts: 0, gone: false, last });
@@ -256,6 +275,7 @@ impl Driver {
         let (peer, local) = (entered.peer, entered.local);
         self.lines.push(Line { link: Link::new(entered.stream, Vec::new()), c, cid, peer, local, load: 0 });
         self.recovery.refusal = None;
+        self.recovery.begun = now;
         self.recovery.lost = None;
         self.recovery.why.clear();
         self.statistics.logins += 1;
@@ -269,10 +289,11 @@ impl Driver {
         self.shared.inform(information);
         self.inform();
         let after = now.saturating_duration_since(down.since);
-        tracing::info!(
-            target = %self.options.whom(), ?after, failed_logins = down.attempts, again = self.jobs.waiting(),
-            "session restored"
-        );
+        let (whom, again) = (self.options.whom(), self.jobs.waiting());
+        match self.recovery.short_lives {
+            0 | 1 => tracing::info!(target = %whom, ?after, failed_logins = down.attempts, again, "session restored"),
+            times => tracing::debug!(target = %whom, ?after, again, times, "session restored again"),
+        }
         self.shared.tell(Event::SessionRestored { after, attempts: down.attempts });
         self.plan_joins(now);
     }

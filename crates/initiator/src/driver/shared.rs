@@ -40,6 +40,8 @@ pub(crate) struct Job {
     pub deadline: std::time::Instant,
     /// How often it was sent because the unit wanted it so.
     pub retries: u32,
+    /// How often it was under way when a session was lost.
+    pub losses: u32,
     /// It took too long and is being aborted.
     pub timed_out: bool,
     /// The blocks that it writes, once it was sent.
@@ -56,6 +58,7 @@ impl Job {
             // Set when the driver takes it.
             deadline: std::time::Instant::now(),
             retries: 0,
+            losses: 0,
             timed_out: false,
             registered: false,
         })

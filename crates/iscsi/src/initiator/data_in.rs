@@ -96,17 +96,25 @@ impl Session {
         };
         task.known = true;
         let length = header.header().data_segment_bytes();
-        task.early.push(Early { data_sn: header.data_sn.get(), offset: header.buffer_offset.get(), length });
-        if at_most(task.data_end, header.data_sn.get()) {
-            task.data_end = header.data_sn.get().wrapping_add(1);
+        let arrived = Early { data_sn: header.data_sn.get(), offset: header.buffer_offset.get(), length };
+        if at_most(task.data_end, arrived.data_sn) {
+            task.data_end = arrived.data_sn.wrapping_add(1);
         }
-        while let Some(at) = task.early.iter().position(|early| early.data_sn == task.data_sn) {
-            let Early { offset, length, .. } = task.early.swap_remove(at);
+        let mut next = match arrived.data_sn == task.data_sn {
+            true => Some(arrived),
+            false => {
+                task.early.push(arrived);
+                None
+            }
+        };
+        while let Some(Early { offset, length, .. }) = next {
             // What overlaps or leaves a gap is not what was read, however its PDUs are numbered (DAT-07).
             if ordered && length > 0 && offset != task.received.prefix() || !task.received.add(offset, length) {
                 return Err(ConnectionError::Format("Data-In out of the order of its offsets"));
             }
             task.data_sn = task.data_sn.wrapping_add(1);
+            let at = task.early.iter().position(|early| early.data_sn == task.data_sn);
+            next = at.map(|at| task.early.swap_remove(at));
         }
         if !task.has_hole() {
             (task.missing_since, task.asked) = (None, 0);

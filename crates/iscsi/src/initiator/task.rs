@@ -143,9 +143,14 @@ pub(super) struct Early {
     pub length: u32,
 }
 
-/// Where the bytes lie that have come: spans that do not touch, in their order.
+/// Where the bytes lie that have come. In order, as they nearly always are, they need no memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Coverage(Vec<(u32, u32)>);
+pub(super) struct Coverage {
+    /// Bytes from the beginning without a gap.
+    prefix: u32,
+    /// Spans behind them that do not touch, in their order.
+    beyond: Vec<(u32, u32)>,
+}
 
 impl Coverage {
     /// Adds bytes; `false` where some of them were there already.
@@ -154,33 +159,41 @@ impl Coverage {
         if length == 0 {
             return true;
         }
-        let at = self.0.partition_point(|(_, before)| *before < offset);
-        let (before, after) = self.0.split_at(at);
+        if offset < self.prefix {
+            return false;
+        }
+        let at = self.beyond.partition_point(|(_, before)| *before < offset);
+        let (before, after) = self.beyond.split_at(at);
         let overlaps = after.iter().take(2).any(|(start, stop)| *start < end && offset < *stop);
         if overlaps || before.last().is_some_and(|(_, stop)| *stop > offset) {
             return false;
         }
-        let joins_before = self.0.get(at).is_some_and(|(_, stop)| *stop == offset);
+        if offset == self.prefix {
+            self.prefix = end;
+            while let Some((_, stop)) = self.beyond.first().copied().filter(|(start, _)| *start == self.prefix) {
+                self.prefix = stop;
+                self.beyond.remove(0);
+            }
+            return true;
+        }
+        let joins_before = self.beyond.get(at).is_some_and(|(_, stop)| *stop == offset);
         let next = if joins_before { at + 1 } else { at };
-        let joins_after = self.0.get(next).is_some_and(|(start, _)| *start == end);
+        let joins_after = self.beyond.get(next).is_some_and(|(start, _)| *start == end);
         match (joins_before, joins_after) {
             (true, true) => {
-                self.0[at].1 = self.0[next].1;
-                self.0.remove(next);
+                self.beyond[at].1 = self.beyond[next].1;
+                self.beyond.remove(next);
             }
-            (true, false) => self.0[at].1 = end,
-            (false, true) => self.0[next].0 = offset,
-            (false, false) => self.0.insert(at, (offset, end)),
+            (true, false) => self.beyond[at].1 = end,
+            (false, true) => self.beyond[next].0 = offset,
+            (false, false) => self.beyond.insert(at, (offset, end)),
         }
         true
     }
 
     /// Bytes from the beginning without a gap.
     pub fn prefix(&self) -> u32 {
-        match self.0.first() {
-            Some((0, end)) => *end,
-            _ => 0,
-        }
+        self.prefix
     }
 }
 
@@ -381,10 +394,32 @@ mod tests {
         assert!(coverage.add(0, 8));
         assert_eq!(coverage.prefix(), 16);
         assert!(coverage.add(16, 8) && coverage.add(16, 0));
-        assert_eq!((coverage.prefix(), coverage.0.len()), (32, 1));
+        assert_eq!((coverage.prefix(), coverage.beyond.len()), (32, 0));
     }
     use crate::wire::RESERVED_TAG;
     use std::collections::HashSet;
+
+    #[test]
+    fn bytes_are_covered_once_in_whatever_order_they_come() {
+        let mut coverage = Coverage::default();
+        for (offset, length, added, prefix) in [
+            (4, 2, true, 0),
+            (8, 2, true, 0),
+            (5, 2, false, 0),
+            (0, 5, false, 0),
+            (6, 2, true, 0),
+            (0, 4, true, 10),
+            (9, 1, false, 10),
+            (10, 6, true, 16),
+            (20, 1, true, 16),
+            (16, 8, false, 16),
+            (16, 4, true, 21),
+            (21, 0, true, 21),
+        ] {
+            assert_eq!((coverage.add(offset, length), coverage.prefix()), (added, prefix), "{offset}+{length}");
+        }
+        assert_eq!(coverage, Coverage { prefix: 21, beyond: Vec::new() });
+    }
 
     #[test]
     fn pdu_14_tags_are_unique_among_the_living_and_never_the_reserved_one() {

@@ -104,7 +104,7 @@ fn serve(mut peer: Peer, script: &mut Script) {
                     (header.exp_cmd_sn, header.max_cmd_sn) = (exp.into(), max.into());
                     let text: &[u8] = match header.flags & 0x0c {
                         0 => b"AuthMethod=None\0",
-                        _ => b"HeaderDigest=None\0DataDigest=None\0",
+                        _ => b"HeaderDigest=None\0DataDigest=None\0DefaultTime2Wait=0\0",
                     };
                     peer.send(&Frame::new(header, text));
                 }

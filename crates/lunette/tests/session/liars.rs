@@ -161,3 +161,22 @@ fn what_may_not_be_sent_twice_is_not_and_says_so() {
         assert_eq!((seen.load(Ordering::Relaxed), session.statistics().replayed), (1, 1));
     });
 }
+
+#[test]
+fn a_command_that_every_session_dies_of_ends() {
+    let count = Arc::new(AtomicU32::new(0));
+    let seen = count.clone();
+    // It is answered by a lie whenever it comes.
+    let address = fake::start(
+        8,
+        Box::new(move |peer, command, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            peer.data(command, 0, &[1]);
+        }),
+    );
+    run(async {
+        let session = Options { time_2_wait: 0, ..options(address) }.connect().await.unwrap();
+        let error = session.unit(0).test_ready().await.unwrap_err();
+        assert_eq!((error, seen.load(Ordering::Relaxed)), (Error::Interrupted, 7));
+    });
+}

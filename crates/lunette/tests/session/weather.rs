@@ -1,10 +1,10 @@
 //! Bad weather: targets that are killed, connections that are lost, futures that are dropped, time that passes.
 
 use crate::rig::{LUNETTE, options, pattern, run};
-use initiator::{Error, Event, Function, Lun, Options, Portal, State};
+use initiator::{DigestOffer, Error, Event, Function, Lun, Options, Portal, State};
 use sim::Daemon;
-use sim::daemon::Folder;
-use sim::proxy::{Action, Direction, Plan, Proxy};
+use sim::daemon::{Folder, TARGET};
+use sim::proxy::{Action, Direction, Fault, Plan, Proxy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -211,5 +211,111 @@ fn at_level_2_the_only_connection_is_lost_and_its_tasks_go_on() {
         assert_eq!(session.information().tsih, tsih, "it is the same session");
         assert!(session.statistics().connections_lost >= 2, "{:?}", session.statistics());
         session.logout().await.unwrap();
+    });
+}
+
+#[test]
+fn bits_that_turn_under_digests_are_seen_and_nothing_wrong_is_read() {
+    let daemon = Daemon::start(LUNETTE, &["ram:8M"]);
+    for level in [0, 1, 2] {
+        run(async {
+            let flips = |direction| {
+                let at = [90_000u64, 200_123, 300_777, 450_001, 600_222].map(|at| Fault {
+                    direction,
+                    at,
+                    action: Action::Flip(3),
+                });
+                Plan { faults: at.to_vec(), ..Plan::default() }
+            };
+            let proxy = Proxy::start(daemon.address(), vec![flips(Direction::ToInitiator), flips(Direction::ToTarget)]);
+            let session = through(options(&daemon), &proxy).digests(DigestOffer::Required).error_recovery_level(level);
+            let session = session.connect().await.unwrap();
+            let disk = session.unit(1);
+            for generation in 0..24u64 {
+                let data: Vec<u8> = (0..64).flat_map(|block| pattern(block, generation)).collect();
+                disk.write(generation, data.clone()).await.unwrap();
+                assert!(disk.read(generation, 64).await.unwrap() == data, "level {level}, generation {generation}");
+            }
+            if level == 0 {
+                assert!(session.statistics().connections_lost >= 1, "a digest that does not match costs the session");
+            }
+            session.logout().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_target_that_stands_still_is_noticed_by_pings_and_one_that_stops_in_order_is_waited_for() {
+    let folder = Folder::new();
+    let image = format!("{},size=1M", folder.file("disk.img"));
+    let mut daemon = Daemon::start(LUNETTE, &[&image]);
+    run(async {
+        let pinging = Options {
+            nop_interval: Duration::from_millis(200),
+            nop_timeout: Duration::from_millis(300),
+            ..options(&daemon)
+        };
+        let session = pinging.connect().await.unwrap();
+        let disk = session.unit(1);
+        let data = pattern(5, 1);
+        disk.write(5, data.clone()).await.unwrap();
+        daemon.signal("STOP");
+        let reading = {
+            let disk = disk.clone();
+            tokio::spawn(async move { disk.read(5, 1).await })
+        };
+        let begun = Instant::now();
+        while session.information().state != State::Recovering {
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        daemon.signal("CONT");
+        assert_eq!(reading.await.unwrap().unwrap(), data);
+        // It says that it stops, and comes back.
+        let running = {
+            let (disk, data) = (disk.clone(), data.clone());
+            tokio::spawn(async move {
+                for _ in 0..2000 {
+                    assert_eq!(disk.read(5, 1).await.unwrap(), data);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+        };
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(daemon.terminate().success());
+        daemon.restart();
+        running.await.unwrap();
+        assert_eq!(session.statistics().errors, 0);
+        session.logout().await.unwrap();
+    });
+}
+
+#[test]
+fn a_connection_is_handed_over_with_what_was_agreed_and_a_redirection_is_followed() {
+    let daemon = Daemon::start(LUNETTE, &["ram:1M"]);
+    let there = daemon.address();
+    let configuration = format!(
+        "[daemon]\nstate-dir = \"FOLDER/state\"\n[[portal]]\nlisten = \"127.0.0.1:0\"\n\n\
+         [[target]]\nname = \"{TARGET}\"\nredirect = \"{there}\"\n[[target.rule]]\ninitiators = \"any\"\n"
+    );
+    let here = Daemon::configured(LUNETTE, &configuration);
+    run(async {
+        let handed = initiator::connect_for_hand_over(&options(&here), None).await.unwrap();
+        assert_eq!(handed.portal.to_string(), there.to_string());
+        assert_eq!(handed.isid[0], 0x80);
+        assert!(handed.logged_in.tsih > 0 && handed.logged_in.session.max_burst_length > 0);
+        // The session is whoever's has the socket: it answers to a ping that is made by hand.
+        let mut nop = [0u8; 48];
+        nop[0] = 0x40;
+        nop[1] = 0x80;
+        nop[16..20].copy_from_slice(&7u32.to_be_bytes());
+        nop[20..24].copy_from_slice(&[0xff; 4]);
+        nop[24..28].copy_from_slice(&handed.logged_in.cmd_sn.to_be_bytes());
+        nop[28..32].copy_from_slice(&handed.logged_in.opening.next_stat_sn.to_be_bytes());
+        let mut stream = handed.stream;
+        std::io::Write::write_all(&mut stream, &nop).unwrap();
+        let mut answer = [0u8; 48];
+        std::io::Read::read_exact(&mut stream, &mut answer).unwrap();
+        assert_eq!((answer[0], &answer[16..20]), (0x20, &7u32.to_be_bytes()[..]));
     });
 }
