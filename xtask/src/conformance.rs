@@ -1,8 +1,9 @@
 //! `cargo xtask conformance`: docs/conformance.md, made from the list of requirements and from the tests
 //! that are named after them.
 //!
-//! A test belongs to a requirement by its name (`csn_03_…`, or several: `sbc_10_sbc_11_…`). What came of it is
-//! taken from what `cargo test` printed; the suite `unit` keeps that in [`RUN`].
+//! A test belongs to a requirement by its name (`csn_03_…`, or several: `sbc_10_sbc_11_…`), and to an end by where
+//! it is ([`Test::ends`]). What came of it is taken from what `cargo test` printed; the suite `unit` keeps that in
+//! [`RUN`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,6 +22,19 @@ const DOCUMENT: &str = "docs/conformance.md";
 pub const RUN: &str = "target/unit-run.txt";
 /// Families that are left out, and why.
 const LEFT_OUT: &[(&str, &str)] = &[("ISR", "left out: iSER needs RDMA")];
+/// What both ends are made of: a test in one of these places is of both.
+const COMMON: &[&str] = &[
+    "iscsi/auth/",
+    "iscsi/isns/",
+    "iscsi/key.rs",
+    "iscsi/name.rs",
+    "iscsi/serial.rs",
+    "iscsi/text.rs",
+    "iscsi/wire/",
+    "io/",
+    "scsi/",
+    "sim/frame.rs",
+];
 
 /// One requirement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +61,39 @@ struct Test {
     /// The crate and file.
     place: String,
     requirements: Vec<String>,
+}
+
+/// An end of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Target,
+    Initiator,
+}
+
+impl End {
+    const BOTH: [End; 2] = [End::Target, End::Initiator];
+
+    fn word(self) -> &'static str {
+        match self {
+            End::Target => "target",
+            End::Initiator => "initiator",
+        }
+    }
+}
+
+impl Requirement {
+    /// Whom it binds.
+    fn binds(&self, end: End) -> bool {
+        self.side == "B" || self.side == if end == End::Target { "T" } else { "I" }
+    }
+}
+
+impl Test {
+    /// Of which end it is: where "initiator" is in its path, of that one; in what both are made of, of both.
+    fn is_of(&self, end: End) -> bool {
+        let common = COMMON.iter().any(|place| self.place.starts_with(place));
+        common || self.place.contains("initiator") == (end == End::Initiator)
+    }
 }
 
 /// What came of a test.
@@ -111,8 +158,8 @@ pub fn run(root: &Path, words: &[String]) -> ExitCode {
     if report.findings.is_empty() && stale.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is wrong after a run of the workspace's tests that printed this: target-side requirements without
-/// a test, tests that did not run or failed, and a document that does not say so.
+/// What is wrong after a run of the workspace's tests that printed this: requirements of which a half has no
+/// test, tests that did not run or failed, and a document that does not say so.
 pub fn findings(root: &Path, printed: &str) -> Result<Vec<String>, String> {
     let mut report = report(root, printed)?;
     report.findings.extend(stale(&root.join(DOCUMENT), &report));
@@ -146,15 +193,19 @@ fn compose(families: &[Family], tests: &[Test], verdicts: &BTreeMap<String, Verd
     let verdict = |test: &Test| verdicts.get(&test.name).copied().unwrap_or(Verdict::NotRun);
     let (mut rows, mut count) = (String::new(), Count::default());
     for family in families {
-        let _ = write!(rows, "\n## {}\n\n| | requirement | tests | result |\n|---|---|---|---|\n", family.heading);
+        let _ = write!(
+            rows,
+            "\n## {}\n\n| | requirement | tests | target | initiator |\n|---|---|---|---|---|\n",
+            family.heading
+        );
         for requirement in &family.requirements {
             let own: Vec<&Test> = tests.iter().filter(|test| test.requirements.contains(&requirement.id)).collect();
-            let result = count.judge(requirement, &own, verdict, &mut findings);
+            let [target, initiator] = count.judge(requirement, &own, verdict, &mut findings);
             let names: Vec<String> = own.iter().map(|test| format!("`{}` ({})", test.name, test.place)).collect();
             let Requirement { id, side, level, tier, text, source } = requirement;
             let _ = writeln!(
                 rows,
-                "| {id}<br>{side} {level} {tier} | {text} ({source}) | {} | {result} |",
+                "| {id}<br>{side} {level} {tier} | {text} ({source}) | {} | {target} | {initiator} |",
                 names.join("<br>")
             );
         }
@@ -174,65 +225,110 @@ struct Count {
     failed: usize,
     not_run: usize,
     missing: usize,
-    initiator: usize,
     left_out: usize,
 }
 
+/// How a half of a requirement stands, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    NotBound,
+    Passed,
+    NotRun,
+    Missing,
+    Failed,
+}
+
+impl Standing {
+    fn of(binds: bool, verdicts: &[Verdict]) -> Standing {
+        if verdicts.contains(&Verdict::Fail) {
+            Standing::Failed
+        } else if verdicts.contains(&Verdict::NotRun) {
+            Standing::NotRun
+        } else if !binds {
+            Standing::NotBound
+        } else if verdicts.is_empty() {
+            Standing::Missing
+        } else {
+            Standing::Passed
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Standing::NotBound => "–",
+            Standing::Passed => "pass",
+            Standing::NotRun => "**not run**",
+            Standing::Missing => "**no test**",
+            Standing::Failed => "**fail**",
+        }
+    }
+}
+
 impl Count {
-    /// The result of a requirement with these tests.
+    /// The results of a requirement with these tests, for the target and for the initiator.
     fn judge(
         &mut self,
         requirement: &Requirement,
         own: &[&Test],
         verdict: impl Fn(&Test) -> Verdict,
         findings: &mut Vec<String>,
-    ) -> String {
-        let verdicts: Vec<Verdict> = own.iter().map(|test| verdict(test)).collect();
-        if verdicts.contains(&Verdict::Fail) {
-            self.failed += 1;
-            findings.push(format!("{}: a test of it fails", requirement.id));
-            return "**fail**".into();
-        }
-        if verdicts.contains(&Verdict::NotRun) {
-            self.not_run += 1;
-            return "**not run**".into();
-        }
-        if !verdicts.is_empty() {
-            self.passed += 1;
-            return "pass".into();
-        }
+    ) -> [String; 2] {
         let family = requirement.id.split('-').next().unwrap_or_default();
-        if let Some((_, why)) = LEFT_OUT.iter().find(|(left_out, _)| *left_out == family) {
+        if own.is_empty()
+            && let Some((_, why)) = LEFT_OUT.iter().find(|(left_out, _)| *left_out == family)
+        {
             self.left_out += 1;
-            return (*why).into();
+            return [(*why).into(), (*why).into()];
         }
-        if requirement.side == "I" {
-            self.initiator += 1;
-            return "initiator, issue 6".into();
+        let results = End::BOTH.map(|end| {
+            let verdicts = own.iter().filter(|test| test.is_of(end)).map(|test| verdict(test));
+            Standing::of(requirement.binds(end), &verdicts.collect::<Vec<_>>())
+        });
+        match results.iter().max() {
+            Some(Standing::Failed) => {
+                self.failed += 1;
+                findings.push(format!("{}: a test of it fails", requirement.id));
+            }
+            Some(Standing::Missing) => {
+                self.missing += 1;
+                for (end, _) in End::BOTH.iter().zip(&results).filter(|(_, result)| **result == Standing::Missing) {
+                    findings.push(format!("{}: no test of the {}'s is named after it", requirement.id, end.word()));
+                }
+            }
+            Some(Standing::NotRun) => self.not_run += 1,
+            _ => self.passed += 1,
         }
-        self.missing += 1;
-        findings.push(format!("{}: no test is named after it", requirement.id));
-        "**no test**".into()
+        results.map(|result| result.word().to_owned())
     }
 
     fn preamble(&self, families: &[Family]) -> String {
         let all: usize = families.iter().map(|family| family.requirements.len()).sum();
+        let requirements = || families.iter().flat_map(|family| &family.requirements);
+        let binding = |sides: &[&str]| requirements().filter(|one| sides.contains(&one.side.as_str())).count();
         let mut text = format!(
             "# Conformance: requirement by requirement
 
 Made by `cargo xtask conformance --write` from [conformance-requirements.tsv](conformance-requirements.tsv), which
 restates RFC 7143, 7144 and 3722 and the SCSI standards in our words, from the tests' names and from what a run of
-them printed; not to be edited. `cargo xtask test` fails where a requirement of the target has no test, where a
-named test fails or does not run, and where this page says something else. What peers' suites say, and what of the
-standards is left out, is in [peers.md](peers.md).
+them printed; not to be edited. `cargo xtask test` fails where a requirement has no test at an end that it binds,
+where a named test fails or does not run, and where this page says something else. What peers' suites say, and what
+of the standards is left out, is in [peers.md](peers.md).
 
-Under each identifier stand its side (T target, I initiator, B both, of which the target's half is tested here), its
-level and its tier (1 before anyone stores data, 2 with the feature it belongs to).
+Under each identifier stand its side (T target, I initiator, B both), its level and its tier (1 before anyone stores
+data, 2 with the feature it belongs to). The target is tested against a scripted initiator, the initiator against a
+scripted target (their tests have `initiator` in their path), and what both are made of once for both.
 
-{all} requirements: {} tested and passed, {} failed, {} with a test that was not run, {} of the target without a test; {} of
-the initiator alone, which come with issue 6; {} left out: iSER.
+{all} requirements: {} tested at each end that they bind and passed, {} failed, {} with a test that was not run, {}
+without a test at an end; {} left out: iSER. {} bind the target, {} the initiator, {} of them both.
 ",
-            self.passed, self.failed, self.not_run, self.missing, self.initiator, self.left_out
+            self.passed,
+            self.failed,
+            self.not_run,
+            self.missing,
+            self.left_out,
+            binding(&["T", "B"]),
+            binding(&["I", "B"]),
+            binding(&["B"])
         );
         if self.failed + self.not_run + self.missing > 0 {
             text += "\n**This page is not as it has to be.**\n";
@@ -333,34 +429,61 @@ mod tests {
     use super::*;
 
     const LIST: &str = "# list\n## CSN: Numbers\nCSN-01\tI\tMUST\t1\tAdvances.\t§4\nCSN-02\tT\tMUST\t1\tIn order.\t§4\n\
-                        ## ISR: iSER\nISR-01\tB\tMUST\t2\tAnswered No.\t7145\n";
+                        CSN-03\tB\tMUST\t1\tWraps.\t§4\n## ISR: iSER\nISR-01\tB\tMUST\t2\tAnswered No.\t7145\n";
+    const HERE: [&str; 3] = ["sim/tests/conformance/numbers.rs", "sim/tests/initiator/numbers.rs", "iscsi/serial.rs"];
 
-    fn composed(names: &[&str], printed: &str) -> Report {
-        let tests: Vec<Test> = names
-            .iter()
-            .map(|name| Test { name: (*name).into(), place: "sim".into(), requirements: identifiers(name) })
-            .collect();
+    /// Tests and where each is.
+    fn composed(tests: &[(&str, &str)], printed: &str) -> Report {
+        let test = |(name, place): &(&str, &str)| Test {
+            name: (*name).into(),
+            place: (*place).into(),
+            requirements: identifiers(name),
+        };
+        let tests: Vec<Test> = tests.iter().map(test).collect();
         compose(&parse(LIST).unwrap(), &tests, &verdicts(printed))
     }
 
     #[test]
-    fn a_requirement_of_the_target_needs_a_test_that_ran() {
-        assert_eq!(composed(&[], "").findings, ["CSN-02: no test is named after it"]);
-        assert_eq!(composed(&["csn_02_a"], "").findings, ["csn_02_a (sim) was not run"]);
-        assert_eq!(composed(&["csn_02_a"], "test x::csn_02_a ... ignored, slow\n").findings.len(), 1);
-        assert_eq!(composed(&["csn_02_a"], "test x::csn_02_a ... FAILED\n").findings, ["CSN-02: a test of it fails"]);
-        let good = composed(&["csn_02_a"], "test x::csn_02_a ... ok\n");
-        assert_eq!(good.findings, Vec::<String>::new());
-        assert!(good.document.contains("| CSN-02<br>T MUST 1 | In order. (§4) | `csn_02_a` (sim) | pass |"));
-        assert!(good.document.contains("| CSN-01<br>I MUST 1 | Advances. (§4) |  | initiator, issue 6 |"));
-        assert!(good.document.contains("|  | left out: iSER needs RDMA |"));
-        assert!(!good.document.contains("not as it has to be"));
+    fn a_requirement_needs_a_test_that_ran_at_each_end_that_it_binds() {
+        let [target, initiator, both] = HERE;
+        let findings = composed(&[], "").findings;
+        let missing =
+            |id: &str, end: &str| findings.contains(&format!("{id}: no test of the {end}'s is named after it"));
+        assert_eq!(findings.len(), 4, "{findings:?}");
+        assert!(missing("CSN-01", "initiator") && missing("CSN-02", "target"));
+        assert!(missing("CSN-03", "initiator") && missing("CSN-03", "target"));
+        let printed = "test x::csn_01_a ... ok\ntest x::csn_02_a ... ok\ntest x::csn_03_a ... ok\n";
+        let tests = |third| [("csn_01_a", initiator), ("csn_02_a", target), ("csn_03_a", third)];
+        assert_eq!(composed(&tests(both), printed).findings, Vec::<String>::new());
+        let half = composed(&tests(target), printed);
+        assert_eq!(half.findings, ["CSN-03: no test of the initiator's is named after it"]);
+        assert!(half.document.contains("| `csn_03_a` (sim/tests/conformance/numbers.rs) | pass | **no test** |"));
+        let good = composed(&tests(both), printed).document;
+        assert!(good.contains(
+            "| CSN-02<br>T MUST 1 | In order. (§4) | `csn_02_a` (sim/tests/conformance/numbers.rs) | pass | – |"
+        ));
+        assert!(good.contains(
+            "| CSN-01<br>I MUST 1 | Advances. (§4) | `csn_01_a` (sim/tests/initiator/numbers.rs) | – | pass |"
+        ));
+        assert!(good.contains("|  | left out: iSER needs RDMA | left out: iSER needs RDMA |"));
+        assert!(!good.contains("not as it has to be"));
+    }
+
+    #[test]
+    fn a_test_that_fails_or_does_not_run_is_told() {
+        let tests: Vec<_> = ["csn_01_a", "csn_02_a", "csn_03_a"].into_iter().zip([HERE[1], HERE[0], HERE[2]]).collect();
+        let rest = "test x::csn_01_a ... ok\ntest x::csn_03_a ... ok\n";
+        assert_eq!(composed(&tests, rest).findings, ["csn_02_a (sim/tests/conformance/numbers.rs) was not run"]);
+        assert_eq!(composed(&tests, &format!("{rest}test x::csn_02_a ... ignored, slow\n")).findings.len(), 1);
+        let failed = composed(&tests, &format!("{rest}test x::csn_02_a ... FAILED\n")).findings;
+        assert_eq!(failed, ["CSN-02: a test of it fails"]);
     }
 
     #[test]
     fn a_name_of_two_tests_is_as_good_as_the_worse() {
         let printed = "test a::csn_02_a ... ok\ntest b::csn_02_a ... FAILED\ntest c::csn_02_a ... ok\n";
-        assert_eq!(composed(&["csn_02_a"], printed).findings, ["CSN-02: a test of it fails"]);
+        let findings = composed(&[("csn_02_a", HERE[0])], printed).findings;
+        assert!(findings.contains(&"CSN-02: a test of it fails".to_owned()), "{findings:?}");
     }
 
     #[test]
