@@ -124,7 +124,9 @@ impl Error {
     pub fn is_transport(&self) -> bool {
         matches!(
             self,
-            Error::Network { .. }
+            // What the target lacks, and not what we did wrong (RFC 7143 §11.13.5).
+            Error::LoginRefused { class: 3, .. }
+                | Error::Network { .. }
                 | Error::TimedOut { .. }
                 | Error::Protocol { .. }
                 | Error::Gone { .. }

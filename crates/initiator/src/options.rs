@@ -278,6 +278,14 @@ impl Options {
                 return wrong(format!("{name} {value}: it is {low} to {high}"));
             }
         }
+        let one_for_both = |chap: &Chap| {
+            chap.mutual.as_ref().is_some_and(|theirs| theirs.secret.expose() == chap.account.secret.expose())
+        };
+        if self.chap.as_ref().is_some_and(one_for_both) {
+            return wrong(
+                "the target's CHAP secret is the initiator's own: each direction needs one of its own".into(),
+            );
+        }
         if self.first_burst_length > self.max_burst_length {
             let (first, max) = (self.first_burst_length, self.max_burst_length);
             return wrong(format!("first_burst_length {first}: it is at most max_burst_length, {max}"));

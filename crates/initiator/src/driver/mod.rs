@@ -457,7 +457,9 @@ impl Driver {
         let up =
             (!self.recovery.is_down()).then(|| self.session.poll_timeout().into_iter().chain(self.jobs.deadline()));
         let closing = self.closing.as_ref().map(|closing| closing.until);
-        up.into_iter().flatten().chain(self.recovery.deadline(&self.options)).chain(closing).min()
+        // Where the session is to end no login is begun any more.
+        let logins = self.closing.is_none().then(|| self.recovery.deadline(&self.options));
+        up.into_iter().flatten().chain(logins.flatten()).chain(closing).min()
     }
 
     /// Sets the timer. One that is set too early is left as it is: that costs a look, and less than setting it

@@ -304,8 +304,11 @@ impl Driver {
         if down.last != error {
             tracing::warn!(target = %self.options.whom(), attempt = down.attempts + 1, %error, "login failed");
         }
+        // What was refused for good is not asked for again and again (RFC 7143 §11.13.5); a target that is being set up
+        // says so too, and may have it in a while.
+        let for_good = matches!(error, Error::LoginRefused { class: 2, .. } | Error::Authentication { .. });
         down.last = error;
-        down.next = now + pause(down.attempts);
+        down.next = now + if for_good { LONGEST_PAUSE } else { pause(down.attempts) };
         down.attempts = down.attempts.saturating_add(1);
         if down.gone {
             let (target, after) = (self.options.whom(), now.saturating_duration_since(down.since));

@@ -126,7 +126,7 @@ fn chp_01_an_algorithm_or_a_method_that_was_not_offered_is_refused() {
 }
 
 #[test]
-fn chp_06_chp_16_a_target_that_does_not_show_who_it_is_is_left_and_nothing_falls_back() {
+fn chp_06_chp_12_chp_16_a_target_that_does_not_show_who_it_is_is_left_and_nothing_falls_back() {
     let right = |algorithm: Algorithm, challenge: &[u8]| {
         hex(&algorithm.response(0x42, &Secret::new(THEIRS).unwrap(), challenge))
     };
@@ -180,4 +180,22 @@ fn chp_18_no_failure_shows_a_secret() {
     assert!(!said.contains(OURS) && !said.contains(THEIRS), "{said}");
     let options = format!("{:?}", chap(true, &Algorithm::ALL));
     assert!(!options.contains(OURS) && !options.contains(THEIRS), "{options}");
+}
+
+#[test]
+fn chp_10_secrets_of_128_bits_and_longer_are_used_octet_by_octet() {
+    for length in [12, 16, 17, 64, 255] {
+        let secret: Vec<u8> = (0..length).map(|at| (at as u8).wrapping_mul(37)).collect();
+        let account = Account { user: "alice".into(), secret: Secret::new(secret.clone()).unwrap() };
+        let challenge = Challenge { identifier: 1, bytes: [0x77; 32] };
+        let exchange = Initiator::new(account.clone(), None, vec![Algorithm::Sha256], challenge);
+        let (_, mut target, request, _) =
+            entering(|wanted| wanted.authentication = Authentication::Chap(Box::new(exchange)));
+        target.answer_login(&request, 0, (0, 0), &[("AuthMethod", "CHAP")]);
+        let (request, _) = target.expect::<LoginRequest>();
+        target.answer_login(&request, 0, (0, 0), &[("CHAP_A", "7"), ("CHAP_I", "9"), ("CHAP_C", "0x0102030405060708")]);
+        let (_, data) = target.expect::<LoginRequest>();
+        let expected = Algorithm::Sha256.response(9, &account.secret, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(lines(&data).to_lowercase().contains(&format!("chap_r={}", hex(&expected))), "{length} octets");
+    }
 }
