@@ -23,14 +23,12 @@ use block::Backend;
 use io::engine::{Choice, Engines};
 use request::Facts;
 use rustix::fd::OwnedFd;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The directory below [`Settings::directory`] that is mounted on.
-const MOUNT: &str = "fuse";
 /// The most threads that are started unasked.
 const WORKERS_MAX: usize = 4;
 /// The least memory with which a thread goes on whatever is asked of it: a staging buffer, what was read or
@@ -90,9 +88,7 @@ impl Attached {
         let limits = backend.limits();
         let read_only = settings.read_only || limits.read_only;
         check_name(&settings.name)?;
-        let mount = settings.directory.join(MOUNT);
-        fs::create_dir_all(&mount)
-            .map_err(|error| Error::system(format!("{} cannot be made", mount.display()), error))?;
+        let mount = settings.directory.clone();
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let facts = Facts {
             name: settings.name.clone(),
@@ -170,13 +166,9 @@ impl Attached {
         let mut state = self.lock();
         state.looped = Some(looped);
         state.held = Some(held);
-        let mount = self.mount.clone();
-        match mount::unmount(&mount, mount::Unmount::Lazily) {
-            Ok(()) => {
-                state.mounted = false;
-                let _ = fs::remove_dir(&mount);
-            }
-            Err(error) => tracing::warn!(%error, mount = %mount.display(), "the file stays in sight"),
+        match mount::unmount(&self.mount, mount::Unmount::Lazily) {
+            Ok(()) => state.mounted = false,
+            Err(error) => tracing::warn!(%error, mount = %self.mount.display(), "the file stays in sight"),
         }
         Ok(())
     }
@@ -250,7 +242,6 @@ impl Attached {
         state.gone = true;
         self.crew.close(Closed::Detached);
         let ended = self.crew.wait(end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1)));
-        let _ = fs::remove_dir(&self.mount);
         match ended {
             true => Ok(()),
             false => Err(Error::TimedOut(format!(

@@ -94,7 +94,7 @@ pub fn file_alone() {
     assert!(matches!(attached.detach(Detach::WhenUnused), Err(Error::Busy { .. })), "we have it open ourselves");
     drop(file);
     attached.detach(Detach::WhenUnused).unwrap();
-    assert!(!path.exists());
+    assert!(!path.exists() && fs::read_dir(path.parent().unwrap()).unwrap().next().is_none());
 
     // Unmounted by somebody else: told, and nothing to detach any more.
     let attached = attach::Frontend::attach(&attach::fuse::Fuse, ram.clone(), &settings).unwrap();

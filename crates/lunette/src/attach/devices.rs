@@ -24,6 +24,11 @@ fn frontends() -> Vec<Candidate> {
             Some(Box::new(attach::ublk::Ublk)),
             "of what works in user space it is the fastest and outlives its process",
         ),
+        (
+            Via::Fuse,
+            Some(Box::new(attach::fuse::Fuse)),
+            "it needs no module but FUSE and loop, which nearly all kernels have",
+        ),
     ]
 }
 
