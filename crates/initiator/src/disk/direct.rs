@@ -4,7 +4,7 @@
 use super::Shared;
 use super::operation::{Failure, Transfer};
 use crate::{Channel, Command, Finished, Lun};
-use block::{Alarm, Completion, Engine, Error, ErrorKind, Outcome, Request, RequestId, Store};
+use block::{Alarm, Completion, Engine, Error, ErrorKind, Outcome, Request, Store};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -24,7 +24,8 @@ pub(super) struct Direct {
 }
 
 struct Pending {
-    id: RequestId,
+    /// Without its buffer.
+    request: Request,
     transfer: Transfer,
     /// Bytes of its buffer.
     room: usize,
@@ -93,8 +94,10 @@ impl Store for Direct {
                 self.rest.push(request);
                 continue;
             };
-            let slot = self.place(Pending { id: request.id, transfer, room: buffer.capacity() });
-            self.batch.push((slot as u64, lun, transfer.command(buffer, request.data)));
+            let room = buffer.capacity();
+            let command = transfer.command(buffer, request.data.clone());
+            let slot = self.place(Pending { request, transfer, room });
+            self.batch.push((slot as u64, lun, command));
         }
         if !self.batch.is_empty() {
             self.commands.submit(&mut self.batch);
@@ -109,12 +112,23 @@ impl Store for Direct {
         for (slot, finished) in self.finished.drain(..) {
             let Some(pending) = self.pending.get_mut(slot as usize).and_then(Option::take) else { continue };
             self.free.push(slot as usize);
-            let (buffer, result) = pending.transfer.finish(finished, pending.room);
-            let result = result.map(|()| Outcome::Done).map_err(|failure| match failure {
-                Failure::Disk(error) => error,
-                Failure::Path(error) => self.shared.gone(&error),
-            });
-            done.push(Completion { id: pending.id, buffer, result });
+            let Pending { mut request, transfer, room } = pending;
+            let (buffer, result) = transfer.finish(finished, room);
+            request.buffer = buffer;
+            let result = match result {
+                Ok(()) => Ok(Outcome::Done),
+                // Somebody has ended all tasks of the unit; it is no failure of the disk.
+                Err(Failure::Path(crate::Error::Aborted)) => {
+                    self.rest.push(request);
+                    continue;
+                }
+                Err(Failure::Path(error)) => Err(self.shared.gone(&error)),
+                Err(Failure::Disk(error)) => Err(error),
+            };
+            done.push(request.complete(result));
+        }
+        if !self.rest.is_empty() {
+            self.others.submit(&mut self.rest, done);
         }
         if self.others.in_flight() > 0 {
             self.others.poll(done);

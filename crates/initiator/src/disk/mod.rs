@@ -19,12 +19,13 @@ pub(crate) mod operation;
 pub use identity::Identity;
 
 use crate::guard::Guard;
-use crate::{Error, Event, State, Unit};
+use crate::{Command, Error, Event, Function, State, Unit};
 use block::{Backend, Completion, Description, Engine, ErrorKind, Limits, Request, Store};
 use channel::{Hatch, Serve};
 use direct::Direct;
 use facts::Facts;
 use operation::{Failure, Way};
+use scsi::cdb::TEST_UNIT_READY;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -33,6 +34,10 @@ use tokio::sync::watch;
 
 /// A unit that does not answer when it is looked at is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often the unit is asked whether it has anything to say.
+const CHECK: Duration = Duration::from_secs(5);
+/// A request is carried out again so often where others end it.
+pub(crate) const CLEARED: u32 = 8;
 
 /// A unit of a session as a disk. Its channels work from any thread; what they ask for is done on the runtime on
 /// which it was opened.
@@ -192,11 +197,16 @@ impl Serve for Shared {
         }
         let without_same = &self.known.without_same;
         let way = Way { unit: &self.unit, limits: &facts.limits, abilities: facts.abilities, without_same };
-        let result = way.perform(&mut request).await.map_err(|failure| match failure {
-            Failure::Disk(error) => error,
-            Failure::Path(error) => self.gone(&error),
-        });
-        request.complete(result)
+        for attempt in 0.. {
+            let result = match way.perform(&mut request).await {
+                Err(Failure::Path(Error::Aborted)) if attempt < CLEARED => continue,
+                Err(Failure::Path(error)) => Err(self.gone(&error)),
+                Err(Failure::Disk(error)) => Err(error),
+                Ok(outcome) => Ok(outcome),
+            };
+            return request.complete(result);
+        }
+        request.complete(Err(block::Error::new(ErrorKind::Gone)))
     }
 
     async fn look(self: Arc<Self>) -> Result<bool, block::Error> {
@@ -238,17 +248,54 @@ pub(crate) fn elsewhere(why: &Error) -> Error {
     Error::Gone { target: "the disk".into(), after: Duration::ZERO, last: why.to_string() }
 }
 
+/// Whether the unit says that tasks of ours were ended by somebody else: a reset, or CLEAR TASK SET. Those get no
+/// answer (SAM-5 5.6, TAS).
+pub(crate) fn is_clearing(event: &Event, unit: &Unit) -> bool {
+    match event {
+        Event::UnitAttention { lun, code, .. } => {
+            *lun == unit.lun() && matches!(code, (0x29, 0x02..=0x04) | (0x2f, 0x00 | 0x01))
+        }
+        _ => false,
+    }
+}
+
+/// Ends our tasks at the unit on this side too, so that what will never be answered is asked for again.
+pub(crate) fn clear(unit: &Unit) {
+    let unit = unit.clone();
+    tokio::spawn(async move {
+        if let Err(error) = unit.session().task_management(Function::AbortTaskSet, unit.lun()).await {
+            tracing::debug!("tasks that a reset has ended wait for their time limit: {error}");
+        }
+    });
+}
+
 /// Looks again whenever the target says that something has changed. Ends with the disk or the session.
 async fn listen(shared: std::sync::Weak<Shared>, mut events: tokio::sync::broadcast::Receiver<Event>) {
     use tokio::sync::broadcast::error::RecvError;
+    let mut check = tokio::time::interval(CHECK);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let event = match events.recv().await {
-            Ok(event) => Some(event),
-            // What was missed may have been one.
-            Err(RecvError::Lagged(_)) => None,
-            Err(RecvError::Closed) => return,
+        let event = tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => Some(event),
+                // What was missed may have been one.
+                Err(RecvError::Lagged(_)) => None,
+                Err(RecvError::Closed) => return,
+            },
+            _ = check.tick() => {
+                let Some(shared) = shared.upgrade() else { return };
+                // What the unit has to say comes with the answer to a command, and there may be no other.
+                if shared.unit.session().information().state == State::LoggedIn {
+                    let unit = shared.unit.clone();
+                    tokio::spawn(async move { unit.execute(Command::new(&TEST_UNIT_READY)).await });
+                }
+                continue;
+            }
         };
         let Some(shared) = shared.upgrade() else { return };
+        if event.as_ref().is_some_and(|event| is_clearing(event, &shared.unit)) {
+            clear(&shared.unit);
+        }
         if event.is_some_and(|event| !is_change(&event, &shared.unit)) {
             continue;
         }

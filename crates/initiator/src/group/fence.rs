@@ -15,6 +15,7 @@
 
 use super::Shared;
 use super::path::Path;
+use crate::disk::clear;
 use crate::{Error, Function, Options};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +111,13 @@ impl Shared {
             }
         }
         let reset = session.task_management(Function::LogicalUnitReset, other.lun);
-        tokio::time::timeout(limit, reset).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(limit, reset).await.unwrap_or_else(|_| Err(late()))?;
+        // It has ended the tasks of all other paths as well, which get no answer. Where they are is asked again now.
+        for third in self.helpers(path).filter(|third| third.number != other.number) {
+            if let Some((session, _)) = third.session() {
+                clear(&session.unit(third.lun));
+            }
+        }
+        Ok(())
     }
 }

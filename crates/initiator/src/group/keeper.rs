@@ -4,7 +4,7 @@ use super::Shared;
 use super::fence::Fenced;
 use super::path::Path;
 use crate::disk::facts;
-use crate::disk::{Known, elsewhere, is_change};
+use crate::disk::{Known, clear, elsewhere, is_change, is_clearing};
 use crate::guard::Guard;
 use crate::{Command, Error, Event, Session, Unit};
 use scsi::{cdb, port_groups};
@@ -120,6 +120,7 @@ async fn watch(shared: &Shared, path: &Path, session: Session) {
                 Ok(Event::SessionLost { why } | Event::SessionGone { why }) => Err(why),
                 Ok(event) if is_change(&event, &unit) => learn_anew(shared, &unit, &guard).await,
                 Ok(Event::ConnectionLost { .. }) => checked(shared, path, &unit).await,
+                Ok(event) if is_clearing(&event, &unit) => { clear(&unit); Ok(()) }
                 // ASYMMETRIC ACCESS STATE CHANGED.
                 Ok(Event::UnitAttention { code: (0x2a, 0x06), .. }) => checked(shared, path, &unit).await,
                 Ok(_) => Ok(()),

@@ -17,7 +17,7 @@ pub use policy::Policy;
 
 use crate::disk::channel::{Hatch, Serve};
 use crate::disk::operation::{Failure, Way};
-use crate::disk::{Identity, Known, facts};
+use crate::disk::{CLEARED, Identity, Known, facts};
 use crate::{Error, Lun, Options};
 use block::{Backend, Completion, Description, Engine, ErrorKind, Limits, Operation, Request, Store};
 use path::{Path, Ready};
@@ -252,7 +252,7 @@ impl Serve for Shared {
             return request.complete(Err(block::Error::new(ErrorKind::Gone)));
         };
         let writes = !matches!(request.operation, Operation::Read | Operation::Extents | Operation::Flush);
-        let (mut since, mut avoid) = (None, None);
+        let (mut since, mut avoid, mut cleared) = (None, None, 0);
         loop {
             let facts = known.facts();
             if let Err(error) = request.check(&facts.limits) {
@@ -272,6 +272,11 @@ impl Serve for Shared {
             let error = match way.perform(&mut request).await {
                 Ok(outcome) => return request.complete(Ok(outcome)),
                 Err(Failure::Disk(error)) => return request.complete(Err(error)),
+                // A reset has ended it, which no path is to blame for; it is over and nothing of it comes any more.
+                Err(Failure::Path(Error::Aborted)) if cleared < CLEARED => {
+                    cleared += 1;
+                    continue;
+                }
                 Err(Failure::Path(error)) => error,
             };
             let again = avoid.replace(ready.path.number) == Some(ready.path.number);

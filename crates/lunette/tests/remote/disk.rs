@@ -131,6 +131,36 @@ fn a_target_that_is_killed_and_comes_back_is_a_pause_and_another_disk_there_is_n
     soon("it is served again", || bench.read(0, 4096).is_ok_and(|bytes| bytes == [0; 4096]));
 }
 
+#[test]
+fn a_reset_by_another_initiator_is_a_pause() {
+    let daemon = Daemon::start(LUNETTE, &["ram:64M"]);
+    let disk = disk(daemon.address(), 1);
+    let writers: Vec<_> = (0..3u64)
+        .map(|own| {
+            let disk = disk.clone();
+            std::thread::spawn(move || {
+                let mut bench = bench(disk);
+                for round in 0..150u64 {
+                    let at = own * (16 << 20) + round % 8 * (1 << 20);
+                    let bytes = vec![round as u8; 1 << 20];
+                    bench.write(at, &bytes).unwrap();
+                    assert!(bench.read(at, 1 << 20).unwrap() == bytes);
+                }
+            })
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    on_the_net(async {
+        let other = options(daemon.address()).connect().await.unwrap();
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            other.task_management(initiator::Function::LogicalUnitReset, 1.into()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(40), "nothing has waited for its time limit: {:?}", begun.elapsed());
+}
+
 /// With tgt: `tgtadm` makes a target with a disk of zeros of at least 1 MiB; then
 /// `LUNETTE_TEST_DISK=iscsi://127.0.0.1/iqn…/1 cargo test -p lunette --test remote of_another_target -- --ignored`.
 #[test]

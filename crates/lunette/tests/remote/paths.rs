@@ -211,6 +211,30 @@ fn writes_go_on_when_a_portal_of_another_group_is_cut_or_does_not_answer() {
 }
 
 #[test]
+fn the_reset_that_ends_a_lost_path_costs_the_others_nothing_but_a_moment() {
+    let folder = Folder::new();
+    let (_daemon, portals) = daemon(&folder, &["127.0.0.2:0,group=2", "127.0.0.3:0,group=3"], &[]);
+    let switches: Vec<Switch> = portals.iter().map(|at| Switch::before(*at)).collect();
+    let paths = switches.iter().map(|switch| path(switch.address())).collect();
+    let group = connect(paths, quick(Policy::RoundRobin)).unwrap();
+    soon("all paths", || states(&group) == [PathState::Optimized; 3]);
+    let writers = Writers::start(&group);
+    for round in 0..4 {
+        writers.go_on(50);
+        switches[0].set(Mode::Cut);
+        let begun = Instant::now();
+        soon("it is seen to be lost", || states(&group)[0] == PathState::Down);
+        // Commands of the other paths that the reset ends are never answered; nobody waits for their time limit.
+        writers.go_on(100);
+        assert!(begun.elapsed() < Duration::from_secs(5), "round {round}: {:?}", begun.elapsed());
+        assert_eq!(states(&group)[1..], [PathState::Optimized; 2], "{:?}", group.paths());
+        switches[0].set(Mode::Pass);
+        soon("it is back", || states(&group)[0] == PathState::Optimized);
+    }
+    writers.end();
+}
+
+#[test]
 fn without_any_path_requests_wait_and_in_the_end_fail() {
     let folder = Folder::new();
     let (mut daemon, portals) = daemon(&folder, &["127.0.0.2:0"], &[]);
