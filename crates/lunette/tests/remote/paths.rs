@@ -48,26 +48,31 @@ fn states(group: &Group) -> Vec<PathState> {
     group.paths().iter().map(|path| path.state).collect()
 }
 
+/// Writers of a group.
+const WRITERS: usize = 4;
+
 /// Writes that never stop: each block of a small area again and again, with a number that only grows. What a read
 /// gives is never older than what was acknowledged.
 struct Writers {
     stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicU32>,
+    /// Of each of them.
+    rounds: Vec<Arc<AtomicU32>>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Writers {
     fn start(group: &Arc<Group>) -> Writers {
-        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let threads: Vec<_> = (0..3u64)
+        let stop = Arc::new(AtomicBool::new(false));
+        let rounds: Vec<Arc<AtomicU32>> = (0..WRITERS).map(|_| Arc::default()).collect();
+        let threads: Vec<_> = (0..WRITERS)
             .map(|own| {
-                let (group, stop, rounds) = (group.clone(), stop.clone(), rounds.clone());
+                let (group, stop, rounds) = (group.clone(), stop.clone(), rounds[own].clone());
                 std::thread::spawn(move || {
                     let mut bench = bench(group);
                     let mut last = [0u32; 4];
                     for round in 1u32.. {
                         let (block, version) = (round as usize % 4, |round: u32| round.to_be_bytes().repeat(2048));
-                        let at = own * (1 << 20) + block as u64 * 8192;
+                        let at = ((own << 20) + block * 8192) as u64;
                         // What came late from a path that was given up would have undone the last write by now.
                         let read = bench.read(at, 8192).unwrap_or_else(|error| panic!("read {round}: {error}"));
                         assert!(
@@ -89,11 +94,13 @@ impl Writers {
         Writers { stop, rounds, threads }
     }
 
-    /// Waits until so many more have been acknowledged.
+    /// Waits until so many more have been acknowledged, of each its part.
     fn go_on(&self, count: u32) {
-        let until = self.rounds.load(Ordering::SeqCst) + count;
+        let until = |one: &Arc<AtomicU32>| one.load(Ordering::SeqCst) + count / WRITERS as u32;
+        let until: Vec<u32> = self.rounds.iter().map(until).collect();
         soon("writes go on", || {
-            self.rounds.load(Ordering::SeqCst) >= until || self.threads.iter().any(|one| one.is_finished())
+            let has_ended = self.threads.iter().any(|one| one.is_finished());
+            has_ended || self.rounds.iter().zip(&until).all(|(one, until)| one.load(Ordering::SeqCst) >= *until)
         });
     }
 
@@ -219,19 +226,37 @@ fn the_reset_that_ends_a_lost_path_costs_the_others_nothing_but_a_moment() {
     let group = connect(paths, quick(Policy::RoundRobin)).unwrap();
     soon("all paths", || states(&group) == [PathState::Optimized; 3]);
     let writers = Writers::start(&group);
+    // Long reads, of which one is under way on each path whenever a reset comes.
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers = [0u64; 4].map(|_| {
+        let (group, stop) = (group.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut bench = bench(group);
+            let mut longest = Duration::ZERO;
+            while !stop.load(Ordering::SeqCst) {
+                let begun = Instant::now();
+                bench.read(4 << 20, 4 << 20).unwrap();
+                longest = longest.max(begun.elapsed());
+            }
+            longest
+        })
+    });
     for round in 0..4 {
-        writers.go_on(50);
+        writers.go_on(8);
         switches[0].set(Mode::Cut);
         let begun = Instant::now();
         soon("it is seen to be lost", || states(&group)[0] == PathState::Down);
-        // Commands of the other paths that the reset ends are never answered; nobody waits for their time limit.
-        writers.go_on(100);
-        assert!(begun.elapsed() < Duration::from_secs(5), "round {round}: {:?}", begun.elapsed());
+        // Commands of the other paths that the reset ends are never answered; nobody waits a minute for their limit.
+        writers.go_on(16);
+        assert!(begun.elapsed() < Duration::from_secs(30), "round {round}: {:?}", begun.elapsed());
         assert_eq!(states(&group)[1..], [PathState::Optimized; 2], "{:?}", group.paths());
         switches[0].set(Mode::Pass);
         soon("it is back", || states(&group)[0] == PathState::Optimized);
     }
     writers.end();
+    stop.store(true, Ordering::SeqCst);
+    let longest = readers.map(|reader| reader.join().unwrap());
+    assert!(longest.iter().all(|longest| *longest < Duration::from_secs(30)), "{longest:?}");
 }
 
 #[test]
