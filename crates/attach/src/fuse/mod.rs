@@ -62,6 +62,14 @@ pub fn probe_loop() -> Result<(), Unusable> {
     loopdev::probe()
 }
 
+/// Takes away what a process that died left mounted at this directory of its; nothing where nothing is. What it
+/// served fails already.
+pub fn clear(directory: &Path) {
+    if let Err(error) = mount::unmount(directory, mount::Unmount::Lazily) {
+        tracing::warn!(directory = %directory.display(), %error, "what a dead process left mounted stays");
+    }
+}
+
 struct Attached {
     crew: Arc<Crew>,
     backend: Arc<dyn Backend>,

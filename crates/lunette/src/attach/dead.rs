@@ -53,6 +53,7 @@ pub fn clear(place: &Place, entry: &Entry) -> Result<(), Failure> {
             Via::Ublk if is_of_now => {
                 attach::ublk::remove(&device.path).map_err(|error| devices::failure(&error))?;
             }
+            Via::Fuse if is_of_now => attach::fuse::clear(&device.directory),
             _ => {}
         }
         links::remove(&device.links, &device.path);

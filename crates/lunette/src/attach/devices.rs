@@ -55,6 +55,9 @@ pub fn choose(request: &Request) -> Result<(Vec<Choice>, Vec<String>), Failure> 
             continue;
         }
         let usable = match &frontend {
+            Some(frontend) if via == Via::Fuse && !request.file_only => {
+                frontend.probe().and_then(|()| attach::fuse::probe_loop())
+            }
             Some(frontend) => frontend.probe(),
             None if request.more_portals.is_empty() => attach::kernel::probe(),
             None => Err(Unusable("it makes a disk of each path, and not one of all".to_owned())),

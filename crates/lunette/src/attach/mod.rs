@@ -21,9 +21,10 @@ mod request;
 pub mod state;
 
 use crate::failure::{Cause, Failure};
+use crate::nodes::record;
 use clap::Args;
 use hold::{Held, Request, Units, Via};
-use initiator::{Address, Options, Portal, Session};
+use initiator::{Address, Portal, Session};
 use serde_json::json;
 use state::Place;
 use std::io::Write;
@@ -43,8 +44,9 @@ pub use holder::run as hold_run;
     4 the target refuses the login, 5 no such target, LUN or disk, 6 it is attached in another way, 7 this machine\n\
     cannot do it. After a failure nothing is left attached.")]
 pub struct Arguments {
-    /// Where the disk is: iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]; all disks of the target without a LUN
-    #[arg(value_name = "ADDRESS", required_unless_present = "resume", conflicts_with = "resume")]
+    /// Where the disk is: iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN], or a node record: TARGET[,HOST[:PORT]]. All
+    /// disks of the target without a LUN
+    #[arg(value_name = "ADDRESS|RECORD", required_unless_present = "resume", conflicts_with = "resume")]
     address: Option<String>,
     /// What offers the disk to this machine
     #[arg(long, value_enum, default_value_t = Via::Auto)]
@@ -52,6 +54,9 @@ pub struct Arguments {
     /// Nothing is written
     #[arg(long)]
     read_only: bool,
+    /// The disk with this LUN, where the address names none
+    #[arg(long, value_name = "N", conflicts_with = "id")]
+    lun: Option<u64>,
     /// The disk with this NAA or EUI-64 identifier or serial number, whatever its LUN
     #[arg(long, value_name = "NAA|EUI|SERIAL")]
     id: Option<String>,
@@ -64,18 +69,18 @@ pub struct Arguments {
     /// A file and no block device (fuse): works without privileges
     #[arg(long)]
     file_only: bool,
-    /// Connections of the session
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    connections: u16,
-    /// How long a lost session's commands wait before they fail
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    replacement_timeout: u32,
-    /// How long one login may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    login_timeout: u32,
-    /// How often the first login is tried again while nobody answers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    retries: u32,
+    /// Connections of the session [default: 1, or the record's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    connections: Option<u16>,
+    /// How long a lost session's commands wait before they fail [default: 120, or the record's]
+    #[arg(long, value_name = "SECONDS")]
+    replacement_timeout: Option<u32>,
+    /// How long one login may take [default: 15, or the record's]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    login_timeout: Option<u32>,
+    /// How often the first login is tried again while nobody answers [default: 0, or the record's]
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
     /// Where what is attached is kept account of [default: /run/lunette/attached, for others than root in
     /// XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
@@ -90,10 +95,12 @@ pub struct Arguments {
 
 /// Attaches, and prints the devices.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let Some(address) = &arguments.address else { return resume(arguments) };
-    let address: Address = address.parse().map_err(Failure::input)?;
-    let address = address.resolve().map_err(Failure::input)?;
-    let held = hold::start(&request(arguments, &address)?)?;
+    let Some(what) = &arguments.address else { return resume(arguments) };
+    let request = match what.contains("://") || what.contains('=') {
+        true => by_address(what)?,
+        false => record::request(what)?,
+    };
+    let held = hold::start(&with_arguments(request, arguments)?)?;
     if held.record.devices.is_empty() {
         // A session without disks is what a login by a node record may be; whoever attaches wants one.
         let place = Place::of(arguments.state_dir.as_deref())?;
@@ -138,40 +145,49 @@ fn show(held: &Held, as_json: bool) {
     let _ = std::io::stdout().write_all(shown.as_bytes());
 }
 
-fn request(arguments: &Arguments, address: &Address) -> Result<Request, Failure> {
+/// What an address says.
+fn by_address(text: &str) -> Result<Request, Failure> {
+    let address: Address = text.parse().map_err(Failure::input)?;
+    let address = address.resolve().map_err(Failure::input)?;
     if address.target.is_none() {
         let line = format!("{address} names no target; `lunette discover {address}` shows which there are");
         return Err(Failure::input(line));
     }
-    let identifier = arguments.id.clone().or_else(|| address.serial_number.clone());
-    let units = match (identifier, address.lun) {
-        (Some(_), Some(lun)) => {
-            return Err(Failure::input(format!(
-                "the disk is named twice, by its identifier and as LUN {lun}; leave one out"
-            )));
-        }
-        (Some(identifier), None) => Units::Identifier(identifier),
-        (None, Some(lun)) => Units::Lun(lun.into()),
+    let units = match (&address.serial_number, address.lun) {
+        (Some(serial), None) => Units::Identifier(serial.clone()),
+        (_, Some(lun)) => Units::Lun(lun.into()),
         (None, None) => Units::All,
     };
-    let portal = |text: &String| {
-        Portal::parse(text).ok_or_else(|| Failure::input(format!("--portal {text}: HOST[:PORT] is expected")))
-    };
-    let options = Options {
-        connections: arguments.connections,
-        replacement_timeout: Duration::from_secs(arguments.replacement_timeout.into()),
-        login_timeout: Duration::from_secs(arguments.login_timeout.into()),
-        ..Session::builder(address)
-    };
+    Ok(Request { units, ..Request::new(Session::builder(&address)) })
+}
+
+/// The same with what the command line says of it.
+fn with_arguments(mut request: Request, arguments: &Arguments) -> Result<Request, Failure> {
+    let named = arguments.id.clone().map(Units::Identifier).or(arguments.lun.map(Units::Lun));
+    if let Some(named) = named {
+        if request.units != Units::All {
+            return Err(Failure::input("the disk is named twice, in the address and by --id or --lun; leave one out"));
+        }
+        request.units = named;
+    }
+    for portal in &arguments.portal {
+        let wrong = || Failure::input(format!("--portal {portal}: HOST[:PORT] is expected"));
+        request.more_portals.push(Portal::parse(portal).ok_or_else(wrong)?);
+    }
+    let seconds =
+        |given: Option<u32>, usual: Duration| given.map_or(usual, |seconds| Duration::from_secs(seconds.into()));
+    let options = &mut request.options;
+    options.connections = arguments.connections.unwrap_or(options.connections);
+    options.replacement_timeout = seconds(arguments.replacement_timeout, options.replacement_timeout);
+    options.login_timeout = seconds(arguments.login_timeout, options.login_timeout);
+    let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose().map_err(Failure::input);
     Ok(Request {
-        more_portals: arguments.portal.iter().map(portal).collect::<Result<_, _>>()?,
-        login_retries: arguments.retries,
-        units,
-        via: arguments.via,
+        login_retries: arguments.retries.unwrap_or(request.login_retries),
+        via: if arguments.via == Via::Auto { request.via } else { arguments.via },
         read_only: arguments.read_only,
-        mount_point: arguments.mount_point.as_ref().map(std::path::absolute).transpose().map_err(Failure::input)?,
+        mount_point: absolute(&arguments.mount_point)?,
         file_only: arguments.file_only,
-        state_dir: arguments.state_dir.as_ref().map(std::path::absolute).transpose().map_err(Failure::input)?,
-        ..Request::new(options)
+        state_dir: absolute(&arguments.state_dir)?.or(request.state_dir),
+        ..request
     })
 }

@@ -268,7 +268,7 @@ impl Request {
         Request {
             options,
             more_portals: Vec::new(),
-            login_retries: 3,
+            login_retries: 0,
             units: Units::All,
             via: Via::Auto,
             read_only: false,

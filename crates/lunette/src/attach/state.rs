@@ -19,6 +19,8 @@ const RECORD: &str = "session.json";
 const LOCK: &str = "lock";
 /// The request with its secrets, for one who takes the session up again.
 const REQUEST: &str = "request.json";
+/// Names another state directory than the usual one.
+const VARIABLE: &str = "LUNETTE_ATTACHED";
 /// Bytes of a file that is read.
 const MOST: u64 = 1 << 20;
 
@@ -122,10 +124,12 @@ pub struct Session {
 pub struct Turn(#[allow(dead_code, reason = "held, not read")] File);
 
 impl Place {
-    /// The one that was named, or the usual one: /run/lunette/attached for root, in XDG_RUNTIME_DIR for others.
+    /// The one that was named, here or in the environment, or the usual one: /run/lunette/attached for root, in
+    /// XDG_RUNTIME_DIR for others.
     pub fn of(named: Option<&Path>) -> Result<Place, Failure> {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
-        let path = match (named, rustix::process::geteuid().is_root(), runtime) {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let (told, runtime) = (variable(VARIABLE), variable("XDG_RUNTIME_DIR"));
+        let path = match (named.or(told.as_deref()), rustix::process::geteuid().is_root(), runtime) {
             (Some(named), ..) => {
                 std::path::absolute(named).map_err(|error| Failure::input(format!("--state-dir: {error}")))?
             }

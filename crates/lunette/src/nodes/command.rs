@@ -137,7 +137,8 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn failed(error: &Error) -> Failure {
+/// A failure of the records.
+pub fn failed(error: &Error) -> Failure {
     match error {
         Error::NotFound(line) => Failure::because(Cause::NotFound, line),
         Error::Invalid(line) => Failure::input(line),
@@ -161,7 +162,8 @@ fn choice(target: Option<&str>, place: &Narrowing) -> Result<Choice, Failure> {
     Ok(Choice { target: target.map(str::to_owned), portal, iface: place.iface.clone() })
 }
 
-fn existing(database: &Database, choice: &Choice) -> Result<Vec<Node>, Failure> {
+/// The records that are meant; none is a failure.
+pub fn existing(database: &Database, choice: &Choice) -> Result<Vec<Node>, Failure> {
     let nodes = database.nodes(choice).map_err(|error| failed(&error))?;
     match (nodes.is_empty(), &choice.target) {
         (false, _) => Ok(nodes),

@@ -12,6 +12,7 @@ mod kernel;
 mod machine;
 mod names;
 mod order;
+pub mod record;
 mod told;
 
 pub use names::{iscsi_gen_initiatorname, iscsi_iname};
