@@ -2,7 +2,7 @@
 //! the memory that data goes to and comes from.
 
 use super::shared::Job;
-use crate::idempotence::written;
+use crate::idempotence::{is_repeatable, written};
 use crate::{Error, Lun};
 use io::link::{Memory, Placement};
 use iscsi::initiator::{ConnectionId, TaskId};
@@ -167,6 +167,19 @@ impl Jobs {
     pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Job> {
         let running = self.running.get_mut(id.slot())?.as_mut()?;
         (running.id == id).then_some(&mut *running.job)
+    }
+
+    /// Tasks at the unit of this command that were sent before it and may be sent again; they are marked as dropped.
+    pub fn dropped(&mut self, job: &Job) -> Vec<TaskId> {
+        let mut dropped = Vec::new();
+        for Running { id, job: other, .. } in self.running.iter_mut().flatten() {
+            let before = other.lun == job.lun && other.sequence < job.sequence && !other.timed_out && !other.dropped;
+            if before && is_repeatable(&other.command.cdb) {
+                other.dropped = true;
+                dropped.push(*id);
+            }
+        }
+        dropped
     }
 
     /// Where the core sent it.

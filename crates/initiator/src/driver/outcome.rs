@@ -91,15 +91,16 @@ impl Driver {
                     limit,
                 }))
             }
-            Outcome::Aborted => Verdict::Over(Err(Error::Aborted)),
-            Outcome::Lost if self.closing.is_some() => Verdict::Over(Err(Error::Closed)),
-            Outcome::Lost if job.losses >= LOSSES || !is_repeatable(&job.command.cdb) => {
+            Outcome::Aborted if !job.dropped => Verdict::Over(Err(Error::Aborted)),
+            Outcome::Aborted | Outcome::Lost if self.closing.is_some() => Verdict::Over(Err(Error::Closed)),
+            Outcome::Aborted | Outcome::Lost if job.losses >= LOSSES || !is_repeatable(&job.command.cdb) => {
                 Verdict::Over(Err(Error::Interrupted))
             }
-            Outcome::Lost if !job.sink.is_wanted() && job.command.data_out.bytes() == 0 => {
+            Outcome::Aborted | Outcome::Lost if !job.sink.is_wanted() && job.command.data_out.bytes() == 0 => {
                 Verdict::Over(Err(Error::Interrupted))
             }
-            Outcome::Lost => {
+            Outcome::Aborted | Outcome::Lost => {
+                job.dropped = false;
                 job.losses += 1;
                 self.statistics.replayed += 1;
                 Verdict::Again
@@ -134,6 +135,7 @@ impl Driver {
                 // The command was not executed (SAM-5 5.14.1).
                 Some(Parsed { key: 0x06, code, .. }) => {
                     self.unit_attention(job.lun, code);
+                    self.look_after(job, code);
                     if may_retry { Verdict::Later(Duration::ZERO) } else { failed(answer) }
                 }
                 // Its data was spoiled on the way.
@@ -153,6 +155,16 @@ impl Driver {
 
     fn pause(&self, job: &Job) -> Duration {
         BUSY * 2u32.pow(job.retries.min(8))
+    }
+
+    /// A reset, or another nexus's CLEAR TASK SET, ends tasks without a word (SAM-5 5.14.5: TAS is mostly 0): those that
+    /// were sent before are aborted, which ends them where they are, and sent again.
+    fn look_after(&mut self, job: &Job, code: (u8, u8)) {
+        if matches!(code, (0x29, _) | (0x2f, 0x00 | 0x02)) {
+            for id in self.jobs.dropped(job) {
+                self.asks.abort(id);
+            }
+        }
     }
 
     fn unit_attention(&mut self, lun: Lun, code: (u8, u8)) {

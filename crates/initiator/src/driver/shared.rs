@@ -44,6 +44,8 @@ pub(crate) struct Job {
     pub losses: u32,
     /// It took too long and is being aborted.
     pub timed_out: bool,
+    /// The unit may have dropped it without a word: it is aborted, to be sent again.
+    pub dropped: bool,
     /// The blocks that it writes, once it was sent.
     pub registered: bool,
 }
@@ -60,6 +62,7 @@ impl Job {
             retries: 0,
             losses: 0,
             timed_out: false,
+            dropped: false,
             registered: false,
         })
     }

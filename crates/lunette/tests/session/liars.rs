@@ -180,3 +180,29 @@ fn a_command_that_every_session_dies_of_ends() {
         assert_eq!((error, seen.load(Ordering::Relaxed)), (Error::Interrupted, 7));
     });
 }
+
+#[test]
+fn tasks_that_another_initiator_has_cleared_are_sent_again() {
+    const CLEARED: [u8; 18] = [0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x2f, 0, 0, 0, 0, 0];
+    let count = AtomicU32::new(0);
+    // Three commands are dropped without a word; the fourth is told why.
+    let address = fake::start(
+        8,
+        Box::new(move |peer, command, _| match count.fetch_add(1, Ordering::Relaxed) {
+            1..4 => {}
+            4 => peer.answer(command, 2, &CLEARED),
+            _ => peer.answer(command, 0, &[]),
+        }),
+    );
+    run(async {
+        let session = options(address).connect().await.unwrap();
+        let unit = session.unit(0);
+        // The first answer opens the window.
+        unit.test_ready().await.unwrap();
+        let begun = Instant::now();
+        let all = tokio::join!(unit.test_ready(), unit.test_ready(), unit.test_ready(), unit.test_ready());
+        assert_eq!(all, (Ok(()), Ok(()), Ok(()), Ok(())));
+        assert!(begun.elapsed() < Duration::from_secs(5), "long before the time of a command is over");
+        assert_eq!(session.statistics().replayed, 3);
+    });
+}
