@@ -224,6 +224,43 @@ fn a_record_may_have_several_sessions() {
 }
 
 #[test]
+fn a_login_need_not_be_waited_for() {
+    if !has_devices() {
+        return;
+    }
+    let daemon = Daemon::start(LUNETTE, &["ram:4M"]);
+    let machine = Machine::new();
+    machine.out(&format!("-m discovery -t st -p {}", portal(&daemon)));
+    let out = machine.out("-m node -l -W");
+    assert!(out.starts_with("Logging in to [iface: default, ") && !out.contains("successful"), "{out}");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !machine.iscsiadm("-m session -P 3").1.contains("Attached scsi disk ") {
+        assert!(Instant::now() < end, "no session came about");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    machine.out("-m session -u");
+}
+
+#[test]
+fn of_a_target_with_leading_logins_one_session_is_enough() {
+    if !has_devices() {
+        return;
+    }
+    let daemon = Daemon::start(LUNETTE, &["ram:4M"]);
+    let machine = Machine::new();
+    let dead = sim::daemon::free_address();
+    let fields = "node.startup=automatic node.leading_login=Yes";
+    for portal in [dead.to_string(), portal(&daemon)] {
+        assert_eq!(machine.lunette(&format!("node add {TARGET} {portal} {fields}")).0, 0);
+    }
+    let (_, out, err) = machine.lunette("boot --wait 20");
+    assert!(out.contains(": logged in, /dev/loop"), "{out}{err}");
+    assert_eq!(machine.lunette("boot --wait 1").0, 0, "there is one, and that is enough");
+    assert_eq!(machine.out("-m session").lines().count(), 1);
+    machine.out("-m session -u");
+}
+
+#[test]
 fn a_mounted_disk_is_not_logged_out() {
     if !has_devices() {
         return;

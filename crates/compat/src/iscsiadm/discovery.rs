@@ -97,7 +97,9 @@ impl Run<'_> {
         };
         let ifaces = self.ifaces_of(arguments)?;
         let name = self.name()?;
-        let found = self.initiator.discover(source, &record, &name).map_err(|failure| {
+        // It is asked once, through the first of them.
+        let through = ifaces.first().cloned().unwrap_or(Record::new(Class::Iface));
+        let found = self.initiator.discover(source, &record, &through, &name).map_err(|failure| {
             let code = self.failure(&failure);
             let what = if source.method == Method::Isns { "iSNS" } else { "SendTargets" };
             self.refuse(code, format!("Could not perform {what} discovery: {}", code.text()))

@@ -3,7 +3,7 @@
 use super::arguments::Arguments;
 use super::tree::{self, Sections, or_empty};
 use super::{Code, More, Run, Session};
-use crate::records::{Class, Node, Portal, Record, Secrets, TAG_UNKNOWN};
+use crate::records::{Class, Node, Portal, Record};
 
 impl Run<'_> {
     pub(super) fn host(&mut self, arguments: &Arguments) -> Result<Code, Code> {
@@ -58,42 +58,35 @@ impl Run<'_> {
     }
 
     pub(super) fn firmware(&mut self, arguments: &Arguments) -> Result<Code, Code> {
-        let records = self.firmware_records()?;
-        if !arguments.has('l') {
-            for record in &records {
-                self.show_set(record);
+        let targets = self.firmware_targets()?;
+        if arguments.has('l') {
+            let changes = if arguments.pairs.is_empty() { Vec::new() } else { self.changes(arguments)? };
+            let nodes = self.firmware_nodes(&targets, &changes)?;
+            return self.login(&nodes, arguments, More::No);
+        }
+        for fields in targets {
+            let version = self.manner.version();
+            self.say(format!("# BEGIN RECORD {version}"));
+            for (name, value) in fields {
+                self.say(format!("{name} = {value}"));
             }
-            return Ok(Code::SUCCESS);
+            self.say("# END RECORD");
         }
-        let defaults = self.database.defaults(Class::Node);
-        let defaults = self.records(defaults)?;
-        let changes = if arguments.pairs.is_empty() { Vec::new() } else { self.changes(arguments)? };
-        let mut nodes = Vec::new();
-        for record in &records {
-            nodes.push(self.firmware_node(record, &defaults, &changes)?);
-        }
-        self.login(&nodes, arguments, More::No)
+        Ok(Code::SUCCESS)
     }
 
     /// `-m discovery -t fw`: where the targets of the firmware are.
     pub(super) fn discover_firmware(&mut self, arguments: &Arguments) -> Result<Code, Code> {
-        let records = self.firmware_records()?;
-        let defaults = self.database.defaults(Class::Node);
-        let defaults = self.records(defaults)?;
-        let mut nodes = Vec::new();
-        for record in &records {
-            let mut node = self.firmware_node(record, &defaults, &[])?;
-            node.record.set("node.discovery_type", "fw");
-            nodes.push(node);
-        }
+        let targets = self.firmware_targets()?;
+        let nodes = self.firmware_nodes(&targets, &[])?;
         let text = tree::flat(&nodes, self.manner);
         self.print(&text);
         if arguments.has('l') { self.login(&nodes, arguments, More::No) } else { Ok(Code::SUCCESS) }
     }
 
-    fn firmware_records(&mut self) -> Result<Vec<Record>, Code> {
+    fn firmware_targets(&mut self) -> Result<Vec<Vec<(String, String)>>, Code> {
         match self.initiator.firmware() {
-            Ok(records) if !records.is_empty() => Ok(records),
+            Ok(targets) if !targets.is_empty() => Ok(targets),
             Ok(_) => {
                 let line = "Could not get list of targets from firmware. (err 21)";
                 Err(self.refuse(Code::NOTHING_FOUND, line))
@@ -105,40 +98,32 @@ impl Run<'_> {
         }
     }
 
-    fn firmware_node(
+    /// Nodes as iscsid.conf has them, with the firmware's places and secrets, and our name there.
+    fn firmware_nodes(
         &mut self,
-        firmware: &Record,
-        defaults: &Record,
+        targets: &[Vec<(String, String)>],
         changes: &[(String, String)],
-    ) -> Result<Node, Code> {
-        let portal = Portal {
-            address: firmware.value("node.conn[0].address").to_owned(),
-            port: firmware.number("node.conn[0].port").unwrap_or(3260),
-            tag: TAG_UNKNOWN,
-        };
-        let iface = self.database.iface("default");
-        let iface = self.records(iface)?;
-        let node = Node::new(defaults, firmware.value("node.name"), &portal, &iface);
-        let mut node = self.records(node)?;
-        for name in ["username", "password", "username_in", "password_in"] {
-            let name = format!("node.session.auth.{name}");
-            if !firmware.value(&name).is_empty() {
+    ) -> Result<Vec<Node>, Code> {
+        let defaults = self.database.defaults(Class::Node);
+        let defaults = self.records(defaults)?;
+        let mut nodes = Vec::new();
+        for fields in targets {
+            let value = |name: &str| fields.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
+            let address = value("node.conn[0].address").to_owned();
+            let portal = Portal { address, port: value("node.conn[0].port").parse().unwrap_or(3260), tag: 1 };
+            let mut iface = Record::new(Class::Iface);
+            iface.set("iface.initiatorname", value("iface.initiatorname"));
+            let node = Node::new(&defaults, value("node.name"), &portal, &iface);
+            let mut node = self.records(node)?;
+            node.record.set("node.discovery_type", "fw");
+            for (name, value) in fields.iter().filter(|(name, _)| name.starts_with("node.session.auth.")) {
                 node.record.set("node.session.auth.authmethod", "CHAP");
-                node.record.set(&name, firmware.value(&name));
+                node.record.set(name, value);
             }
+            self.change(&mut node.record, changes)?;
+            nodes.push(node);
         }
-        self.change(&mut node.record, changes)?;
-        Ok(node)
-    }
-
-    /// A record of which only what is set is shown.
-    fn show_set(&mut self, record: &Record) {
-        let version = self.manner.version();
-        self.say(format!("# BEGIN RECORD {version}"));
-        for (name, value) in record.values(Secrets::Masked) {
-            self.say(format!("{name} = {value}"));
-        }
-        self.say("# END RECORD");
+        Ok(nodes)
     }
 }
 

@@ -11,11 +11,11 @@ pub trait Initiator {
     /// They cannot be found out.
     fn sessions(&self) -> Result<Vec<Session>, Failure>;
 
-    /// Asks a source for targets, as its record says. `name` is ours.
+    /// Asks a source for targets, as its record says, through this interface. `name` is ours where that has none.
     ///
     /// # Errors
     /// Nobody answered, or not with targets.
-    fn discover(&self, source: &Source, record: &Record, name: &str) -> Result<Vec<Found>, Failure>;
+    fn discover(&self, source: &Source, record: &Record, iface: &Record, name: &str) -> Result<Vec<Found>, Failure>;
 
     /// Logs in, all at a time. `name` is ours where a node's interface has none.
     fn login(&self, nodes: &[Node], name: &str, wait: Wait) -> Vec<Result<(), Failure>>;
@@ -35,12 +35,13 @@ pub trait Initiator {
     /// They cannot be had.
     fn statistics(&self, session: &Session) -> Result<Statistics, Failure>;
 
-    /// Disks that this machine's firmware booted from: node records.
+    /// The targets that this machine's firmware booted from, or was to: of each the fields of its record and its
+    /// interface that are known, in the order in which they are told.
     ///
     /// # Errors
-    /// The firmware tells nothing.
-    fn firmware(&self) -> Result<Vec<Record>, Failure> {
-        Err(Failure::of(Code::NOTHING_FOUND))
+    /// The firmware cannot be asked.
+    fn firmware(&self) -> Result<Vec<Vec<(String, String)>>, Failure> {
+        Ok(Vec::new())
     }
 }
 

@@ -133,8 +133,12 @@ impl Run<'_> {
             }
             // Without a place those that are there are entered anew, with what iscsid.conf says now.
             _ => {
+                let iface = choice.iface.clone().unwrap_or("default".to_owned());
                 let nodes = self.existing(choice)?;
-                nodes.into_iter().map(|node| (node.target, node.portal, node.iface)).collect()
+                let mut places: Vec<_> =
+                    nodes.into_iter().map(|node| (node.target, node.portal, iface.clone())).collect();
+                places.dedup();
+                places
             }
         };
         let defaults = self.database.defaults(Class::Node);

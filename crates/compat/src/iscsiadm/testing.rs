@@ -11,6 +11,8 @@ pub(super) struct Puppet {
     pub found: RefCell<Vec<Found>>,
     /// What a login or logout fails with.
     pub fails: RefCell<Option<Failure>>,
+    /// What the firmware tells.
+    pub booted: RefCell<Vec<Vec<(String, String)>>>,
     /// Discovery records as they were when it was asked.
     pub asked: RefCell<Vec<Record>>,
 }
@@ -56,7 +58,7 @@ impl Initiator for Puppet {
         Ok(self.sessions.borrow().clone())
     }
 
-    fn discover(&self, _: &Source, record: &Record, _: &str) -> Result<Vec<Found>, Failure> {
+    fn discover(&self, _: &Source, record: &Record, _: &Record, _: &str) -> Result<Vec<Found>, Failure> {
         self.asked.borrow_mut().push(record.clone());
         match self.fails.borrow().clone() {
             Some(failure) => Err(failure),
@@ -86,6 +88,10 @@ impl Initiator for Puppet {
             }
         };
         sessions.iter().map(logout).collect()
+    }
+
+    fn firmware(&self) -> Result<Vec<Vec<(String, String)>>, Failure> {
+        Ok(self.booted.borrow().clone())
     }
 
     fn rescan(&self, _: &Session) -> Result<(), Failure> {

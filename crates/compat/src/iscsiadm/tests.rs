@@ -507,3 +507,26 @@ fn our_name_is_made_once() {
     bench.out("-m discovery -t st -p 192.168.1.11");
     assert_eq!(fs::read_to_string(bench.path("initiatorname.iscsi")).expect("a name"), text);
 }
+
+#[test]
+fn what_the_firmware_booted_from_is_shown_and_logged_in() {
+    let bench = Bench::new();
+    let fields = [
+        ("iface.initiatorname", "iqn.boot:me"),
+        ("iface.transport_name", "tcp"),
+        ("node.name", "iqn.boot:disk"),
+        ("node.conn[0].address", "10.0.0.1"),
+        ("node.conn[0].port", "3260"),
+    ];
+    let target = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    *bench.puppet.booted.borrow_mut() = vec![target];
+    assert_eq!(
+        bench.out("-m fw"),
+        "# BEGIN RECORD 2.1.8\niface.initiatorname = iqn.boot:me\niface.transport_name = tcp\nnode.name = iqn.boot:disk\n\
+         node.conn[0].address = 10.0.0.1\nnode.conn[0].port = 3260\n# END RECORD\n"
+    );
+    assert_eq!(bench.out("-m discovery -t fw"), "10.0.0.1:3260,1 iqn.boot:disk\n");
+    bench.out("-m fw -l -n node.session.queue_depth -v 64");
+    assert_eq!(bench.puppet.sessions.borrow().len(), 1);
+    assert_eq!(bench.run("-m node").0, 21, "no record comes of it");
+}

@@ -1,7 +1,7 @@
 //! `lunette boot`: what starts by itself is logged in when the machine starts, and logged out before it stops.
 
 use super::Settings;
-use super::command::{Outcome, login, logouts, refused};
+use super::command::{Outcome, is_of, login, logouts, refused};
 use super::machine::Machine;
 use crate::failure::Failure;
 use clap::Args;
@@ -66,34 +66,54 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Logs in all that starts by itself. Nobody waits for another; who does not answer is asked again until the time is up.
+///
+/// Of a target with leading logins one session is enough: its records take turns until one of them is logged in.
 fn start(database: &Database, machine: &Machine, nodes: Vec<Node>, wait: Duration) -> Result<Vec<Outcome>, Failure> {
     let end = Instant::now() + wait;
     let starts = |node: &Node| matches!(node.record.value("node.startup"), "automatic" | "onboot");
     let mut open: Vec<Node> = nodes.into_iter().filter(starts).collect();
     // How often is tried is said here, once for all of them.
     open.iter_mut().for_each(|node| node.record.set("node.session.initial_login_retry_max", "0"));
-    let mut outcomes = Vec::new();
+    let sessions = machine.sessions().map_err(|refusal| refused(&refusal))?;
+    let is_there = |node: &Node| sessions.iter().any(|session| is_of(session, node));
+    let led: Vec<String> = open.iter().filter(|node| leads(node) && is_there(node)).map(|n| n.target.clone()).collect();
+    open.retain(|node| !leads(node) || is_there(node) || !led.contains(&node.target));
+    let mut outcomes: Vec<(Node, Outcome)> = Vec::new();
     while !open.is_empty() {
-        let round = login(database, machine, &open)?;
-        let what = |node: &Node| format!("{} at {}", node.target, node.portal.with_colon());
-        let mut again = Vec::new();
-        for outcome in round {
-            let patient = matches!(&outcome.refusal, Some(refusal) if is_passing(refusal.code));
-            match open.iter().position(|node| what(node) == outcome.what) {
-                Some(at) if patient && Instant::now() + PAUSE < end => again.push(open.swap_remove(at)),
-                Some(at) => {
-                    open.swap_remove(at);
-                    outcomes.push(outcome);
+        let mut led: Vec<String> = Vec::new();
+        let in_turn = |node: &Node| {
+            let first = !leads(node) || !led.contains(&node.target);
+            led.push(node.target.clone());
+            first
+        };
+        let (round, mut again): (Vec<Node>, Vec<Node>) = open.into_iter().partition(in_turn);
+        let mut waits = false;
+        let results = login(database, machine, &round)?;
+        for (node, outcome) in round.into_iter().zip(results) {
+            match &outcome.refusal {
+                Some(refusal) if is_passing(refusal.code) && Instant::now() + PAUSE < end => {
+                    waits = true;
+                    again.push(node);
                 }
-                None => outcomes.push(outcome),
+                Some(_) => outcomes.push((node, outcome)),
+                None => {
+                    let is_done = |other: &Node| leads(&node) && leads(other) && other.target == node.target;
+                    again.retain(|other| !is_done(other));
+                    outcomes.retain(|(other, _)| !is_done(other));
+                    outcomes.push((node, outcome));
+                }
             }
         }
         open = again;
-        if !open.is_empty() {
+        if waits {
             std::thread::sleep(PAUSE);
         }
     }
-    Ok(outcomes)
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+fn leads(node: &Node) -> bool {
+    node.record.value("node.leading_login") == "Yes"
 }
 
 /// Whether it may be otherwise in a moment: a network or a target that is starting too.
@@ -104,13 +124,7 @@ fn is_passing(code: Code) -> bool {
 /// Logs out of all that holders have, but what the machine was booted from.
 fn stop(machine: &Machine, nodes: &[Node]) -> Result<Vec<Outcome>, Failure> {
     let stays = |session: &Session| {
-        nodes.iter().any(|node| {
-            let place = &session.persistent;
-            node.record.value("node.startup") == "onboot"
-                && node.target == session.target
-                && (&node.portal.address, node.portal.port) == (&place.address, place.port)
-                && node.iface == session.iface
-        })
+        nodes.iter().any(|node| node.record.value("node.startup") == "onboot" && is_of(session, node))
     };
     // What died is cleared away first, so that nobody waits for it.
     machine.sessions().map_err(|refusal| refused(&refusal))?;

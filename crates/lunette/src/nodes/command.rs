@@ -9,6 +9,9 @@ use compat::records::{Choice, Class, Database, Error, KEYS, Node, PortalPattern,
 use serde_json::{Value, json};
 use std::io::Write;
 
+/// Sessions that one record may ask for.
+const SESSIONS_MAX: usize = 32;
+
 /// Arguments of `lunette node`.
 #[derive(Args)]
 #[command(
@@ -176,7 +179,7 @@ pub fn existing(database: &Database, choice: &Choice) -> Result<Vec<Node>, Failu
 }
 
 /// Whether a session was made of a record.
-fn is_of(session: &Session, node: &Node) -> bool {
+pub fn is_of(session: &Session, node: &Node) -> bool {
     let place = &session.persistent;
     session.target == node.target
         && (&place.address, place.port) == (&node.portal.address, node.portal.port)
@@ -350,19 +353,26 @@ pub struct Outcome {
 pub fn login(database: &Database, machine: &Machine, nodes: &[Node]) -> Result<Vec<Outcome>, Failure> {
     let sessions = machine.sessions().map_err(|refusal| refused(&refusal))?;
     let name = database.name_or_new().map_err(|error| failed(&error))?;
-    let (there, wanted): (Vec<Node>, Vec<Node>) =
-        nodes.iter().cloned().partition(|node| sessions.iter().any(|session| is_of(session, node)));
+    let missing = |node: &Node| {
+        let asked = node.record.number::<usize>("node.session.nr_sessions").unwrap_or(1).clamp(1, SESSIONS_MAX);
+        asked.saturating_sub(sessions.iter().filter(|session| is_of(session, node)).count())
+    };
+    let wanted: Vec<Node> = nodes.iter().flat_map(|node| std::iter::repeat_n(node.clone(), missing(node))).collect();
     let results = machine.login(&wanted, &name, Wait::ForTheEnd);
     let after = machine.sessions().map_err(|refusal| refused(&refusal))?;
-    let outcome = |node: &Node, result: Result<(), Refusal>| Outcome {
-        what: format!("{} at {}", node.target, node.portal.with_colon()),
-        devices: after.iter().find(|session| is_of(session, node)).map(devices).unwrap_or_default(),
-        // That it is logged in is what was wanted.
-        refusal: result.err().filter(|refusal| refusal.code != Code::SESSION_EXISTS || !refusal.lines.is_empty()),
+    let outcome = |node: &Node| {
+        let label = order::label(node, 1);
+        let own = wanted.iter().zip(&results).filter(|(wanted, _)| order::label(wanted, 1) == label);
+        // That it is logged in by now is what was wanted.
+        let mut refusals = own.filter_map(|(_, result)| result.as_ref().err());
+        let refusal = refusals.find(|refusal| refusal.code != Code::SESSION_EXISTS || !refusal.lines.is_empty());
+        Outcome {
+            what: format!("{} at {}", node.target, node.portal.with_colon()),
+            devices: after.iter().filter(|session| is_of(session, node)).flat_map(devices).collect(),
+            refusal: refusal.cloned(),
+        }
     };
-    let there = there.iter().map(|node| outcome(node, Ok(())));
-    let wanted = wanted.iter().zip(results).map(|(node, result)| outcome(node, result));
-    Ok(there.chain(wanted).collect())
+    Ok(nodes.iter().map(outcome).collect())
 }
 
 /// A line for each, and the failure of the first.

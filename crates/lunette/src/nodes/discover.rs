@@ -11,12 +11,23 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// All targets and portals that the source tells of.
-pub fn discover(source: &Source, record: &Record, name: &str, alias: Option<&str>) -> Result<Vec<Found>, Failure> {
+pub fn discover(
+    source: &Source,
+    record: &Record,
+    iface: &Record,
+    name: &str,
+    alias: Option<&str>,
+) -> Result<Vec<Found>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Code::INTERNAL, error))?;
     let found = match source.method {
         Method::Isns => runtime.block_on(isns(source, name)),
-        _ => runtime.block_on(send_targets(source, record, name, alias)),
+        _ => {
+            let options = options(source, record, iface, name, alias);
+            let options = options.map_err(|why| Failure::new(Code::INVALID, why))?;
+            let retries = record.number::<u32>("discovery.sendtargets.reopen_max").unwrap_or(5).min(1000);
+            runtime.block_on(send_targets(source, &options, retries))
+        }
     };
     Ok(found?.iter().flat_map(portals).collect())
 }
@@ -38,27 +49,31 @@ async fn isns(source: &Source, name: &str) -> Result<Vec<Target>, Failure> {
     answer.map_err(|error| Failure::new(Code::ISNS_QUERY, format!("iSNS discovery failed: {error}")))
 }
 
-async fn send_targets(
+fn options(
     source: &Source,
     record: &Record,
+    iface: &Record,
     name: &str,
     alias: Option<&str>,
-) -> Result<Vec<Target>, Failure> {
+) -> Result<Options, String> {
     let portal = initiator::Portal::new(source.address.clone(), source.port);
     let mut options = Options::discovery(portal);
-    options.initiator_name = name.to_owned();
+    order::bind(&mut options, iface, name)?;
     options.initiator_alias = alias.map(str::to_owned);
-    options.chap = order::chap(record, "discovery.sendtargets.auth").map_err(|why| Failure::new(Code::INVALID, why))?;
-    let seconds = |name: &str| record.number::<u64>(name).unwrap_or(15).clamp(1, 3600);
-    options.login_timeout = Duration::from_secs(seconds("discovery.sendtargets.timeo.login_timeout"));
+    options.chap = order::chap(record, "discovery.sendtargets.auth")?;
+    let seconds = record.number::<u64>("discovery.sendtargets.timeo.login_timeout").unwrap_or(15);
+    options.login_timeout = Duration::from_secs(seconds.clamp(1, 3600));
     let length = record.number::<u32>("discovery.sendtargets.iscsi.MaxRecvDataSegmentLength").unwrap_or(32_768);
     options.max_recv_data_segment_length = length.clamp(512, (1 << 24) - 1);
     options.time_2_wait = 2;
     options.time_2_retain = 0;
-    let retries = record.number::<u32>("discovery.sendtargets.reopen_max").unwrap_or(5).min(1000);
+    Ok(options)
+}
+
+async fn send_targets(source: &Source, options: &Options, retries: u32) -> Result<Vec<Target>, Failure> {
     let mut lines = Vec::new();
     for try_number in 0..=retries {
-        let error = match discovery::send_targets(&options).await {
+        let error = match discovery::send_targets(options).await {
             Ok(targets) => return Ok(targets),
             Err(error) => error,
         };

@@ -1,11 +1,13 @@
 //! What the firmware booted from over iSCSI: the iBFT, as /sys shows it.
 
-use compat::records::{Class, Record};
 use std::fs;
 use std::path::Path;
 
-/// A node record for each target of the table, with what the network device of it has.
-pub fn targets(sys: &Path) -> Vec<Record> {
+/// The origin of an address that DHCP gave, as the table has it.
+const BY_DHCP: &str = "3";
+
+/// Of each target of the table what is known of it and of its network device, as fields of records.
+pub fn targets(sys: &Path) -> Vec<Vec<(String, String)>> {
     let table = sys.join("firmware/ibft");
     let entries = fs::read_dir(&table).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -14,33 +16,45 @@ pub fn targets(sys: &Path) -> Vec<Record> {
     names.iter().filter_map(|name| target(&table, &table.join(name))).collect()
 }
 
-fn target(table: &Path, target: &Path) -> Option<Record> {
+fn target(table: &Path, target: &Path) -> Option<Vec<(String, String)>> {
     let word = |path: &Path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let name = Some(word(&target.join("target-name"))).filter(|name| !name.is_empty())?;
-    let device = table.join(format!("ethernet{}", word(&target.join("nic-assoc")).parse::<u8>().unwrap_or(0)));
-    let mut record = Record::new(Class::Node);
-    let mut set = |field: &str, value: String| {
-        if !value.is_empty() {
-            record.set(field, &value);
-        }
-    };
-    set("node.name", name);
-    set("iface.initiatorname", word(&table.join("initiator/initiator-name")));
-    set("iface.transport_name", "tcp".to_owned());
-    set("iface.hwaddress", word(&device.join("mac")));
-    set("iface.ipaddress", word(&device.join("ip-addr")));
-    set("iface.subnet_mask", word(&device.join("subnet-mask")));
-    set("iface.gateway", word(&device.join("gateway")));
-    set("iface.vlan_id", word(&device.join("vlan")));
+    let of = |name: &str| word(&target.join(name));
+    let number = of("nic-assoc").parse::<u8>().unwrap_or(0);
+    let device = table.join(format!("ethernet{number}"));
+    let on = |name: &str| word(&device.join(name));
     let link = fs::read_dir(device.join("device/net")).into_iter().flatten().flatten().next();
-    set("iface.net_ifacename", link.and_then(|entry| entry.file_name().into_string().ok()).unwrap_or_default());
-    set("node.conn[0].address", word(&target.join("ip-addr")));
-    set("node.conn[0].port", word(&target.join("port")));
-    set("node.session.auth.username", word(&target.join("chap-name")));
-    set("node.session.auth.password", word(&target.join("chap-secret")));
-    set("node.session.auth.username_in", word(&target.join("rev-chap-name")));
-    set("node.session.auth.password_in", word(&target.join("rev-chap-name-secret")));
-    Some(record)
+    let link = link.and_then(|entry| entry.file_name().into_string().ok()).unwrap_or_default();
+    let address = on("ip-addr");
+    let method = match (address.is_empty(), on("origin").as_str()) {
+        (true, _) => "",
+        (false, BY_DHCP) => "DHCP",
+        (false, _) => "STATIC",
+    };
+    let prefix = Some(on("prefix-len")).filter(|text| !text.is_empty()).unwrap_or("-1".to_owned());
+    let fields = [
+        ("iface.initiatorname", word(&table.join("initiator/initiator-name"))),
+        ("iface.transport_name", "tcp".to_owned()),
+        ("iface.hwaddress", on("mac")),
+        ("iface.bootproto", method.to_owned()),
+        ("iface.ipaddress", address.clone()),
+        ("iface.prefix_len", if address.is_empty() { String::new() } else { prefix }),
+        ("iface.subnet_mask", on("subnet-mask")),
+        ("iface.gateway", on("gateway")),
+        ("iface.primary_dns", on("primary-dns")),
+        ("iface.secondary_dns", on("secondary-dns")),
+        ("iface.vlan_id", on("vlan")),
+        ("iface.net_ifacename", link),
+        ("node.name", of("target-name")),
+        ("node.conn[0].address", of("ip-addr")),
+        ("node.conn[0].port", of("port")),
+        ("node.session.auth.username", of("chap-name")),
+        ("node.session.auth.password", of("chap-secret")),
+        ("node.session.auth.username_in", of("rev-chap-name")),
+        ("node.session.auth.password_in", of("rev-chap-name-secret")),
+    ];
+    let known = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    let known: Vec<(String, String)> = known.map(|(name, value)| (name.to_owned(), value)).collect();
+    known.iter().any(|(name, _)| name == "node.name").then_some(known)
 }
 
 #[cfg(test)]
@@ -59,18 +73,38 @@ mod tests {
             ("target0/nic-assoc", "0"),
             ("target0/chap-name", "me"),
             ("target0/chap-secret", "secretsecret"),
+            ("target1/flags", "0"),
             ("ethernet0/mac", "52:54:00:12:34:56"),
             ("ethernet0/ip-addr", "10.0.0.2"),
+            ("ethernet0/subnet-mask", "255.255.255.0"),
+            ("ethernet0/origin", "3"),
+            ("ethernet0/vlan", "0"),
         ] {
             let path = folder.path().join("firmware/ibft").join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("{text}\n")).unwrap();
         }
         let found = targets(folder.path());
-        let [record] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!(record.value("node.name"), "iqn.boot:disk");
-        assert_eq!(record.value("iface.hwaddress"), "52:54:00:12:34:56");
-        assert_eq!(record.value("node.session.auth.password"), "secretsecret");
-        assert!(!format!("{record:?}").contains("secretsecret"));
+        let [fields] = found.as_slice() else { panic!("{found:?}") };
+        // As open-iscsi 2.1.8 was seen to print this table.
+        let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        assert_eq!(
+            lines,
+            [
+                "iface.initiatorname = iqn.boot:me",
+                "iface.transport_name = tcp",
+                "iface.hwaddress = 52:54:00:12:34:56",
+                "iface.bootproto = DHCP",
+                "iface.ipaddress = 10.0.0.2",
+                "iface.prefix_len = -1",
+                "iface.subnet_mask = 255.255.255.0",
+                "iface.vlan_id = 0",
+                "node.name = iqn.boot:disk",
+                "node.conn[0].address = 10.0.0.1",
+                "node.conn[0].port = 3260",
+                "node.session.auth.username = me",
+                "node.session.auth.password = secretsecret",
+            ]
+        );
     }
 }

@@ -105,6 +105,11 @@ impl Machine {
                 ended.map(drop).map_err(|failure| refusal(&failure, Code::LOGOUT))
             }
             Keeper::Kernel => {
+                if iscsid_runs() {
+                    let line = "open-iscsi's iscsid looks after this session, and would bring it back: log out by its own \
+                                iscsiadm, or stop it first";
+                    return Err(Refusal::new(Code::LOGOUT, line));
+                }
                 let disks = session.units.iter().filter_map(|unit| unit.device.as_deref());
                 let used = disks.filter(|_| self.careful).find_map(|disk| {
                     let user = attach::users::of_disk(disk).into_iter().next()?;
@@ -151,8 +156,8 @@ impl Initiator for Machine {
         Ok(self.kept().into_iter().map(|(session, _)| session).collect())
     }
 
-    fn discover(&self, source: &Source, record: &Record, name: &str) -> Result<Vec<Found>, Refusal> {
-        discover::discover(source, record, name, self.alias.as_deref())
+    fn discover(&self, source: &Source, record: &Record, iface: &Record, name: &str) -> Result<Vec<Found>, Refusal> {
+        discover::discover(source, record, iface, name, self.alias.as_deref())
     }
 
     fn login(&self, nodes: &[Node], name: &str, wait: Wait) -> Vec<Result<(), Refusal>> {
@@ -200,9 +205,15 @@ impl Initiator for Machine {
         }
     }
 
-    fn firmware(&self) -> Result<Vec<Record>, Refusal> {
+    fn firmware(&self) -> Result<Vec<Vec<(String, String)>>, Refusal> {
         Ok(firmware::targets(Path::new("/sys")))
     }
+}
+
+/// Whether open-iscsi's daemon listens where its iscsiadm asks it.
+fn iscsid_runs() -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    sockets.lines().any(|line| line.ends_with(" @ISCSIADM_ABSTRACT_NAMESPACE"))
 }
 
 /// A failure of ours as a code of iscsiadm's; `otherwise` where none is nearer.

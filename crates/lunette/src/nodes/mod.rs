@@ -34,13 +34,13 @@ const STATE_DIR: &str = "LUNETTE_ATTACHED";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
     /// The directory of the records [default: LUNETTE_ISCSI_ROOT; /etc/iscsi, or /var/lib/iscsi where only that has some]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub root: Option<PathBuf>,
     /// What offers the disks to this machine [default: LUNETTE_VIA; the best that it has]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, global = true)]
     pub via: Option<Via>,
     /// Where what is attached is kept account of [default: LUNETTE_ATTACHED; /run/lunette/attached]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
 }
 
