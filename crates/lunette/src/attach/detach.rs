@@ -65,7 +65,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     for (entry, luns) in meant {
         match session(&place, &entry, luns.as_deref(), arguments.force) {
             Ok(paths) => detached.extend(paths),
-            Err(failure) => failed = Some(failure),
+            Err(failure) => {
+                // The last one is told by the exit code too.
+                if let Some(before) = failed.replace(failure) {
+                    eprintln!("lunette: {before}");
+                }
+            }
         }
     }
     match arguments.json {

@@ -55,6 +55,9 @@ fn run(order: &Value, request: &Request) -> Result<Held, Failure> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(if is_journal() { Stdio::inherit() } else { Stdio::null() })
+        // It has them by the pipe.
+        .env_remove("LUNETTE_CHAP_SECRET")
+        .env_remove("LUNETTE_CHAP_MUTUAL_SECRET")
         .current_dir("/")
         .spawn()
         .map_err(|error| failed(&error))?;

@@ -167,6 +167,49 @@ fn two_commands_at_once_make_one_holder_of_a_disk() {
 
 #[test]
 #[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn each_network_namespace_has_its_own_disk_of_the_same_address() {
+    let bench = Bench::new();
+    let here = Daemon::start(LUNETTE, &["ram:8M"]);
+    let disk = address(&here, 1);
+    // The same address in another network leads to another target.
+    let script = format!(
+        "ip link set lo up && {{ {LUNETTE} serve ram:16M --listen {} --name {TARGET} --state-dir {} >{} 2>&1 & }} && \
+         {LUNETTE} attach --retries 10 --via fuse --state-dir {} {disk}; status=$?; kill -KILL $!; exit $status",
+        here.address(),
+        text(&bench.path("there")),
+        text(&bench.path("log")),
+        text(&bench.state()),
+    );
+    let there = must("unshare", &["--net", "sh", "-c", &script]);
+    let there = Path::new(there.trim());
+    let own = bench.attach(&["--via", "fuse", &disk]);
+    assert_ne!(own, there);
+    let bytes = |device: &Path| must("blockdev", &["--getsize64", text(device)]).trim().to_owned();
+    assert_eq!((bytes(&own), bytes(there)), ((8 << 20).to_string(), (16 << 20).to_string()));
+    assert_eq!(bench.attached()["sessions"].as_array().map(Vec::len), Some(2));
+    bench.detach(&[text(&own)]);
+    bench.detach(&["--force", text(there)]);
+    bench.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn a_holder_that_is_asked_to_end_keeps_what_is_in_use() {
+    let bench = Bench::new();
+    let daemon = Daemon::start(LUNETTE, &["ram:16M"]);
+    let device = bench.attach(&["--via", "fuse", &address(&daemon, 1)]);
+    let process = bench.session()["process"]["pid"].as_u64().unwrap().to_string();
+    let open = File::open(&device).unwrap();
+    must("kill", &["-TERM", &process]);
+    until("it to be said", || bench.logs().contains("asked to end, and goes on"), || bench.logs());
+    assert_eq!(bench.session()["state"], "logged in");
+    drop(open);
+    must("kill", &["-TERM", &process]);
+    bench.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
 fn a_file_is_enough_where_no_block_device_is_wanted() {
     let bench = Bench::new();
     let disk = bench.path("disk.img");
