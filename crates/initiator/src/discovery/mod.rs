@@ -2,6 +2,17 @@
 //!
 //! Whoever answers is taken for a stranger: an answer has a bound, names and addresses are looked at before they
 //! are anybody's, and all of it has to be done in a given time.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), initiator::Error> {
+//! use initiator::{Chap, Options, Portal, discovery};
+//! let portal = Options::discovery(Portal::new("192.0.2.7", 3260)).chap(Chap::new("alice", "alice-secret-12"));
+//! for target in discovery::send_targets(&portal).await? {
+//!     println!("{} at {} portals", target.name, target.portals.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod isns;
 mod send_targets;

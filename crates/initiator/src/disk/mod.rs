@@ -39,7 +39,20 @@ const CHECK: Duration = Duration::from_secs(5);
 /// A request is carried out again so often where others end it.
 pub(crate) const CLEARED: u32 = 8;
 
-/// A unit of a session as a disk. Its channels work from any thread; what they ask for is done on the runtime on
+/// A unit of a session as a disk, for whatever uses the stores of the target or makes a block device of them.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), initiator::Error> {
+/// use block::Backend;
+/// use initiator::{RemoteDisk, Session};
+/// let session = Session::connect("iscsi://192.0.2.7/iqn.2026-11.com.example:disk").await?;
+/// let disk = RemoteDisk::open(session.unit(1), "the disk").await?;
+/// println!("{} bytes of {:?}", disk.limits().capacity(), disk.identity().name());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Its channels work from any thread; what they ask for is done on the runtime on
 /// which it was opened.
 pub struct RemoteDisk {
     shared: Arc<Shared>,

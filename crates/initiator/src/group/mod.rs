@@ -58,6 +58,19 @@ impl Default for GroupOptions {
 }
 
 /// A group of paths to one disk. The keepers end with it.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), initiator::Error> {
+/// use initiator::{Group, GroupOptions, Lun, Options, Policy, Portal};
+/// let path = |host| (Options::new(Portal::new(host, 3260), "iqn.2026-11.com.example:disk"), Lun::new(1));
+/// let options = GroupOptions { policy: Policy::RoundRobin, ..GroupOptions::default() };
+/// let disk = Group::connect(vec![path("192.0.2.7"), path("198.51.100.7")], "the disk", options).await?;
+/// for path in disk.paths() {
+///     println!("{}: {:?} {}", path.portal, path.state, path.why.unwrap_or_default());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Group {
     shared: Arc<Shared>,
     hatch: Hatch,
