@@ -106,6 +106,18 @@ fn a_configuration_file_names_remote_disks_like_others() {
 }
 
 #[test]
+fn the_end_does_not_wait_for_a_disk_that_is_gone() {
+    let mut first = Daemon::start(LUNETTE, &["ram:1M"]);
+    let mut second = Daemon::start(LUNETTE, &[&url(first.address(), 1)]);
+    client(&second).good(&Command::write(0, &[1; 512]));
+    first.kill();
+    let begun = std::time::Instant::now();
+    assert_eq!(second.terminate().code(), Some(1));
+    assert!(begun.elapsed().as_secs() < 19, "{:?}", begun.elapsed());
+    assert!(second.log().contains("no answer within 10 s; what was written last may be lost"), "{}", second.log());
+}
+
+#[test]
 fn what_cannot_be_reached_is_one_line_and_exit_code_2() {
     let daemon = Daemon::start(LUNETTE, &["ram:1M"]);
     let at = daemon.address();
