@@ -304,7 +304,7 @@ fn failures_have_their_codes_and_leave_nothing() {
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("iscsiadm: cannot resolve host name no-such-host.invalid\n"), "{err}");
 
-    let secret = [("LUNETTE_CHAP_SECRET", "a secret of sixteen")];
+    let secret = [("LUNETTE_CHAP_SECRET", "a-secret-of-sixteen")];
     let daemon = Daemon::start_with(LUNETTE, &["ram:1M"], &["--chap", "me"], &secret);
     let portal = portal(&daemon);
     let (code, _, err) = machine.iscsiadm(&format!("-m discovery -t st -p {portal}"));
@@ -322,6 +322,10 @@ fn failures_have_their_codes_and_leave_nothing() {
         err.contains("(24 - iSCSI login failed due to authorization failure)") && !err.contains("wrongwrong"),
         "{err}"
     );
+    machine.out("-m node -o update -n node.session.auth.password -v a-secret-of-sixteen");
+    machine.out("-m node -l");
+    assert!(machine.out("-m session -P 2 -S").contains("\t\tusername: me\n\t\tpassword: a-secret-of-sixteen\n"));
+    machine.out("-m node -u");
     machine.out(&format!("-m node -T iqn.2026-11.com.example:none -p {portal} -o new"));
     machine.out("-m node -T iqn.2026-11.com.example:none -o update -n node.session.auth.authmethod -v None");
     let (code, _, err) = machine.iscsiadm("-m node -T iqn.2026-11.com.example:none -l");

@@ -98,6 +98,8 @@ pub struct Statistics {
 pub struct Session {
     /// Its number.
     pub id: u32,
+    /// What whoever logs in knows it by; nobody else looks at it.
+    pub handle: String,
     /// What carries it: `tcp`.
     pub transport: String,
     /// The target's name.

@@ -52,6 +52,7 @@ fn session(known: KnownSession) -> Session {
     units.sort_by_key(|unit| unit.lun);
     Session {
         id: known.session,
+        handle: "kernel".to_owned(),
         transport: "tcp".to_owned(),
         portal: current.unwrap_or_else(|| persistent.clone()),
         persistent,

@@ -55,7 +55,8 @@ impl Machine {
                 let same = |known: &Session| Some(known.id) == entry.record.kernel_session;
                 if let Some(at) = kernels.iter().position(same) {
                     let known = kernels.swap_remove(at);
-                    session = Session { iface: session.iface, initiator_name: session.initiator_name, ..known };
+                    let Session { iface, initiator_name, handle, .. } = session;
+                    session = Session { iface, initiator_name, handle, ..known };
                 }
             }
             kept.push((session, Keeper::Holder(Box::new(entry))));
@@ -65,11 +66,18 @@ impl Machine {
     }
 
     fn keeper(&self, session: &Session) -> Result<Keeper, Refusal> {
-        let same = |known: &Session| {
-            known.id == session.id && known.target == session.target && known.persistent == session.persistent
-        };
-        let found = self.kept().into_iter().find(|(known, _)| same(known));
-        found.map(|(_, keeper)| keeper).ok_or(Refusal::of(Code::NOTHING_FOUND))
+        let gone = || Refusal::of(Code::NOTHING_FOUND);
+        match session.handle.strip_prefix(told::HOLDER) {
+            Some(number) => {
+                let entry = number.parse().ok().and_then(|number| self.place.session(number));
+                let entry = entry.filter(|entry| entry.record.target == session.target).ok_or_else(gone)?;
+                Ok(Keeper::Holder(Box::new(entry)))
+            }
+            None => {
+                let known = attach::kernel::known_session(session.id);
+                known.filter(|known| known.target == session.target).map(|_| Keeper::Kernel).ok_or_else(gone)
+            }
+        }
     }
 
     fn log_in(&self, node: &Node, label: &str, name: &str, wait: Wait) -> Result<(), Refusal> {

@@ -8,6 +8,9 @@ use compat::iscsiadm::{Session, Statistics, Unit};
 use compat::records::{PortalPattern, TAG_UNKNOWN};
 use serde_json::Value;
 
+/// What the handle of a holder's session begins with.
+pub const HOLDER: &str = "holder ";
+
 /// The session of a holder.
 pub fn session(entry: &Entry) -> Session {
     let record = &entry.record;
@@ -53,6 +56,7 @@ pub fn session(entry: &Entry) -> Session {
     let id = u32::try_from(record.session).unwrap_or(u32::MAX);
     Session {
         id,
+        handle: format!("{HOLDER}{}", record.session),
         transport: "tcp".to_owned(),
         target: record.target.clone(),
         portal,
