@@ -6,7 +6,7 @@ use super::path::Path;
 use crate::disk::facts;
 use crate::disk::{Known, clear, elsewhere, is_change, is_clearing};
 use crate::guard::Guard;
-use crate::{Command, Error, Event, Session, Unit};
+use crate::{Command, Error, Event, Function, Session, Unit};
 use scsi::{cdb, port_groups};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +64,11 @@ pub(super) async fn keep(shared: Arc<Shared>, path: Arc<Path>) {
 /// Logs in and makes sure that it is the group's disk to which this leads.
 async fn connect(shared: &Shared, path: &Path) -> Result<Session, Error> {
     let session = path.options.clone().connect().await?;
+    let portal_group = session.information().portal_group_tag;
+    if path.has_led_there() && path.portal_group() != portal_group {
+        // The target has sent us to another portal group, where the login is no reinstatement.
+        session.task_management(Function::LogicalUnitReset, path.lun).await?;
+    }
     // The login has ended what the target had of the last session, whatever comes of this one.
     path.end_of_all();
     shared.changed();
@@ -76,7 +81,7 @@ async fn connect(shared: &Shared, path: &Path) -> Result<Session, Error> {
             return Err(error);
         }
     };
-    path.restore(session.clone(), port_group, session.information().portal_group_tag);
+    path.restore(session.clone(), port_group, portal_group);
     look_at_states(shared, path, &unit).await?;
     Ok(session)
 }
@@ -92,7 +97,8 @@ async fn recognize(shared: &Shared, path: &Path, unit: &Unit) -> Result<Option<u
         return Ok(port_group);
     }
     let Some(known) = shared.known() else { return facts.map(|_| port_group) };
-    if known.facts().identity.is_same(&identity).is_none() {
+    // A path that has led there before is believed, as that of a disk with one path is.
+    if known.facts().identity.is_same(&identity).is_none() && !path.has_led_there() {
         let why = "the disk there has no name by which it could be known as the same";
         return Err(Error::Invalid(format!("{}: {why}", path.options.portal)));
     }

@@ -203,6 +203,11 @@ impl Path {
         state.session.clone().map(|session| (session, state.generation))
     }
 
+    /// Whether a session of it has led to the disk.
+    pub(super) fn has_led_there(&self) -> bool {
+        self.state().generation > 0
+    }
+
     /// Whether its first attempt is over.
     pub(super) fn was_tried(&self) -> bool {
         self.state().tried
