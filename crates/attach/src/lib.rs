@@ -14,6 +14,7 @@ pub mod fuse;
 pub mod kernel;
 mod loopdev;
 pub mod memory;
+pub mod nbd;
 pub mod ublk;
 pub mod users;
 

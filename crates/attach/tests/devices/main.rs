@@ -14,7 +14,7 @@ use attach::Frontend;
 #[test]
 #[ignore = "only says what can be used"]
 fn what_can_be_used() {
-    let all: [&dyn Frontend; 1] = [&attach::fuse::Fuse];
+    let all: [&dyn Frontend; 3] = [&attach::fuse::Fuse, &attach::nbd::NetworkBlockDevice, &attach::ublk::Ublk];
     for frontend in all {
         match frontend.probe() {
             Ok(()) => println!("{}: usable", frontend.name()),
@@ -61,4 +61,40 @@ fn dies_with_a_fuse_device() {
 #[ignore = "needs root and FUSE: cargo xtask test attach"]
 fn fuse_alone_is_a_file_of_the_disk() {
     story::file_alone();
+}
+
+#[test]
+#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+fn nbd_conforms_with_blocks_of_512() {
+    conformance::conforms(&attach::nbd::NetworkBlockDevice, 512);
+}
+
+#[test]
+#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+fn nbd_conforms_with_blocks_of_4096() {
+    conformance::conforms(&attach::nbd::NetworkBlockDevice, 4096);
+}
+
+#[test]
+#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+fn nbd_carries_a_file_system_on_a_file() {
+    story::file_system(&attach::nbd::NetworkBlockDevice);
+}
+
+#[test]
+#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+fn ublk_conforms_with_blocks_of_512() {
+    conformance::conforms(&attach::ublk::Ublk, 512);
+}
+
+#[test]
+#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+fn ublk_conforms_with_blocks_of_4096() {
+    conformance::conforms(&attach::ublk::Ublk, 4096);
+}
+
+#[test]
+#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+fn ublk_carries_a_file_system_on_a_file() {
+    story::file_system(&attach::ublk::Ublk);
 }

@@ -25,6 +25,11 @@ fn frontends() -> Vec<Candidate> {
             "of what works in user space it is the fastest and outlives its process",
         ),
         (
+            Via::Nbd,
+            Some(Box::new(attach::nbd::NetworkBlockDevice)),
+            "it needs no loop device, and its device waits for another process when its own dies",
+        ),
+        (
             Via::Fuse,
             Some(Box::new(attach::fuse::Fuse)),
             "it needs no module but FUSE and loop, which nearly all kernels have",
