@@ -74,6 +74,7 @@ struct Attached {
     crew: Arc<Crew>,
     backend: Arc<dyn Backend>,
     number: u32,
+    name: String,
     device: PathBuf,
     limit: Duration,
     gone: Mutex<bool>,
@@ -109,8 +110,16 @@ impl Attached {
             }
         };
         let device = PathBuf::from(format!("/dev/nbd{number}"));
-        let attached =
-            Attached { nbd, crew, backend, number, device, limit: settings.detach_limit, gone: Mutex::new(false) };
+        let attached = Attached {
+            nbd,
+            crew,
+            backend,
+            number,
+            name: settings.name.clone(),
+            device,
+            limit: settings.detach_limit,
+            gone: Mutex::new(false),
+        };
         // From here on dropping it takes everything down again.
         attached.await_device()?;
         if settings.partitions {
@@ -224,7 +233,7 @@ impl Attachment for Attached {
         if *self.lock() {
             return Err(Error::Unsupported(format!("{} is detached", self.device.display())));
         }
-        self.nbd.resize(self.number, self.backend.limits().capacity(), REQUEST_PROMPT)?;
+        self.nbd.resize(self.number, &self.name, self.backend.limits().capacity(), REQUEST_PROMPT)?;
         let sectors = fs::read_to_string(format!("/sys/block/nbd{}/size", self.number)).unwrap_or_default();
         Ok(sectors.trim().parse::<u64>().unwrap_or(0) * 512)
     }

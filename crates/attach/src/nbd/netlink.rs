@@ -113,10 +113,11 @@ impl Nbd {
         done.map(drop).map_err(|error| Error::system(format!("/dev/nbd{number} cannot be taken over"), error))
     }
 
-    /// Another size for a device.
-    pub(super) fn resize(self, number: u32, size: u64, limit: Duration) -> Result<(), Error> {
+    /// Another size for a device, which has to be named as when it was connected.
+    pub(super) fn resize(self, number: u32, identifier: &str, size: u64, limit: Duration) -> Result<(), Error> {
         let mut request = self.request(RECONFIGURE);
         request.number(attribute::INDEX, &number.to_ne_bytes());
+        request.number(attribute::IDENTIFIER, format!("{identifier}\0").as_bytes());
         request.number(attribute::SIZE_BYTES, &size.to_ne_bytes());
         let done = request.call(limit);
         done.map(drop).map_err(|error| Error::system(format!("/dev/nbd{number} cannot be resized"), error))
