@@ -132,7 +132,7 @@ pub struct Unusable(pub String);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Somebody uses it; who, as far as can be seen.
+    /// Somebody uses it, or what was written to it cannot be made stable now; who or why, as far as can be seen.
     #[error("{device} is in use{}", by(.users))]
     Busy {
         /// The device.

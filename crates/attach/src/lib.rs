@@ -9,6 +9,7 @@
 pub mod channel;
 pub mod crew;
 pub mod descriptors;
+mod flush;
 mod frontend;
 pub mod fuse;
 pub mod kernel;

@@ -2,7 +2,7 @@
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::ioctl::{IntegerSetter, Ioctl, IoctlOutput, NoArg, Opcode, ioctl};
+use rustix::ioctl::{Ioctl, IoctlOutput, NoArg, Opcode, ioctl};
 use std::ffi::c_void;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -94,13 +94,6 @@ unsafe impl Ioctl for Free {
     unsafe fn output_from_ptr(output: IoctlOutput, _: *mut c_void) -> Result<u32, Errno> {
         u32::try_from(output).map_err(|_| Errno::NODEV)
     }
-}
-
-/// `BLKFLSBUF`: what the page cache of a block device holds is written and forgotten.
-pub(super) fn forget_cache(device: impl AsFd) -> Result<(), Errno> {
-    const FLSBUF: Opcode = rustix::ioctl::opcode::none(0x12, 97);
-    // SAFETY: the request takes no argument that it looks at.
-    unsafe { ioctl(device, IntegerSetter::<FLSBUF>::new_usize(0)) }
 }
 
 #[cfg(test)]

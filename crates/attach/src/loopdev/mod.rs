@@ -134,11 +134,12 @@ impl Loop {
             }
             std::thread::sleep(LOOK);
         };
-        if let Err(error) = exclusive.sync_all() {
-            let error = Error::system(format!("{} cannot be flushed", self.path.display()), error);
-            return Err((Some(self), error));
+        let left = end.saturating_duration_since(Instant::now());
+        if let Err(error) = crate::flush::flush(&exclusive, left) {
+            let users = vec![format!("what was written to it cannot be made stable: {error}")];
+            let device = self.path.clone();
+            return Err((Some(self), Error::Busy { device, users }));
         }
-        let _ = ioctl::forget_cache(&exclusive);
         let Loop { path, name, hold } = self;
         drop((exclusive, hold));
         while is_set_up(&name) {

@@ -153,7 +153,7 @@ impl Attached {
 
     /// Keeps others from mounting it, with everything written; refused where somebody uses it.
     fn claim(&self, end: Instant) -> Result<File, Error> {
-        let end = end.min(Instant::now() + LOOKERS_LIMIT);
+        let (flushed_by, end) = (end, end.min(Instant::now() + LOOKERS_LIMIT));
         let claimed = loop {
             match OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&self.device) {
                 Ok(claimed) if self.users().is_empty() => break claimed,
@@ -162,8 +162,10 @@ impl Attached {
             }
             std::thread::sleep(LOOK);
         };
-        let failed = |error| Error::system(format!("{} cannot be flushed", self.device.display()), error);
-        claimed.sync_all().map_err(failed)?;
+        crate::flush::flush(&claimed, flushed_by.saturating_duration_since(Instant::now())).map_err(|error| {
+            let users = vec![format!("what was written to it cannot be made stable: {error}")];
+            Error::Busy { device: self.device.clone(), users }
+        })?;
         Ok(claimed)
     }
 
