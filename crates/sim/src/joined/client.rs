@@ -34,6 +34,8 @@ struct Conn {
     cid: u16,
     stage: Stage,
     input: Vec<u8>,
+    /// Its logout was asked for.
+    leaves: bool,
 }
 
 /// Something that is to be done.
@@ -47,6 +49,8 @@ enum Plan {
     Reset,
     /// Abort this task.
     Abort(TaskId),
+    /// Log out one of several connections for itself; its place is filled afterwards.
+    Leave,
     /// Log out a lost connection on another one, so that its tasks go on there.
     Recover(u16),
 }
@@ -302,6 +306,9 @@ impl Client {
                 if let Some(session) = &mut self.session {
                     session.handle_closed(now, c);
                 }
+                if conn.leaves {
+                    self.plans.push((again, Plan::Join(conn.cid)));
+                }
             }
         }
     }
@@ -370,6 +377,7 @@ impl Client {
                 }
                 Plan::Join(_) => {}
                 Plan::Recover(cid) => self.recover(now, cid),
+                Plan::Leave => self.leave_one(),
                 Plan::Reset | Plan::Abort(_) => self.function(now, plan, workload),
             }
         }
@@ -437,7 +445,7 @@ impl Client {
         login.begin(&mut out);
         net.send(link, End::Initiator, now, &out);
         let stage = Stage::Login { login: Box::new(login), until: now + LOGIN_TIME };
-        self.conns.push(Conn { link, cid, stage, input: Vec::new() });
+        self.conns.push(Conn { link, cid, stage, input: Vec::new(), leaves: false });
     }
 
     /// Lets the network lose a connection at some byte, until enough were lost or all is done.
@@ -453,6 +461,19 @@ impl Client {
             self.cuts_left -= 1;
             let link = self.random.pick(&self.conns).link;
             net.links[link].arm_cut(&mut self.random);
+        }
+    }
+
+    /// Logs out one of several connections (§11.14, reason 1).
+    fn leave_one(&mut self) {
+        let Some(session) = self.session.as_mut().filter(|session| !session.is_over()) else { return };
+        let open: Vec<usize> = (0..self.conns.len()).filter(|at| self.conns[*at].connection().is_some()).collect();
+        if open.len() < 2 || self.leaving {
+            return;
+        }
+        let conn = &mut self.conns[*self.random.pick(&open)];
+        if let Some(c) = conn.connection() {
+            conn.leaves |= session.logout(c, LogoutReason::Connection);
         }
     }
 
@@ -493,6 +514,9 @@ impl Client {
             }
             if self.setup.resets > 0 && self.random.once_in(self.setup.resets) {
                 self.plans.push((now, Plan::Reset));
+            }
+            if self.setup.leaves > 0 && self.random.once_in(self.setup.leaves) {
+                self.plans.push((now, Plan::Leave));
             }
         }
         worked

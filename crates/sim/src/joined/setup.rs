@@ -3,7 +3,7 @@
 use super::network::Weather;
 use crate::Random;
 use iscsi::initiator::Limits;
-use iscsi::key::{Offers, SessionParameters};
+use iscsi::key::{Offers, SessionParameters, TaskReporting};
 use iscsi::login::initiator::DigestOffer;
 use iscsi::session::SessionLimits;
 use std::rc::Rc;
@@ -31,6 +31,7 @@ pub struct Setup {
     /// Once in so many commands one is aborted, the unit is reset, a connection is left. 0: never.
     pub(super) aborts: u64,
     pub(super) resets: u64,
+    pub(super) leaves: u64,
     pub(super) weather: Rc<Weather>,
     /// Every PDU is printed.
     pub trace: bool,
@@ -68,6 +69,11 @@ impl Setup {
                 data_sequence_in_order: random.once_in(2),
                 error_recovery_level: level,
                 protocol_level: 1,
+                task_reporting: *random.pick(&[
+                    TaskReporting::Rfc3720,
+                    TaskReporting::ResponseFence,
+                    TaskReporting::FastAbort,
+                ]),
                 ..SessionParameters::default()
             },
             max_recv_data_segment_length: *random.pick(&segments),
@@ -92,6 +98,7 @@ impl Setup {
             depth: 1 + random.size(8),
             aborts: *random.pick(&[0, 0, 8, 20]),
             resets: *random.pick(&[0, 0, 0, 20]),
+            leaves: *random.pick(&[0, 0, 10, 20]),
             weather: Rc::new(weather),
             trace: false,
         }
