@@ -1,7 +1,7 @@
 //! The way into a session: the connection, the login over it, and where the target sends us instead.
 
 use crate::Error;
-use crate::options::{Options, Portal, SessionKind};
+use crate::options::{Algorithm, Chap, Options, Portal, SessionKind};
 use iscsi::auth::{Challenge, Initiator};
 use iscsi::key::{Offers, SessionParameters};
 use iscsi::login::initiator::{Authentication, Failure, LoggedIn, Login, Step, Wanted};
@@ -61,9 +61,26 @@ fn random(bytes: &mut [u8]) -> Result<(), Error> {
 pub(crate) async fn log_in(options: &Options, isid: [u8; 6], place: Place) -> Result<Entered, Error> {
     let limit = options.login_timeout;
     let what = || format!("{} at {} did not complete the login", options.whom(), options.portal);
-    match tokio::time::timeout(limit, follow(options, isid, place)).await {
+    match tokio::time::timeout(limit, persist(options, isid, place)).await {
         Ok(result) => result,
         Err(_) => Err(Error::TimedOut { what: what(), limit }),
+    }
+}
+
+/// tgt chooses SHA-256 where it is offered, cannot read the answer to it, and calls that our mistake. What it can do
+/// is offered it alone then: MD5 was in the list before, so that nobody gains by it. A wrong secret has a status of
+/// its own, and is not tried again.
+async fn persist(options: &Options, isid: [u8; 6], place: Place) -> Result<Entered, Error> {
+    let refused = match follow(options, isid, place.clone()).await {
+        Err(error @ Error::LoginRefused { class: 2, detail: 0, .. }) => error,
+        other => return other,
+    };
+    match &options.chap {
+        Some(chap) if chap.algorithms.len() > 1 && chap.algorithms.contains(&Algorithm::Md5) => {
+            let chap = Chap { algorithms: vec![Algorithm::Md5], ..chap.clone() };
+            follow(&Options { chap: Some(chap), ..options.clone() }, isid, place).await
+        }
+        _ => Err(refused),
     }
 }
 

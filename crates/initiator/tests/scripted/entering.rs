@@ -282,3 +282,27 @@ fn dsc_07_answers_of_a_portal_are_bounded_and_strange_lines_disturb_nothing() {
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     }
 }
+
+#[test]
+fn chp_01_a_target_that_fails_at_the_algorithm_that_it_chose_is_offered_md5() {
+    let offers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&offers);
+    let server = Server::start(move |_, mut target| {
+        let (request, _) = target.expect::<LoginRequest>();
+        target.answer_login(&request, 0, (0, 0), &[("AuthMethod", "CHAP")]);
+        let (request, data) = target.expect::<LoginRequest>();
+        let list = String::from_utf8(data).unwrap().replace("CHAP_A=", "").replace('\0', "");
+        let chosen = list.split(',').find(|one| ["7", "5"].contains(one)).unwrap().to_owned();
+        seen.lock().unwrap().push(list);
+        let challenge = [("CHAP_A", chosen.as_str()), ("CHAP_I", "1"), ("CHAP_C", "0x1122334455667788")];
+        target.answer_login(&request, 0, (0, 0), &challenge);
+        let (request, _) = target.expect::<LoginRequest>();
+        // As tgt 1.0.85 does it; the second time it is the secret that is wrong.
+        target.answer_login(&request, 0, if chosen == "7" { (2, 0) } else { (2, 1) }, &[]);
+    });
+    let chap = Chap::new("alice", "alice-secret-12");
+    let error = run(options(server.address()).chap(chap).connect()).unwrap_err();
+    assert!(matches!(error, Error::LoginRefused { class: 2, detail: 1, .. }), "{error}");
+    let offers = offers.lock().unwrap();
+    assert!(offers.len() == 2 && offers[0].contains('7') && offers[1] == "5", "{offers:?}");
+}

@@ -256,10 +256,9 @@ impl Login {
         if self.exchanges > EXCHANGES || self.text_bytes > TEXT_BYTES {
             return Err(wrong("a login without end"));
         }
-        if response.header().opcode() != Opcode::LoginResponse as u8
-            || response.isid != self.wanted.isid
-            || response.initiator_task_tag.get() != 0
-        {
+        // Of a refusal the status alone counts: tgt leaves everything else empty (§11.13.5).
+        let same = response.isid == self.wanted.isid && response.initiator_task_tag.get() == 0;
+        if response.header().opcode() != Opcode::LoginResponse as u8 || !same && response.status_class < 2 {
             return Err(wrong("not an answer to this login"));
         }
         if response.version_active != 0 {

@@ -125,7 +125,9 @@ fn log_14_log_17_a_refused_login_is_closed_and_says_with_what_status() {
         let (driven, mut target, request, _) = entering(|_| {});
         // Numbers are not valid then, and not looked at.
         target.stat_sn = 0xdead_beef;
-        target.answer_login(&request, 0xff, (class, detail), &[("Anything", "at all")]);
+        let mut response = target.login_response(&request, 0xff, (class, detail));
+        (response.isid, response.tsih) = ([0; 6], 0.into());
+        target.send(&Frame::new(response, b"Anything=at all\0"));
         assert_eq!(failed(driven.entry(0)), Failure::Refused(Status(class, detail)));
         assert!(target.expect_closed().is_empty());
     }
