@@ -21,6 +21,7 @@ enum Asked {
         lun: Lun,
         reply: Reply<()>,
     },
+    Fence(Lun),
     Ping(ConnectionId, Reply<Vec<u8>>),
     Text(Reply<Vec<u8>>),
 }
@@ -72,6 +73,7 @@ impl Asks {
                 Asked::Function { function, lun, reply } => {
                     self.waiting.push_back(Ask::Function { function, lun, reply });
                 }
+                Asked::Fence(lun) => self.waiting.push_back(Ask::Fence { lun }),
                 Asked::Ping(_, reply) | Asked::Text(reply) => {
                     let _ = reply.send(Err(Error::Interrupted));
                 }
@@ -90,7 +92,7 @@ impl Asks {
     fn forget_unwanted(&mut self) {
         self.waiting.retain(|ask| match ask {
             Ask::Ping { reply, .. } | Ask::Text { reply, .. } => !reply.is_closed(),
-            Ask::Function { .. } | Ask::Logout { .. } => true,
+            Ask::Function { .. } | Ask::Fence { .. } | Ask::Logout { .. } => true,
         });
     }
 }
@@ -124,6 +126,13 @@ impl Driver {
                         None => Err(Ask::Function { function, lun, reply }),
                     }
                 }
+                Ask::Fence { lun } => {
+                    let reset = Function::LogicalUnitReset;
+                    match lines.find_map(|c| session.task_management(c, reset, lun.wire())) {
+                        Some(tag) => Ok((tag, Asked::Fence(lun))),
+                        None => Err(Ask::Fence { lun }),
+                    }
+                }
                 Ask::Ping { data, reply } => match lines.find_map(|c| Some((session.ping(c, &data)?, c))) {
                     Some((tag, c)) => Ok((tag, Asked::Ping(c, reply))),
                     None => Err(Ask::Ping { data, reply }),
@@ -152,7 +161,7 @@ impl Driver {
         let length = match ask {
             Ask::Ping { data, .. } => data.len(),
             Ask::Text { text, .. } => text.len(),
-            Ask::Function { .. } | Ask::Logout { .. } => return false,
+            Ask::Function { .. } | Ask::Fence { .. } | Ask::Logout { .. } => return false,
         };
         let fits =
             |parameters: &iscsi::key::ConnectionParameters| length <= parameters.max_send_data_segment_length as usize;
@@ -175,6 +184,12 @@ impl Driver {
             }
             (Some(Asked::Function { function, lun, reply }), None) => {
                 self.asks.waiting.push_back(Ask::Function { function, lun, reply });
+            }
+            (Some(Asked::Fence(lun)), None) => self.asks.waiting.push_back(Ask::Fence { lun }),
+            (Some(Asked::Fence(lun)), Some(code)) => {
+                for job in self.jobs.lift_fence(lun, code == 0) {
+                    self.end(*job, Err(Error::Interrupted));
+                }
             }
             (Some(Asked::Function { reply, .. }), Some(code)) => {
                 let _ = reply.send(if code == 0 { Ok(()) } else { Err(Error::Function(code)) });

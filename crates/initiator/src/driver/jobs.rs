@@ -26,6 +26,8 @@ pub(super) struct Jobs {
     backlog: VecDeque<Box<Job>>,
     /// Those that the unit was too busy for, and when they are tried again.
     delayed: Vec<(Instant, Box<Job>)>,
+    /// Units at which another nexus may still carry out writes that are to be sent again: they are reset first.
+    fenced: Vec<Lun>,
     /// What unfinished writes write: sequence, unit, first block and behind the last.
     writes: Vec<(u64, Lun, u64, u64)>,
     next: u64,
@@ -85,6 +87,30 @@ impl Jobs {
         self.held.extend(units.iter().map(|lun| (*lun, None)));
     }
 
+    /// Nothing goes to the units that have unfinished writes, until [`Jobs::lift_fence`]. Returns those units.
+    pub fn raise_fences(&mut self) -> Vec<Lun> {
+        let mut units: Vec<Lun> = self.writes.iter().map(|(_, lun, ..)| *lun).collect();
+        units.sort_unstable();
+        units.dedup();
+        units.retain(|lun| !self.fenced.contains(lun));
+        self.fenced.extend(&units);
+        units
+    }
+
+    /// What was sent to the unit before is over there; or it is not known to be, and unfinished writes cannot be sent
+    /// again: they are given back.
+    pub fn lift_fence(&mut self, unit: Lun, over: bool) -> VecDeque<Box<Job>> {
+        self.fenced.retain(|lun| *lun != unit);
+        if over {
+            return VecDeque::new();
+        }
+        let writes = |job: &Job| job.lun == unit && self.writes.iter().any(|(sequence, ..)| *sequence == job.sequence);
+        let all = std::mem::take(&mut self.backlog);
+        let (ended, backlog) = all.into_iter().partition(|job| writes(job));
+        self.backlog = backlog;
+        ended
+    }
+
     /// What was found at a unit that was held: commands go on, or it is refused. Gives those that have to end.
     pub fn judge_held(&mut self, unit: Lun, verdict: Option<Error>) -> VecDeque<Box<Job>> {
         self.held.retain(|(lun, _)| *lun != unit);
@@ -105,10 +131,13 @@ impl Jobs {
 
     /// The first command whose unit is not held.
     fn first(&self) -> Option<usize> {
-        if self.held.is_empty() {
+        if self.held.is_empty() && self.fenced.is_empty() {
             return Some(0);
         }
-        let is_held = |job: &Job| !job.command.inspects && self.held.iter().any(|(lun, _)| *lun == job.lun);
+        let is_held = |job: &Job| {
+            let held = !job.command.inspects && self.held.iter().any(|(lun, _)| *lun == job.lun);
+            held || self.fenced.contains(&job.lun)
+        };
         self.backlog.iter().position(|job| !is_held(job))
     }
 
@@ -200,6 +229,7 @@ impl Jobs {
 
     /// All that the core has not: they end now.
     pub fn drain(&mut self) -> VecDeque<Box<Job>> {
+        self.fenced.clear();
         self.resume(None);
         std::mem::take(&mut self.backlog)
     }

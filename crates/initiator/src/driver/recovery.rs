@@ -284,6 +284,13 @@ impl Driver {
         // What comes back may be another disk: nothing is sent again to it before whoever knows it has looked.
         self.hold(&self.shared.guarded());
         let mut information = self.shared.information();
+        // In another portal group it is another nexus, whose login has not ended the old session: what that may still
+        // write is ended by a reset before anything is sent again.
+        if information.portal_group_tag != logged_in.portal_group_tag {
+            for lun in self.jobs.raise_fences() {
+                self.asks.push(super::Ask::Fence { lun });
+            }
+        }
         (information.portal, information.state) = (entered.portal, State::LoggedIn);
         (information.target_alias, information.portal_group_tag) = (logged_in.target_alias, logged_in.portal_group_tag);
         self.shared.inform(information);

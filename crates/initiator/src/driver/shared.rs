@@ -82,15 +82,32 @@ impl Job {
 
 /// Something other than a command.
 pub(crate) enum Ask {
-    Function { function: Function, lun: Lun, reply: oneshot::Sender<Result<(), Error>> },
-    Ping { data: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, Error>> },
-    Text { text: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, Error>> },
-    Logout { reply: oneshot::Sender<Result<(), Error>> },
+    Function {
+        function: Function,
+        lun: Lun,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// A unit is reset so that writes of a session before this one are over there.
+    Fence {
+        lun: Lun,
+    },
+    Ping {
+        data: Vec<u8>,
+        reply: oneshot::Sender<Result<Vec<u8>, Error>>,
+    },
+    Text {
+        text: Vec<u8>,
+        reply: oneshot::Sender<Result<Vec<u8>, Error>>,
+    },
+    Logout {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 impl Ask {
     pub fn fail(self, error: Error) {
         match self {
+            Ask::Fence { .. } => {}
             Ask::Function { reply, .. } | Ask::Logout { reply } => {
                 let _ = reply.send(Err(error));
             }

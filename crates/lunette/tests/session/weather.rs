@@ -5,6 +5,8 @@ use initiator::{DigestOffer, Error, Event, Function, Lun, Options, Portal, State
 use sim::Daemon;
 use sim::daemon::{Folder, TARGET};
 use sim::proxy::{Action, Direction, Fault, Plan, Proxy};
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -317,5 +319,71 @@ fn a_connection_is_handed_over_with_what_was_agreed_and_a_redirection_is_followe
         let mut answer = [0u8; 48];
         std::io::Read::read_exact(&mut stream, &mut answer).unwrap();
         assert_eq!((answer[0], &answer[16..20]), (0x20, &7u32.to_be_bytes()[..]));
+    });
+}
+
+/// Passes the n-th connection on to the n-th address, and all behind them to the last; the first one is cut after some
+/// bytes to the target.
+fn turn_around(to: [SocketAddr; 2], cut: u64) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, here) in listener.incoming().flatten().enumerate() {
+            let there = TcpStream::connect(to[number.min(1)]).unwrap();
+            let limit = if number == 0 { cut } else { u64::MAX };
+            let pass = |from: &TcpStream, to: &TcpStream, limit: u64| {
+                let (from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from.take(limit), &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                })
+            };
+            pass(&here, &there, limit);
+            pass(&there, &here, u64::MAX);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_session_that_comes_back_in_another_portal_group_resets_what_it_was_writing() {
+    let configuration = "[daemon]\nstate-dir = \"FOLDER/state\"\n\
+         [[portal]]\nlisten = \"127.0.0.1:0\"\n[[portal]]\nlisten = \"127.0.0.2:0\"\ngroup = 2\n\n\
+         [[target]]\nname = \"NAME\"\n[[target.lun]]\nstore = \"ram:4M\"\nnumber = 1\n\
+         [[target.lun]]\nstore = \"ram:8M\"\nnumber = 2\n[[target.rule]]\ninitiators = \"any\"\n";
+    let daemon = Daemon::configured(LUNETTE, &configuration.replace("NAME", TARGET));
+    let portals = daemon.portals();
+    let to = [portals[0], portals[1]];
+    run(async {
+        // Somebody else who uses the units hears of resets.
+        let other = options(&daemon).initiator_name("iqn.2026-11.com.example:other").connect().await.unwrap();
+        for lun in [1u16, 2] {
+            other.unit(lun).test_ready().await.unwrap();
+        }
+        let mut heard = other.events();
+        let address = turn_around(to, 300_000);
+        let there = Options { portal: Portal::new("127.0.0.1", address.port()), ..options(&daemon) };
+        let session = there.connect().await.unwrap();
+        assert_eq!(session.information().portal_group_tag, Some(1));
+        let disk = session.unit(1);
+        session.unit(2).test_ready().await.unwrap();
+        let data: Vec<u8> = (0..64).flat_map(|block| pattern(block, 3)).collect();
+        for number in 0..20 {
+            disk.write(number * 64, data.clone()).await.unwrap();
+        }
+        assert_eq!((session.information().portal_group_tag, session.statistics().logins), (Some(2), 1));
+        for number in 0..20 {
+            assert!(disk.read(number * 64, 64).await.unwrap() == data);
+        }
+        for lun in [1u16, 2] {
+            other.unit(lun).test_ready().await.unwrap();
+        }
+        let mut resets = Vec::new();
+        while let Ok(event) = heard.try_recv() {
+            if let Event::UnitAttention { lun, code: (0x29, _), .. } = event {
+                resets.push(lun);
+            }
+        }
+        assert_eq!(resets, [Lun::new(1)], "the unit that was written to, and no other");
     });
 }
