@@ -147,6 +147,11 @@ impl Jobs {
         loop {
             let at = self.first()?;
             let front = self.backlog.get(at)?;
+            // What nobody waits for and was never sent is not sent.
+            if !front.registered && !front.sink.is_wanted() {
+                self.backlog.remove(at);
+                continue;
+            }
             if !front.registered
                 && let Some((start, end)) = written(&front.command.cdb, front.command.data_out.as_slice())
             {
@@ -158,11 +163,6 @@ impl Jobs {
                 self.writes.push((sequence, lun, start, end));
             }
             let mut job = self.backlog.remove(at)?;
-            // What nobody waits for and was never sent is not sent.
-            if !job.registered && !job.sink.is_wanted() {
-                self.forget(&job);
-                continue;
-            }
             job.registered = true;
             return Some(job);
         }
@@ -288,5 +288,68 @@ impl Memory for Jobs {
         running
             .and_then(|one| one.job.command.data_out.as_slice().get(start..start + length as usize))
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Command;
+    use crate::driver::Sink;
+    use tokio::sync::oneshot::{Receiver, channel};
+
+    fn write(lba: u8, blocks: u8) -> (Box<Job>, Receiver<crate::Finished>) {
+        let (sender, receiver) = channel();
+        (Job::new(Lun::new(0), Command::new(&[0x2a, 0, 0, 0, 0, lba, 0, 0, blocks, 0]), Sink::Once(sender)), receiver)
+    }
+
+    fn jobs(extents: &[(u8, u8)]) -> (Jobs, Vec<Receiver<crate::Finished>>) {
+        let mut jobs = Jobs::default();
+        let mut receivers = Vec::new();
+        for (lba, blocks) in extents {
+            let (job, receiver) = write(*lba, *blocks);
+            jobs.take_in(job, Instant::now(), Duration::from_secs(9));
+            receivers.push(receiver);
+        }
+        (jobs, receivers)
+    }
+
+    #[test]
+    fn a_write_waits_for_an_earlier_one_of_the_same_blocks_wherever_that_is() {
+        let (mut jobs, _receivers) = jobs(&[(0, 8), (8, 8), (4, 8), (20, 1)]);
+        let first = jobs.next().unwrap();
+        let second = jobs.next().unwrap();
+        assert!(jobs.next().is_none(), "it overlaps both");
+        // Sent again, the first still comes before it.
+        jobs.put_back(first);
+        let first = jobs.next().unwrap();
+        assert_eq!((first.sequence, jobs.next().is_none()), (0, true));
+        jobs.forget(&first);
+        assert!(jobs.next().is_none());
+        jobs.forget(&second);
+        assert_eq!(jobs.next().unwrap().sequence, 2);
+        assert_eq!(jobs.next().unwrap().sequence, 3);
+    }
+
+    #[test]
+    fn what_is_sent_again_goes_before_what_is_newer() {
+        let (mut jobs, _receivers) = jobs(&[(0, 1), (1, 1), (2, 1), (3, 1)]);
+        let taken: Vec<_> = std::iter::from_fn(|| jobs.next()).take(3).collect();
+        for job in taken.into_iter().rev() {
+            jobs.put_back(job);
+        }
+        let order: Vec<u64> = std::iter::from_fn(|| jobs.next()).map(|job| job.sequence).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_sent_unless_it_was() {
+        let (mut jobs, mut receivers) = jobs(&[(0, 1), (0, 1), (1, 1)]);
+        let first = jobs.next().unwrap();
+        receivers.clear();
+        assert!(jobs.next().is_none(), "the others are forgotten, with what they would have written");
+        assert_eq!(jobs.unfinished(), 0);
+        jobs.put_back(first);
+        assert_eq!(jobs.next().unwrap().sequence, 0);
     }
 }

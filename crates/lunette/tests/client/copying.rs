@@ -4,11 +4,11 @@ use super::help::{LUNETTE, fails, good, json, noise, refused, run, start, url};
 use serde_json::Value;
 use sim::Daemon;
 use sim::daemon::{Folder, TARGET};
-use sim::proxy::{Plan, Proxy};
+use sim::proxy::{Direction, Plan, Proxy};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -60,11 +60,33 @@ fn a_file_goes_to_a_disk_to_another_disk_and_back_and_is_the_same() {
     assert!(blocks < 3 << 20, "zeros take no space: {blocks}");
     let sum = first["checksum"]["value"].as_str().unwrap();
     assert!(people.contains(sum), "the same content has the same checksum: {people}");
-    if let Ok(output) = std::process::Command::new("sha256sum").arg(folder.path().join("a.img")).output() {
+    if let Ok(output) = Command::new("sha256sum").arg(folder.path().join("a.img")).output() {
         assert_eq!(String::from_utf8_lossy(&output.stdout).split(' ').next(), Some(sum));
     }
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("lunette-copy")), "no journal is left: {left:?}");
+}
+
+#[test]
+fn of_a_disk_of_many_holes_only_the_rest_is_read() {
+    let folder = Folder::new();
+    let piece = 64 << 10;
+    let file = std::fs::File::create(folder.path().join("disk.img")).unwrap();
+    file.set_len(16 << 20).unwrap();
+    let mut bytes = vec![0; 16 << 20];
+    for (number, chunk) in bytes.chunks_mut(piece).enumerate().filter(|(number, _)| number % 2 == 1) {
+        chunk.copy_from_slice(&noise(piece, number as u64));
+        file.write_all_at(chunk, (number * piece) as u64).unwrap();
+    }
+    let daemon = Daemon::start(LUNETTE, &[&folder.file("disk.img"), "ram:16M"]);
+    let proxy = Proxy::start(daemon.address(), Vec::new());
+    let disk = format!("iscsi://{}/{TARGET}/1", proxy.address());
+    let copied = done(&good(&folder, &["copy", &disk, "a.img", "--json", "--checksum", "crc32c"]));
+    assert_eq!((&copied["written"], &copied["skipped"]), (&(8 << 20).into(), &(8 << 20).into()));
+    let passed = proxy.passed(Direction::ToInitiator);
+    assert!(passed < 9 << 20, "holes do not come over the network: {passed}");
+    assert!(std::fs::read(folder.path().join("a.img")).unwrap() == bytes);
+    done(&good(&folder, &["copy", &url(&daemon, 1), &url(&daemon, 2), "--json", "--checksum", "crc32c", "--verify"]));
 }
 
 #[test]
@@ -146,14 +168,18 @@ fn a_copy_that_was_killed_goes_on_where_it_was() {
     let daemon = Daemon::start(LUNETTE, &[&folder.file("disk.img")]);
     let proxy = slow(&daemon);
     let (disk, slowly) = (url(&daemon, 1), format!("iscsi://{}/{TARGET}/1", proxy.address()));
-    let interrupted = || {
-        let mut child = begun(&folder, &["copy", &slowly, "a.img"]);
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let interrupted = |signal: &str| {
+        let words = ["copy", &slowly, "a.img"];
+        let child = begun(&folder, &words);
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        if signal == "INT" {
+            assert!(refused(output, &words, 1).contains("interrupted; go on with --resume"));
+        }
         assert!(folder.path().join("a.img.lunette-copy").exists());
         std::fs::File::options().write(true).open(folder.path().join("a.img")).unwrap()
     };
-    let file = interrupted();
+    let file = interrupted("KILL");
     assert!(fails(&folder, &["copy", &disk, "a.img"], 2).contains("was interrupted; add --resume"));
     assert!(fails(&folder, &["copy", &disk, "a.img", "--resume"], 2).contains("give the same --checksum"));
     // What is behind the last note is not believed, whatever it is. The disk is the same through another portal.
@@ -166,7 +192,7 @@ fn a_copy_that_was_killed_goes_on_where_it_was() {
 
     // And where the destination is no longer what the journal says, it begins before that.
     std::fs::remove_file(folder.path().join("a.img")).unwrap();
-    interrupted().write_all_at(&[0xee; 4], 100).unwrap();
+    interrupted("INT").write_all_at(&[0xee; 4], 100).unwrap();
     let output = run(&folder, &on);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && said.contains("holds other data than the journal says"), "{said}");

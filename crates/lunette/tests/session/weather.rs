@@ -387,3 +387,63 @@ fn a_session_that_comes_back_in_another_portal_group_resets_what_it_was_writing(
         assert_eq!(resets, [Lun::new(1)], "the unit that was written to, and no other");
     });
 }
+
+#[test]
+fn writes_of_the_same_blocks_keep_their_order_over_losses() {
+    let daemon = Daemon::start(LUNETTE, &["ram:1M"]);
+    run(async {
+        // Each connection dies after some bytes, at places that differ.
+        let at = [40_011, 90_500, 61_234, 120_777];
+        let cut = |(number, at): (usize, &u64)| match number % 2 {
+            0 => Plan::fault(Direction::ToTarget, *at, Action::Reset),
+            _ => Plan::fault(Direction::ToInitiator, *at / 8, Action::Close),
+        };
+        let proxy = Proxy::start(daemon.address(), at.iter().enumerate().map(cut).collect());
+        let session = through(options(&daemon), &proxy).connect().await.unwrap();
+        let disk = session.unit(1);
+        // The length of a block is asked for once, and not between the writes.
+        disk.read(0, 1).await.unwrap();
+        for round in 0..40u64 {
+            // All at once, of one block each, in pairs that overlap by turns.
+            let writes: Vec<_> = (0..8u64)
+                .map(|number| {
+                    let data = [pattern(number % 2, round * 8 + number), pattern(1 + number % 2, round * 8 + number)];
+                    let disk = disk.clone();
+                    tokio::spawn(async move { disk.write(number % 2, data.concat()).await })
+                })
+                .collect();
+            for write in writes {
+                write.await.unwrap().unwrap();
+            }
+            let data = disk.read(0, 3).await.unwrap();
+            // The last that wrote block 0 is the seventh; the eighth wrote 1 and 2.
+            let expected = [pattern(0, round * 8 + 6), pattern(1, round * 8 + 7), pattern(2, round * 8 + 7)];
+            assert!(data == expected.concat(), "round {round}: an earlier write has undone a later one");
+        }
+        assert!(session.statistics().logins >= 2, "{:?}", session.statistics());
+        session.logout().await.unwrap();
+    });
+}
+
+#[test]
+fn the_lost_answer_of_a_function_is_asked_for_again() {
+    let daemon = Daemon::start(LUNETTE, &["ram:1M"]);
+    let reset = async |plan: Vec<Plan>| {
+        let proxy = Proxy::start(daemon.address(), plan);
+        let session = through(options(&daemon), &proxy).error_recovery_level(2).connect().await.unwrap();
+        session.unit(1).test_ready().await.unwrap();
+        let before = proxy.passed(Direction::ToInitiator);
+        session.task_management(Function::LogicalUnitReset, Lun::new(1)).await.unwrap();
+        let statistics = session.statistics();
+        session.unit(1).test_ready().await.unwrap();
+        session.logout().await.unwrap();
+        (before, statistics.connections_lost)
+    };
+    run(async {
+        let (before, lost) = reset(Vec::new()).await;
+        assert_eq!(lost, 0);
+        // Its answer is cut in two.
+        let (_, lost) = reset(vec![Plan::fault(Direction::ToInitiator, before + 10, Action::Reset)]).await;
+        assert_eq!(lost, 1);
+    });
+}

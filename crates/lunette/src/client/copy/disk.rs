@@ -6,11 +6,11 @@ use crate::client::{failure, units};
 use crate::failure::{Cause, Failure};
 use block::Buf;
 use initiator::{Address, Error, Unit};
-use scsi::blocks::BlockState;
+use scsi::blocks::{BlockRange, BlockState};
 use scsi::cdb::WriteSame;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Blocks of one WRITE SAME where the unit reports no limit.
 const ZERO_BLOCKS: u64 = 1 << 15;
@@ -41,6 +41,8 @@ struct Inner {
     zeroes: AtomicBool,
     /// GET LBA STATUS tells what reads as zeros, as far as is known.
     tells_zeros: AtomicBool,
+    /// Its last answer: one has thousands of ranges.
+    ranges: Mutex<Vec<BlockRange>>,
 }
 
 impl Disk {
@@ -84,6 +86,7 @@ impl Disk {
             unmaps: provisioning.is_some_and(|page| page.write_same_16),
             zeroes: AtomicBool::new(true),
             tells_zeros: AtomicBool::new(capacity.provisioning && capacity.reads_zeros),
+            ranges: Mutex::default(),
             unit,
         })))
     }
@@ -140,8 +143,11 @@ impl Disk {
             return Ok(all);
         }
         let lba = offset / inner.block_length;
-        let ranges = match inner.unit.block_states(lba).await {
-            Ok(ranges) => ranges,
+        if let Some(known) = self.known(lba) {
+            return Ok(known);
+        }
+        match inner.unit.block_states(lba).await {
+            Ok(ranges) => *inner.ranges.lock().unwrap_or_else(PoisonError::into_inner) = ranges,
             Err(error) if error.is_transport() => return Err(self.failed("asking what is stored", offset, &error)),
             // A unit that does not tell is read.
             Err(_) => {
@@ -149,11 +155,20 @@ impl Disk {
                 return Ok(all);
             }
         };
-        let is_zero = |state| matches!(state, BlockState::Deallocated | BlockState::Anchored);
-        let first = ranges.first().is_some_and(|range| is_zero(range.state));
-        let same = ranges.iter().take_while(|range| is_zero(range.state) == first);
-        let end = same.last().map_or(inner.blocks, |last| last.lba.saturating_add(last.blocks.into()));
-        Ok(Extent { end: end.min(inner.blocks) * inner.block_length, is_zero: first })
+        Ok(self.known(lba).unwrap_or(all))
+    }
+
+    /// What the last answer says of the blocks from here on, where it says something.
+    fn known(&self, lba: u64) -> Option<Extent> {
+        let ranges = self.0.ranges.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_zero = |range: &BlockRange| matches!(range.state, BlockState::Deallocated | BlockState::Anchored);
+        let end = |range: &BlockRange| range.lba.saturating_add(range.blocks.into());
+        // They are ascending and follow each other.
+        let first = ranges.partition_point(|range| end(range) <= lba);
+        let rest = ranges.get(first..)?;
+        let zero = is_zero(rest.first().filter(|range| range.lba <= lba)?);
+        let last = rest.iter().take_while(|range| is_zero(range) == zero).last()?;
+        Some(Extent { end: end(last).min(self.0.blocks) * self.0.block_length, is_zero: zero })
     }
 
     /// See [`super::place::Place::read`].
