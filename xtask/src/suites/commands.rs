@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// tgt's control port, away from that of a daemon that may run here.
 const CONTROL: &str = "78";
-const TARGET: &str = "iqn.2026-11.com.example:tgt";
+pub(super) const TARGET: &str = "iqn.2026-11.com.example:tgt";
 
 pub fn run(root: &Path, outcome: &mut Outcome) {
     if let Err(why) = try_run(root, outcome) {
@@ -62,14 +62,14 @@ fn try_run(root: &Path, outcome: &mut Outcome) -> Result<(), String> {
 }
 
 /// tgtd with a disk of 64 MiB, ended when it is dropped.
-struct Tgt {
+pub(super) struct Tgt {
     child: Child,
-    portal: String,
+    pub portal: String,
     file: String,
 }
 
 impl Tgt {
-    fn start(folder: &Path) -> Result<Tgt, String> {
+    pub fn start(folder: &Path) -> Result<Tgt, String> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let portal = listener.local_addr().map_err(|error| error.to_string())?.to_string();
         drop(listener);

@@ -12,6 +12,7 @@ mod peers;
 mod qemu;
 pub mod served;
 mod simulation;
+mod targets;
 mod tshark;
 mod unit;
 mod vm;
@@ -67,6 +68,12 @@ const SUITES: &[Suite] = &[
         about: "our discover, ls, inquiry, copy and others against tgt, and beside qemu-img",
         needs: &["tgtd", "tgtadm", "qemu-img", "qemu-io"],
         run: commands::run,
+    },
+    Suite {
+        name: "targets",
+        about: "one scenario of the initiator against Lunette and tgt, connections killed in the midst of writes",
+        needs: &["tgtd", "tgtadm"],
+        run: targets::run,
     },
     Suite {
         name: "tshark",
