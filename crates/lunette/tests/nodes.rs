@@ -337,6 +337,15 @@ fn failures_have_their_codes_and_leave_nothing() {
 }
 
 #[test]
+fn an_isns_server_that_is_not_there_is_25() {
+    let machine = Machine::new();
+    let (code, _, err) = machine.iscsiadm(&format!("-m discovery -t isns -p {}", sim::daemon::free_address()));
+    assert_eq!(code, 25, "{err}");
+    assert!(err.ends_with("iscsiadm: Could not perform iSNS discovery: iSNS query failed\n"), "{err}");
+    assert!(machine.out("-m discovery").ends_with(" via isns\n"));
+}
+
+#[test]
 fn records_are_shown_set_and_deleted_by_lunette_node() {
     let machine = Machine::new();
     assert_eq!(machine.lunette("node list"), (0, String::new(), String::new()));

@@ -530,3 +530,30 @@ fn what_the_firmware_booted_from_is_shown_and_logged_in() {
     assert_eq!(bench.puppet.sessions.borrow().len(), 1);
     assert_eq!(bench.run("-m node").0, 21, "no record comes of it");
 }
+
+#[test]
+fn many_at_once_lose_nothing_and_leave_no_lock() {
+    let bench = Bench::new();
+    let database = bench.database();
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let database = &database;
+            scope.spawn(move || {
+                let iface = database.iface("default").expect("the interface");
+                let defaults = database.defaults(crate::records::Class::Node).expect("defaults");
+                for number in 0..10_u16 {
+                    let address = format!("10.0.{worker}.1");
+                    let portal = crate::records::Portal { address, port: 3260 + number, tag: 1 };
+                    let node = crate::records::Node::new(&defaults, "iqn.a", &portal, &iface).expect("a node");
+                    database.add_node(&node).expect("added");
+                }
+            });
+        }
+    });
+    assert_eq!(bench.out("-m node").lines().count(), 40);
+    assert!(!bench.path(".lock/lock.write").exists());
+    // Whoever was killed while writing left this; it is nobody's record and goes with the next change.
+    fs::write(bench.path(".lunette-1"), "half").expect("a file");
+    bench.out("-m node -o delete");
+    assert!(!bench.path(".lunette-1").exists());
+}

@@ -21,7 +21,7 @@ use crate::attach::hold::Via;
 use crate::attach::state::Place;
 use crate::failure::Failure;
 use compat::records::Database;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The directory of the records, where it is not the machine's.
 pub const ROOT: &str = "LUNETTE_ISCSI_ROOT";
@@ -77,8 +77,10 @@ impl Settings {
         let state_dir = self.state_dir.as_ref().map(std::path::absolute).transpose().map_err(Failure::input)?;
         // iscsid refuses to log out of what is mounted unless this is off, which was its default once.
         let careful = database.setting("iscsid.safe_logout").is_none_or(|word| !word.eq_ignore_ascii_case("no"));
+        // Who has no place for sessions of his own may look at records all the same; a login says what is wrong.
+        let place = Place::of(state_dir.as_deref()).or_else(|_| Place::of(Some(Path::new("/run/lunette/attached"))))?;
         Ok(machine::Machine {
-            place: Place::of(state_dir.as_deref())?,
+            place,
             state_dir,
             via: self.via.unwrap_or(Via::Auto),
             careful,
