@@ -159,4 +159,27 @@ mod tests {
         }
         assert!(targets(b"TargetName=iqn.a", &asked()).unwrap_err().contains("closing null byte"));
     }
+    proptest::proptest! {
+        #[test]
+        fn dsc_whatever_a_portal_says_is_a_list_or_one_line(
+            pairs in proptest::collection::vec(("TargetName|TargetAddress|SendTargets|X", "[\\[\\]:%,.0-9a-z\\PC]{0,40}"), 0..8),
+            garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+        ) {
+            let mut text = Vec::new();
+            pairs.iter().for_each(|(key, value)| text::push(&mut text, key, value));
+            for text in [text.clone(), [text, garbage].concat()] {
+                match targets(&text, &asked()) {
+                    Ok(targets) => {
+                        for portal in targets.iter().flat_map(|target| &target.portals) {
+                            assert!(portal.portal.port != 0 && !portal.portal.host.is_empty(), "{portal}");
+                            // What is written is read again as the same.
+                            assert_eq!(super::portal(&portal.to_string(), &asked()).as_ref(), Ok(portal));
+                        }
+                        assert!(targets.iter().all(|target| !target.portals.is_empty()));
+                    }
+                    Err(line) => assert!(!line.is_empty() && line.lines().count() == 1, "{line}"),
+                }
+            }
+        }
+    }
 }
