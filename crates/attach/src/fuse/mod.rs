@@ -29,6 +29,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long those who only have a look are waited for.
+const LOOKERS_LIMIT: Duration = Duration::from_secs(2);
 /// The most threads that are started unasked.
 const WORKERS_MAX: usize = 4;
 /// The least memory with which a thread goes on whatever is asked of it: a staging buffer, what was read or
@@ -197,6 +199,7 @@ impl Attached {
         }
         if state.mounted {
             self.flush()?;
+            let patience = Instant::now() + LOOKERS_LIMIT;
             let busy = |users| Error::Busy { device: self.file.clone(), users };
             while let Err(error) = mount::unmount(&self.mount, mount::Unmount::WhenUnused) {
                 if error != rustix::io::Errno::BUSY {
@@ -204,7 +207,7 @@ impl Attached {
                 }
                 let users = users::below(&self.mount);
                 // Somebody whom we see, or time is up for those who only have a look.
-                if !users.is_empty() || Instant::now() >= end {
+                if !users.is_empty() || Instant::now() >= patience.min(end) {
                     return Err(busy(users));
                 }
                 std::thread::sleep(Duration::from_millis(20));

@@ -259,6 +259,14 @@ fn stuck(frontend: &dyn Frontend, block: u32) {
     let file = direct(attached.device(), true);
     write_at(&file, 0, &[7; 4096]).unwrap();
     valve.hold();
+    // Dirty pages that cannot be written: a detach that would lose them is refused, within its bound.
+    let start = Instant::now();
+    let mut dirty = OpenOptions::new().write(true).open(attached.device()).unwrap();
+    dirty.write_all(&[9; 4096]).unwrap();
+    let closing = std::thread::spawn(move || drop(dirty));
+    let refused = attached.detach(Detach::WhenUnused);
+    assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let waiting = std::thread::spawn(move || (write_at(&file, 4096, &[8; 4096]), file));
     std::thread::sleep(Duration::from_millis(300));
     assert!(!waiting.is_finished());
@@ -266,6 +274,7 @@ fn stuck(frontend: &dyn Frontend, block: u32) {
     attached.detach(Detach::Force).unwrap();
     let (written, file) = waiting.join().unwrap();
     assert!(written.is_err(), "what the store never answered has failed");
+    closing.join().unwrap();
     assert!(read_at(&file, 0, 4096).is_err(), "and so does whatever comes after");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let device = attached.device().to_path_buf();

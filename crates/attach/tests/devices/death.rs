@@ -2,6 +2,7 @@
 
 use crate::helper::{Scratch, fact, run, try_run, until};
 use attach::Frontend;
+use block::layer::{Delay, Valve};
 use block::pure::Ram;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -56,4 +57,42 @@ pub fn killed(name: &str, helper: &str) {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&*scratch.0.to_string_lossy()), "no mount is left behind");
     }
+}
+
+/// The part of a process that dies while it waits for its own device: its store stops answering, and it detaches.
+pub fn detach_for_ever(frontend: &dyn Frontend) {
+    let Some(directory) = std::env::var_os(WHERE) else { return };
+    let valve = Valve::open();
+    let limit = Duration::from_secs(100);
+    let settings = attach::Settings { detach_limit: limit, ..attach::Settings::new("dies", directory) };
+    let attached = frontend.attach(Delay::new(Ram::new(512, 1 << 17), valve.clone()), &settings).unwrap();
+    println!("device {}", attached.device().display());
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    valve.hold();
+    println!("detaching");
+    let _ = attached.detach(attach::Detach::WhenUnused);
+    println!("it ended by itself");
+}
+
+/// It can be killed all the same, and nothing is left.
+pub fn killed_while_detached(helper: &str) {
+    let scratch = Scratch::new(helper);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", helper])
+        .env(WHERE, scratch.folder("attached"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let device = lines.find_map(|line| line.unwrap().split_once("device ").map(|(_, path)| PathBuf::from(path)));
+    let device = device.expect("it attached");
+    run(&format!("dd if=/dev/zero of={} bs=1M count=4 status=none", device.display()));
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(lines.any(|line| line.unwrap().contains("detaching")));
+    std::thread::sleep(Duration::from_millis(500));
+    child.kill().unwrap();
+    until("it is dead", || child.try_wait().unwrap().is_some());
+    until("the device is gone", || matches!(fact(&device, "size").as_str(), "" | "0"));
 }

@@ -64,37 +64,55 @@ fn fuse_alone_is_a_file_of_the_disk() {
 }
 
 #[test]
-#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+#[ignore = "needs FUSE, and fusermount3 where it is not root's: cargo xtask test attach"]
+fn fuse_alone_is_anybodys() {
+    story::file_of_anybody();
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn fuse_and_loop_can_die_while_they_are_detached() {
+    death::killed_while_detached("dies_while_it_detaches_a_fuse_device");
+}
+
+#[test]
+#[ignore = "the process that is killed by the test above"]
+fn dies_while_it_detaches_a_fuse_device() {
+    death::detach_for_ever(&attach::fuse::Fuse);
+}
+
+#[test]
+#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/84-attach-devices"]
 fn nbd_conforms_with_blocks_of_512() {
     conformance::conforms(&attach::nbd::NetworkBlockDevice, 512);
 }
 
 #[test]
-#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/84-attach-devices"]
 fn nbd_conforms_with_blocks_of_4096() {
     conformance::conforms(&attach::nbd::NetworkBlockDevice, 4096);
 }
 
 #[test]
-#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+#[ignore = "needs root and the kernel's nbd: cargo xtask test attach, or tests/vm/scenarios/84-attach-devices"]
 fn nbd_carries_a_file_system_on_a_file() {
     story::file_system(&attach::nbd::NetworkBlockDevice);
 }
 
 #[test]
-#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/84-attach-devices"]
 fn ublk_conforms_with_blocks_of_512() {
     conformance::conforms(&attach::ublk::Ublk, 512);
 }
 
 #[test]
-#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/84-attach-devices"]
 fn ublk_conforms_with_blocks_of_4096() {
     conformance::conforms(&attach::ublk::Ublk, 4096);
 }
 
 #[test]
-#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/80-attach"]
+#[ignore = "needs root and ublk: cargo xtask test attach, or tests/vm/scenarios/84-attach-devices"]
 fn ublk_carries_a_file_system_on_a_file() {
     story::file_system(&attach::ublk::Ublk);
 }

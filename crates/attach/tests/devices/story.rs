@@ -108,3 +108,23 @@ pub fn file_alone() {
     attached.detach(Detach::Force).unwrap();
     assert!(file.read_at(&mut [0; 512], 0).is_err());
 }
+
+/// The same as whoever runs this, for users without privileges: attached, used, refused while open, detached.
+pub fn file_of_anybody() {
+    let scratch = Scratch::new("anybody");
+    let settings = Settings { file_only: true, ..scratch.settings() };
+    let attached = attach::fuse::Fuse.attach(Ram::new(512, 8192), &settings).unwrap();
+    let path = attached.device().to_path_buf();
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    file.write_all_at(b"anybody's", 5).unwrap();
+    let mut read = [0; 9];
+    file.read_exact_at(&mut read, 5).unwrap();
+    assert_eq!(&read, b"anybody's");
+    assert!(matches!(attached.detach(Detach::WhenUnused), Err(Error::Busy { .. })));
+    drop(file);
+    attached.detach(Detach::WhenUnused).unwrap();
+    assert!(!path.exists());
+    let attached = attach::fuse::Fuse.attach(Ram::new(512, 8192), &settings).unwrap();
+    attached.detach(Detach::Force).unwrap();
+    assert!(!path.exists());
+}
