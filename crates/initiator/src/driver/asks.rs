@@ -99,11 +99,10 @@ impl Asks {
 
 impl Driver {
     /// Sends what can be sent.
-    pub(super) fn asks_go(&mut self, now: Instant) {
+    pub(super) fn asks_go(&mut self) {
         if self.asks.aborts.is_empty() && self.asks.waiting.is_empty() || self.recovery.is_down() {
             return;
         }
-        let _ = now;
         for _ in 0..self.asks.aborts.len() {
             let Some(id) = self.asks.aborts.pop_front() else { break };
             if self.jobs.get_mut(id).is_none() {

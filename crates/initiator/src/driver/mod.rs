@@ -143,7 +143,7 @@ impl Driver {
             loop {
                 let mut again = self.events(now);
                 again |= self.submit(now);
-                self.asks_go(now);
+                self.asks_go();
                 self.transmit(cx, now);
                 if !again {
                     break;

@@ -1,7 +1,7 @@
 //! Logging in, reading, writing, errors in words, and what comes when a handle or a future is dropped.
 
 use crate::rig::{LUNETTE, options, pattern, run};
-use initiator::{Algorithm, Attribute, Chap, Command, DigestOffer, Error, Event, Options, Session, State};
+use initiator::{Algorithm, Attribute, Chap, Command, DigestOffer, Error, Event, Lun, Options, Session, State};
 use sim::Daemon;
 use sim::daemon::{TARGET, free_address};
 
@@ -139,4 +139,39 @@ fn a_window_of_one_and_ordered_commands_lose_nothing() {
         command.attribute = Attribute::Ordered;
         disk.execute(command).await.result.unwrap();
     });
+}
+
+#[test]
+fn whoever_waits_is_told_when_the_runtime_ends_before_the_session() {
+    let daemon = Daemon::start(LUNETTE, &["ram:1M"]);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let options = options(&daemon);
+    let theirs = std::thread::spawn(move || {
+        run(async {
+            sender.send(options.connect().await.unwrap()).unwrap();
+            let _ = stopped.await;
+        });
+    });
+    let session = receiver.recv().unwrap();
+    let disk = session.unit(1);
+    run(async { disk.test_ready().await.unwrap() });
+    let waker = std::task::Waker::noop().clone();
+    let mut channel = session.channel(waker);
+    daemon.signal("STOP");
+    let waiting = {
+        let disk = disk.clone();
+        std::thread::spawn(move || run(async { disk.read(0, 1).await }))
+    };
+    channel.submit(&mut vec![(5, Lun::new(1), Command::new(&[0; 6]))]);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    stop.send(()).unwrap();
+    theirs.join().unwrap();
+    daemon.signal("CONT");
+    assert_eq!(waiting.join().unwrap(), Err(Error::Closed));
+    let mut done = Vec::new();
+    channel.take(&mut done);
+    assert!(matches!(&*done, [(5, finished)] if finished.result == Err(Error::Closed)), "{done:?}");
+    assert_eq!(run(async { disk.test_ready().await }), Err(Error::Closed));
+    assert_eq!(session.information().state, State::Closed);
 }

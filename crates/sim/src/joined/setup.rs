@@ -74,7 +74,6 @@ impl Setup {
                     TaskReporting::ResponseFence,
                     TaskReporting::FastAbort,
                 ]),
-                ..SessionParameters::default()
             },
             max_recv_data_segment_length: *random.pick(&segments),
         };
