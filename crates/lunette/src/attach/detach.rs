@@ -135,6 +135,11 @@ pub fn session(place: &Place, entry: &Entry, luns: Option<&[u64]>, force: bool) 
     let question = json!({ "do": "detach", "luns": luns, "force": force });
     let answer = match control::ask(&entry.directory, &question, patience) {
         Ok(answer) => answer,
+        // It is dying: a socket closes before a lock is let go of.
+        Err(Failure::Runtime(_)) if !is_alive_soon(place, entry.record.session) => {
+            let dead = place.session(entry.record.session);
+            return dead.map_or_else(|| Ok(paths()), |dead| session(place, &dead, luns, force));
+        }
         // What it holds for others is not ended with it.
         Err(failure) if !force || luns.is_some_and(|luns| luns.len() < entry.record.devices.len()) => {
             return match place.session(entry.record.session) {
@@ -163,6 +168,12 @@ pub fn session(place: &Place, entry: &Entry, luns: Option<&[u64]>, force: bool) 
         wait(place, entry.record.session);
     }
     Ok(detached)
+}
+
+/// Whether the holder is still there after it had time to end.
+fn is_alive_soon(place: &Place, session: u64) -> bool {
+    wait(place, session);
+    place.session(session).is_some_and(|entry| entry.alive)
 }
 
 /// Until the holder has ended, or was given enough time for it.

@@ -271,7 +271,14 @@ impl Begun {
             let theirs = &entry.record;
             let shares = theirs.devices.iter().any(|device| luns.contains(&device.lun));
             let both_all = luns.is_empty() && theirs.units == self.record.units;
-            entry.alive && theirs.session != self.session.number && self.record.meets(theirs) && (shares || both_all)
+            // Several sessions of a record, or of two interfaces with one portal, are meant to be several.
+            let apart = theirs.node_record.is_some() && self.record.node_record.is_some();
+            let apart = apart && theirs.node_record != self.record.node_record;
+            !apart
+                && entry.alive
+                && theirs.session != self.session.number
+                && self.record.meets(theirs)
+                && (shares || both_all)
         };
         self.place.sessions().into_iter().find(is_other)
     }
