@@ -19,11 +19,22 @@ fn through(options: Options, proxy: &Proxy) -> Options {
 
 #[test]
 fn a_target_that_is_killed_in_the_midst_of_writes_is_a_pause() {
+    killed(1, 0, 3);
+}
+
+#[test]
+fn so_it_is_with_several_connections_that_the_target_does_not_know_any_more() {
+    killed(3, 2, 2);
+}
+
+/// A session of so many connections at this recovery level, whose target is killed so often.
+fn killed(connections: u16, level: u8, times: usize) {
     let folder = Folder::new();
     let image = format!("{},size=16M", folder.file("disk.img"));
     let mut daemon = Daemon::start(LUNETTE, &[&image]);
     run(async {
-        let session = options(&daemon).connect().await.unwrap();
+        let options = options(&daemon).connections(connections).error_recovery_level(level);
+        let session = options.connect().await.unwrap();
         let mut events = session.events();
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
@@ -45,14 +56,16 @@ fn a_target_that_is_killed_in_the_midst_of_writes_is_a_pause() {
                 })
             })
             .collect();
-        for _ in 0..3 {
+        for _ in 0..times {
             let before = acknowledged.load(Ordering::Relaxed);
             while acknowledged.load(Ordering::Relaxed) < before + 500 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             daemon.kill();
             tokio::time::sleep(Duration::from_millis(300)).await;
-            assert_eq!(session.information().state, State::Recovering);
+            if level < 2 {
+                assert_eq!(session.information().state, State::Recovering);
+            }
             daemon.restart();
         }
         let before = acknowledged.load(Ordering::Relaxed);
@@ -73,10 +86,10 @@ fn a_target_that_is_killed_in_the_midst_of_writes_is_a_pause() {
         while let Ok(event) = events.try_recv() {
             told.push(event);
         }
-        assert_eq!(told.iter().filter(|event| matches!(event, Event::SessionLost { .. })).count(), 3, "{told:?}");
-        assert_eq!(told.iter().filter(|event| matches!(event, Event::SessionRestored { .. })).count(), 3);
+        assert_eq!(told.iter().filter(|event| matches!(event, Event::SessionLost { .. })).count(), times, "{told:?}");
+        assert_eq!(told.iter().filter(|event| matches!(event, Event::SessionRestored { .. })).count(), times);
         let statistics = session.statistics();
-        assert_eq!((statistics.logins, statistics.errors), (3, 0), "{statistics:?}");
+        assert_eq!((statistics.logins, statistics.errors), (times as u64, 0), "{statistics:?}");
         session.logout().await.unwrap();
     });
 }
