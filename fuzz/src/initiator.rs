@@ -6,9 +6,10 @@
 
 use crate::Input;
 use iscsi::initiator::{
-    Command, ConnectionId, Event, Function, Limits, LogoutReason, Opening, Place, Segment, Session, TaskId, TxBatch,
+    Command, ConnectionError, ConnectionId, Event, Function, Limits, LogoutReason, Opening, Place, Segment, Session,
+    TaskId, TxBatch,
 };
-use iscsi::key::{ConnectionParameters, SessionParameters};
+use iscsi::key::{ConnectionParameters, SessionParameters, TaskReporting};
 use iscsi::wire::{BHS_BYTES, Header, Opcode, RESERVED_TAG};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ const INITIAL_R2T: u8 = 0x04;
 const NO_IMMEDIATE: u8 = 0x08;
 const SMALL: u8 = 0x10;
 const DIGESTS: u8 = 0x20;
+const FAST_ABORT: u8 = 0x40;
+/// Data may come in any order.
+const NO_ORDER: u8 = 0x80;
 
 // What is wrong about a PDU of the target.
 /// StatSN is another than the next.
@@ -82,6 +86,8 @@ impl Rig {
             initial_r2t: setting & INITIAL_R2T != 0,
             immediate_data: setting & NO_IMMEDIATE == 0,
             max_connections: 4,
+            task_reporting: if setting & FAST_ABORT != 0 { TaskReporting::FastAbort } else { TaskReporting::Rfc3720 },
+            data_sequence_in_order: setting & NO_ORDER == 0,
             ..SessionParameters::default()
         };
         let limits = Limits { commands: COMMANDS, requests: 8, text_bytes: 16 << 10, ..Limits::default() };
@@ -151,10 +157,18 @@ impl Rig {
             }
             9 => {
                 self.now += Duration::from_secs(u64::from(choice & 63));
-                for _ in 0..8 {
-                    let Some((lost, _)) = self.session.handle_timeout(self.now) else { break };
-                    self.session.handle_closed(self.now, lost);
+                let mut is_due = true;
+                for _ in 0..64 {
+                    if let Some((lost, _)) = self.session.handle_timeout(self.now) {
+                        self.session.handle_closed(self.now, lost);
+                    }
+                    self.drain();
+                    is_due = self.session.poll_timeout().is_some_and(|next| next <= self.now);
+                    if !is_due {
+                        break;
+                    }
                 }
+                assert!(!is_due, "what is due stays due: a driver would never sleep");
             }
             10 => self.session.handle_closed(self.now, c),
             11 => {
@@ -277,8 +291,9 @@ impl Rig {
         assert!((BHS_BYTES..=BHS_BYTES + 1024).contains(&total));
         let mut whole = header.to_vec();
         whole.resize(BHS_BYTES + usize::from(header[4]) * 4, 0);
-        let Ok(incoming) = self.session.handle_header(self.now, c, &whole, header_ok) else {
-            return self.session.handle_closed(self.now, c);
+        let incoming = match self.session.handle_header(self.now, c, &whole, header_ok) {
+            Ok(incoming) => incoming,
+            Err(error) => return self.broken(c, &error),
         };
         let limit = self.session.connection_parameters(c).map_or(0, |p| p.max_recv_data_segment_length);
         assert!(incoming.length <= limit || incoming.place == Place::Discard, "{} bytes are taken", incoming.length);
@@ -295,9 +310,16 @@ impl Rig {
             Place::Arena => self.session.collect(c, &data[..end]),
             Place::Discard => {}
         }
-        if self.session.handle_data_end(c, data_ok).is_err() {
-            self.session.handle_closed(self.now, c);
+        if let Err(error) = self.session.handle_data_end(c, data_ok) {
+            self.broken(c, &error);
         }
+    }
+
+    /// A connection is given up; a format error has ended the session.
+    fn broken(&mut self, c: ConnectionId, error: &ConnectionError) {
+        let format = matches!(error, ConnectionError::Format(what) if *what != "a closed connection");
+        assert!(!format || self.session.is_over(), "a session goes on behind {error}");
+        self.session.handle_closed(self.now, c);
     }
 
     /// Takes everything that the initiator has to send, and to tell.

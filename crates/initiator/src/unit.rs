@@ -8,10 +8,13 @@ pub use provisioning::Compared;
 pub use reservation::{Generation, Registration};
 
 use crate::command::{Command, Data, Finished};
-use crate::{Error, Lun, Session};
+use crate::{Error, Lun, ScsiError, Session};
 use block::Buf;
 pub use scsi::blocks::Capacity;
 use std::ops::Range;
+
+/// What a unit without FUA says to it.
+const INVALID_FIELD_IN_CDB: (u8, u8, u8) = (0x05, 0x24, 0x00);
 
 /// A logical unit. Cheap to clone; it keeps its session open.
 #[derive(Clone, Debug)]
@@ -107,7 +110,7 @@ impl Unit {
         self.write_bytes(lba, bytes.into(), false).await
     }
 
-    /// The same; they are on stable storage when it has ended (FUA).
+    /// The same; they are on stable storage when it has ended: by FUA, or by a flush where the unit does not have that.
     pub async fn write_durably(&self, lba: u64, bytes: impl Into<Vec<u8>>) -> Result<(), Error> {
         self.write_bytes(lba, bytes.into(), true).await
     }
@@ -120,7 +123,16 @@ impl Unit {
         }
         let blocks = u32::try_from(bytes.len() / block_length as usize)
             .map_err(|_| Error::Invalid("more blocks than one command can write".to_owned()))?;
-        written(&self.execute(Command::new(&write(lba, blocks, fua)).writing(bytes)).await)
+        let finished = self.execute(Command::new(&write(lba, blocks, fua)).writing(bytes)).await;
+        let result = written(&finished);
+        let unknown = |error: &Error| error.scsi().and_then(ScsiError::condition) == Some(INVALID_FIELD_IN_CDB);
+        match (result, finished.data_out) {
+            (Err(error), Data::Vec(bytes)) if fua && unknown(&error) => {
+                written(&self.execute(Command::new(&write(lba, blocks, false)).writing(bytes)).await)?;
+                self.flush().await
+            }
+            (result, _) => result,
+        }
     }
 
     async fn learn_block_length(&self) -> Result<u32, Error> {

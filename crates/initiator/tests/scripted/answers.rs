@@ -115,3 +115,32 @@ fn sbc_13_sense_data_of_every_kind_is_told_without_a_panic() {
         }
     });
 }
+
+#[test]
+fn a_unit_without_fua_has_its_cache_flushed_instead() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let commands = Arc::clone(&seen);
+    let server = Server::start(move |_, mut target| {
+        target.login(&plain());
+        target.news();
+        serve(&mut target, |target, command, _| {
+            if crate::help::capacity(target, command) {
+                return true;
+            }
+            commands.lock().unwrap().push((command.cdb[0], command.cdb[1]));
+            let tag = command.initiator_task_tag.get();
+            // As the Linux kernel's target does it.
+            let sense = [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0, 0, 0];
+            match command.cdb[1] & 0x08 {
+                0 => target.good(tag),
+                _ => target.check_condition(tag, &sense),
+            }
+            true
+        });
+    });
+    run(async {
+        let session = options(server.address()).connect().await.unwrap();
+        session.unit(0).write_durably(0, vec![1; 512]).await.unwrap();
+    });
+    assert_eq!(*seen.lock().unwrap(), [(0x8a, 0x08), (0x8a, 0), (0x91, 0)]);
+}
