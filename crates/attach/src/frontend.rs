@@ -128,6 +128,9 @@ impl Settings {
 #[error("{0}")]
 pub struct Unusable(pub String);
 
+/// How the users of [`Error::Busy`] begin where there are none, and only what was written keeps the device.
+pub const UNSTABLE: &str = "what was written to it cannot be made stable";
+
 /// What went wrong with a device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

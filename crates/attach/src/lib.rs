@@ -19,4 +19,4 @@ pub mod nbd;
 pub mod ublk;
 pub mod users;
 
-pub use frontend::{Attachment, Closed, Detach, Error, Frontend, Notice, Settings, Unusable};
+pub use frontend::{Attachment, Closed, Detach, Error, Frontend, Notice, Settings, UNSTABLE, Unusable};

@@ -284,6 +284,26 @@ fn a_mounted_disk_is_not_logged_out() {
 }
 
 #[test]
+fn a_logout_ends_though_the_target_is_gone() {
+    if !has_devices() {
+        return;
+    }
+    let mut daemon = Daemon::start(LUNETTE, &["ram:4M"]);
+    let machine = Machine::new();
+    machine.out(&format!("-m discovery -t st -p {} -l", portal(&daemon)));
+    daemon.kill();
+    let end = Instant::now() + Duration::from_secs(30);
+    while !machine.out("-m session -P 1").contains("iSCSI Session State: FAILED") {
+        assert!(Instant::now() < end, "nobody noticed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let begin = Instant::now();
+    let (code, out, err) = machine.iscsiadm("-m node -u");
+    assert!(code == 0 && begin.elapsed() < Duration::from_secs(60), "{code} {:?} {out}{err}", begin.elapsed());
+    assert_eq!(machine.iscsiadm("-m session").0, 21);
+}
+
+#[test]
 fn failures_have_their_codes_and_leave_nothing() {
     let machine = Machine::new();
     std::fs::write(

@@ -136,7 +136,7 @@ impl Loop {
         };
         let left = end.saturating_duration_since(Instant::now());
         if let Err(error) = crate::flush::flush(&exclusive, left) {
-            let users = vec![format!("what was written to it cannot be made stable: {error}")];
+            let users = vec![format!("{}: {error}", crate::UNSTABLE)];
             let device = self.path.clone();
             return Err((Some(self), Error::Busy { device, users }));
         }

@@ -163,7 +163,7 @@ impl Attached {
             std::thread::sleep(LOOK);
         };
         crate::flush::flush(&claimed, flushed_by.saturating_duration_since(Instant::now())).map_err(|error| {
-            let users = vec![format!("what was written to it cannot be made stable: {error}")];
+            let users = vec![format!("{}: {error}", crate::UNSTABLE)];
             Error::Busy { device: self.device.clone(), users }
         })?;
         Ok(claimed)

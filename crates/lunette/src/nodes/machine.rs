@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Logins and logouts at a time.
 const AT_A_TIME: usize = 16;
+/// The state of a session whose target answers.
+const LOGGED_IN: &str = "LOGGED_IN";
 /// How long the kernel may take to end a session.
 const END_TIME: Duration = Duration::from_secs(30);
 
@@ -109,7 +111,17 @@ impl Machine {
     fn log_out(&self, session: &Session) -> Result<(), Refusal> {
         match self.keeper(session)? {
             Keeper::Holder(entry) => {
-                let ended = detach::session(&self.place, &entry, None, !self.careful);
+                let mut ended = detach::session(&self.place, &entry, None, !self.careful);
+                // Nobody uses it, and it waits for a target that is gone: what was not written by now is lost with it,
+                // and a logout ends all the same, as it always did.
+                let waits = match &ended {
+                    Err(Failure::Because(Cause::TimedOut, _)) => true,
+                    Err(Failure::Because(Cause::InUse, line)) => line.contains(attach::UNSTABLE),
+                    _ => false,
+                };
+                if waits && session.session_state != LOGGED_IN {
+                    ended = detach::session(&self.place, &entry, None, true);
+                }
                 ended.map(drop).map_err(|failure| refusal(&failure, Code::LOGOUT))
             }
             Keeper::Kernel => {
