@@ -63,10 +63,24 @@ impl Frontend for NetworkBlockDevice {
     }
 }
 
-/// Ends a device that a dead process of ours left behind. What is not connected is no error.
-pub fn remove(path: &Path) -> Result<(), Error> {
-    let number = number(path)?;
-    Nbd::find()?.disconnect(number, REQUEST_PROMPT)
+/// Whether a device with this name ([`Settings::name`]) is there, for another process to take it over.
+pub fn is_left(path: &Path, name: &str) -> bool {
+    number(path).is_ok_and(|number| identifier(number) == name)
+}
+
+/// Ends a device of this name that a dead process of ours left behind. What is not connected, or another's by now, is
+/// no error.
+pub fn remove(path: &Path, name: &str) -> Result<(), Error> {
+    match is_left(path, name) {
+        true => Nbd::find()?.disconnect(number(path)?, REQUEST_PROMPT),
+        false => Ok(()),
+    }
+}
+
+/// What a device says that it is; empty where it is not connected.
+fn identifier(number: u32) -> String {
+    let identifier = fs::read_to_string(format!("/sys/block/nbd{number}/backend"));
+    identifier.unwrap_or_default().trim().to_string()
 }
 
 struct Attached {
@@ -96,10 +110,7 @@ impl Attached {
         let crew = Crew::new(settings.notice.clone())?;
         let started = start(&crew, &backend, read_only, settings);
         let connected = started.and_then(|theirs| match settings.take_over.as_deref() {
-            Some(path) => {
-                let number = number(path)?;
-                nbd.take_over(number, &shape, &theirs, REQUEST_PROMPT).map(|()| number)
-            }
+            Some(path) => take_over(nbd, number(path)?, &shape, &theirs),
             None => nbd.connect(&shape, &theirs, REQUEST_PROMPT),
         });
         let number = match connected {
@@ -181,6 +192,19 @@ impl Attached {
             self.device.display()
         )))
     }
+}
+
+/// The same device with our connections; a new one where that is not to be had any more.
+fn take_over(nbd: Nbd, number: u32, shape: &Shape, theirs: &[OwnedFd]) -> Result<u32, Error> {
+    // Where another process has this number now, it is nothing of ours.
+    if identifier(number) == shape.identifier {
+        match nbd.take_over(number, shape, theirs, REQUEST_PROMPT) {
+            Ok(()) => return Ok(number),
+            Err(error) => tracing::warn!(%error, "the device is made anew"),
+        }
+        nbd.disconnect(number, REQUEST_PROMPT)?;
+    }
+    nbd.connect(shape, theirs, REQUEST_PROMPT)
 }
 
 /// Starts the threads, each with one end of a connection; gives the other ends, for the kernel.

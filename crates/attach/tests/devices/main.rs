@@ -15,6 +15,8 @@ use attach::Frontend;
 #[ignore = "only says what can be used"]
 fn what_can_be_used() {
     let all: [&dyn Frontend; 3] = [&attach::fuse::Fuse, &attach::nbd::NetworkBlockDevice, &attach::ublk::Ublk];
+    // The test runner's own words stand at the beginning of this line.
+    println!();
     for frontend in all {
         match frontend.probe() {
             Ok(()) => println!("{}: usable", frontend.name()),

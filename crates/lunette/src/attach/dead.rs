@@ -1,7 +1,7 @@
 //! Sessions whose holder died: what each front-end leaves, cleared away or taken up again.
 //!
-//! The kernel's initiator and ublk keep their devices without a holder, until another one takes them up. What fuse
-//! and nbd offered died with it: requests fail, and only a mount point is left.
+//! The kernel's initiator, ublk and nbd keep their devices without a holder, until another one takes them up; nbd's
+//! requests wait for half a minute only. What fuse offered died with it: requests fail, and only a mount point is left.
 
 use super::devices::{self, DETACH_LIMIT};
 use super::hold::{self, Held, Request, Via};
@@ -14,10 +14,18 @@ pub fn lives_on(entry: &Entry) -> bool {
     let record = &entry.record;
     let outlives = match (record.via, record.kernel_session) {
         (_, Some(number)) => attach::kernel::known_session(number).is_some_and(|known| known.target == record.target),
+        (Via::Nbd, None) => {
+            record.devices.iter().any(|device| attach::nbd::is_left(&device.path, &name(entry, device.lun)))
+        }
         (Via::Ublk, None) => record.devices.iter().any(|device| device.path.exists()),
         _ => false,
     };
     outlives && !entry.alive && !record.process.is_of_another_boot()
+}
+
+/// What a device was called when it was made.
+fn name(entry: &Entry, lun: u64) -> String {
+    entry.record.portals.first().map_or(String::new(), |portal| links::name(portal, &entry.record.target, lun))
 }
 
 /// Starts a new holder for what a dead one left.
@@ -52,6 +60,10 @@ pub fn clear(place: &Place, entry: &Entry) -> Result<(), Failure> {
         match entry.record.via {
             Via::Ublk if is_of_now => {
                 attach::ublk::remove(&device.path).map_err(|error| devices::failure(&error))?;
+            }
+            Via::Nbd if is_of_now => {
+                let removed = attach::nbd::remove(&device.path, &name(entry, device.lun));
+                removed.map_err(|error| devices::failure(&error))?;
             }
             Via::Fuse if is_of_now => attach::fuse::clear(&device.directory),
             _ => {}
