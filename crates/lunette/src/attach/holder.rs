@@ -13,6 +13,7 @@ use crate::failure::{Cause, Failure};
 use attach::{Attachment, Closed, Detach, Notice};
 use block::Backend;
 use initiator::Options;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -31,6 +32,8 @@ const LOGOUT_TIME: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long one waits for another holder that is attaching the same disk.
 const OTHER_TIME: Duration = Duration::from_secs(60);
+/// How often it is looked whether whoever started us still waits, while we log in.
+const STARTER_LOOK: Duration = Duration::from_millis(250);
 /// Questions that wait.
 const QUESTIONS: usize = 16;
 
@@ -66,6 +69,19 @@ pub fn run() -> Result<(), Failure> {
     // A look at a disk that hangs must not keep the process.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Until nobody reads our answer any more: the command was interrupted or killed.
+async fn starter_gone() {
+    let gone = || {
+        let out = std::io::stdout();
+        let mut polled = [PollFd::new(&out, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1..)) && polled[0].revents().contains(PollFlags::ERR)
+    };
+    while !gone() {
+        tokio::time::sleep(STARTER_LOOK).await;
+    }
 }
 
 fn order() -> Result<(Request, Option<u64>), Failure> {
@@ -231,7 +247,10 @@ impl Begun {
         let request = self.request.clone();
         let chosen = tokio::task::spawn_blocking(move || devices::choose(&request)).await;
         let (choices, said) = chosen.map_err(Failure::runtime)??;
-        let remote = remote::connect(&mut self.request, notes).await?;
+        let remote = tokio::select! {
+            remote = remote::connect(&mut self.request, notes) => remote?,
+            () = starter_gone() => return Err(Failure::runtime("whoever started the holder is gone")),
+        };
         notes.extend(said);
         Ok((choices, remote))
     }

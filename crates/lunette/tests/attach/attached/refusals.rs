@@ -54,6 +54,20 @@ fn a_target_that_says_nothing_is_given_up_in_time() {
 
 #[test]
 #[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
+fn a_command_that_is_killed_while_it_logs_in_leaves_nothing() {
+    let bench = Bench::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("iscsi://{}/{TARGET}/1", silent.local_addr().unwrap());
+    let mut child = bench.start(&["attach", "--via", "fuse", "--login-timeout", "600", &address]);
+    let (_connection, _) = silent.accept().unwrap();
+    assert!(!bench.left().is_empty(), "a holder logs in");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bench.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs root, FUSE and loop devices: cargo xtask test attach"]
 fn a_front_end_that_this_machine_lacks_says_what_would_mend_it() {
     let bench = Bench::new();
     if std::path::Path::new("/dev/ublk-control").exists() {
