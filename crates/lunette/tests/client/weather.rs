@@ -242,6 +242,11 @@ fn a_target_that_lies_in_its_lengths_is_found_out() {
         let said = refused(output, &words, code);
         assert!(said.contains(says), "{words:?}: {said}");
     }
+    // A copy that fails before anything of it is whole leaves nothing.
+    let server = liar(move |cdb| if cdb[0] == 0x88 { Err([3, 0x11, 0]) } else { honest(cdb) });
+    let url = server.url(&format!("{TARGET}/0"));
+    assert!(fails(&folder, &["copy", &url, "new"], 1).contains("reading at byte 0: MEDIUM ERROR"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     // A list of LUNs that announces 4 GiB: what came is shown, and no memory is asked for.
     let server = liar(move |cdb| match cdb[0] {
         0xa0 => Ok([&[0xff, 0xff, 0xff, 0xf8, 0, 0, 0, 0][..], &[0; 8]].concat()),

@@ -99,6 +99,8 @@ struct Destination {
     is_zero: bool,
     /// The journal is there and the copy goes on.
     resumes: bool,
+    /// The file that was not there before.
+    made: Option<PathBuf>,
 }
 
 /// Copies.
@@ -160,6 +162,7 @@ async fn open_destination(
         let how = "add --resume to go on with it, or --overwrite to begin anew";
         return Err(Failure::input(format!("{name}: a copy to it was interrupted; {how}")));
     }
+    let stood = is_address(name) || OpenFile::standing(Path::new(name))? != Standing::Nothing;
     let place = match is_address(name) {
         true => {
             let disk = Disk::open(&arguments.login, &arguments.login.address(name, Needed::Unit)?).await?;
@@ -176,7 +179,10 @@ async fn open_destination(
             place
         }
         false => match open_file(arguments, source, Path::new(name))? {
-            (file, true) => return Ok(Destination { place: Place::File(file), is_zero: true, resumes: false }),
+            (file, true) => {
+                let made = (!stood).then(|| PathBuf::from(name));
+                return Ok(Destination { place: Place::File(file), is_zero: true, resumes: false, made });
+            }
             (file, false) => {
                 let place = Place::File(file);
                 check_content(arguments, source, &place).await?;
@@ -184,7 +190,7 @@ async fn open_destination(
             }
         },
     };
-    Ok(Destination { place, is_zero: arguments.destination_is_zero, resumes: arguments.resume })
+    Ok(Destination { place, is_zero: arguments.destination_is_zero, resumes: arguments.resume, made: None })
 }
 
 /// A file or device to be written, and whether it was made anew.
@@ -326,7 +332,13 @@ async fn between(
         }
         Err(failure) => match report.keep() {
             true => Err(failure.with("; go on with --resume")),
-            false => Err(failure),
+            false => {
+                // Nothing is whole of it: what was made for it goes too.
+                if let Some(path) = &destination.made {
+                    let _ = std::fs::remove_file(path);
+                }
+                Err(failure)
+            }
         },
     }
 }

@@ -59,13 +59,16 @@ impl Report {
         self.bar.set_position(position);
     }
 
-    /// Notes where it has come to, before an early end. True where it can be gone on with.
+    /// Notes where it has come to, before an early end. True where it can be gone on with; else no journal is left.
     pub fn keep(&mut self) -> bool {
         self.bar.finish_and_clear();
-        if let (Some(journal), Some(latest)) = (&mut self.journal, self.latest.take()) {
-            return journal.note(&latest).is_ok();
+        let Some(mut journal) = self.journal.take() else { return false };
+        let noted = self.latest.take().is_some_and(|latest| journal.note(&latest).is_ok());
+        if noted || self.start > 0 {
+            return true;
         }
-        self.journal.is_some() && self.start > 0
+        journal.remove();
+        false
     }
 
     /// It is whole.
