@@ -186,9 +186,15 @@ impl KernelSession {
         lock(&self.shared.standing).recoveries
     }
 
-    /// Has the kernel look for one logical unit or for all, and waits until they are disks.
+    /// Has the kernel look for one logical unit or for all, and waits until they are disks. One that is a disk
+    /// already is given at once, also while the session is lost.
     pub fn scan(&self, lun: Option<u64>, limit: Duration) -> Result<Vec<Disk>, Error> {
         let session = self.number();
+        if let Some(lun) = lun
+            && let Some(disk) = self.shared.sysfs.await_disk(session, lun, Duration::ZERO)
+        {
+            return Ok(vec![disk]);
+        }
         let (host, end) = (self.shared.sysfs.host(session).ok_or_else(|| gone(session))?, Instant::now() + limit);
         // A session that has just been started is let go a moment later, and a scan before that finds nothing.
         while !self.shared.sysfs.is_up(session) {
@@ -220,8 +226,12 @@ impl KernelSession {
         self.shared.sysfs.disks(self.number())
     }
 
-    /// Has the kernel ask a disk for its size anew. Gives it in bytes.
+    /// Has the kernel ask a disk for its size anew. Gives it in bytes. Not while the session is lost, as the kernel
+    /// would wait with it.
     pub fn resized(&self, disk: &Disk) -> Result<u64, Error> {
+        if !self.shared.sysfs.is_up(self.number()) {
+            return Err(Error::TimedOut(format!("{}: its session is lost", disk.device().display())));
+        }
         self.shared.sysfs.look(self.number(), disk)?;
         self.shared.sysfs.size(disk).ok_or_else(|| gone(self.number()))
     }

@@ -225,6 +225,21 @@ fn a_session_that_was_lost_while_nobody_kept_it_is_taken_back() {
         relogin,
     );
     assert!(wrong.is_err_and(|error| error.to_string().contains("iqn.x:t")));
+    // Its disks are known before it is logged in again.
+    let nobody = |_| Err(failure(false));
+    let lost = KernelSession::take_back_on(
+        fake.socket().0,
+        5,
+        sysfs.clone(),
+        9,
+        "iqn.x:t",
+        SessionSettings::default(),
+        nobody,
+    );
+    let lost = lost.unwrap();
+    assert_eq!(lost.scan(Some(1), Duration::ZERO).unwrap()[0].name, "sdb");
+    assert!(lost.resized(&lost.disks()[0]).is_err(), "the kernel would wait");
+    drop(lost);
     let kept = KernelSession::take_back_on(netlink, 5, sysfs, 9, "iqn.x:t", SessionSettings::default(), relogin);
     let kept = kept.unwrap();
     until("it is logged in again", || kept.standing() == Standing::Up);

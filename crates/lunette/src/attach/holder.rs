@@ -206,7 +206,7 @@ impl Begun {
     async fn take_back(self, number: u32, notes: Vec<String>) -> Result<Attached, Failure> {
         let Some(before) = self.before.clone() else { return Err(Failure::runtime("there is nothing to take back")) };
         let mut holder = self.holder(Remote::default(), Vec::new());
-        let taken = match kernel::take_back(&holder.request, number, holder.notice(None)).await {
+        let taken = match kernel::take_back(&holder.request, number, &before.devices, holder.notice(None)).await {
             Ok(kernel) => {
                 holder.remote = Remote::of_kernel(kernel.clone(), &before);
                 holder.record = Record { process: Process::own(), ..before };
@@ -418,10 +418,11 @@ impl Holder {
     }
 
     async fn attach_kernel(&mut self, kernel: &Kernel) -> Result<(), Failure> {
-        let luns: Vec<u64> = self.record.devices.iter().map(|device| device.lun).collect();
-        for lun in luns.into_iter().filter(|lun| self.units.iter().all(|unit| unit.lun != *lun)).collect::<Vec<_>>() {
+        let devices = self.record.devices.iter().filter(|device| self.units.iter().all(|unit| unit.lun != device.lun));
+        let wanted: Vec<_> = devices.map(|device| (device.lun, device.identity.clone())).collect();
+        for (lun, identity) in wanted {
             let kernel = kernel.clone();
-            let attached = tokio::task::spawn_blocking(move || kernel.attach(lun)).await;
+            let attached = tokio::task::spawn_blocking(move || kernel.attach(lun, identity)).await;
             let attachment = attached.map_err(Failure::runtime)??;
             let directory = PathBuf::new();
             self.is_there(Unit { lun, backend: None, attachment }, directory);

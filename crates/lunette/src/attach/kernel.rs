@@ -4,11 +4,13 @@
 use super::devices;
 use super::hold::Request;
 use super::remote;
+use super::state::{Device, Identity};
 use crate::failure::Failure;
 use attach::kernel::{Agreed, Disk, KernelSession, Login, LoginFailure, SessionSettings, Standing};
 use attach::{Attachment, Closed, Detach, Error, Notice};
-use initiator::{HandOver, Options, connect_for_hand_over, reconnect_for_hand_over};
+use initiator::{HandOver, Lun, Options, RemoteDisk, connect_for_hand_over, reconnect_for_hand_over};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +28,11 @@ pub struct Kernel {
     session: Arc<KernelSession>,
     /// Its devices that are attached: the session goes with the last.
     attached: Arc<AtomicUsize>,
+    known: Known,
 }
+
+/// Which disk each LUN is, and has to be when the session comes back.
+type Known = Arc<Mutex<BTreeMap<u64, Identity>>>;
 
 /// Logs in and hands the session over; gives its ISID with it. Within the runtime on which it is logged in again later.
 pub async fn start(request: &Request, notice: Notice) -> Result<(Kernel, [u8; 6]), Failure> {
@@ -35,18 +41,21 @@ pub async fn start(request: &Request, notice: Notice) -> Result<(Kernel, [u8; 6]
     let isid = handed.isid;
     let options = Options { isid: Some(isid), ..options };
     let login = login(handed, &options);
-    let (settings, relogin) = (settings(request, notice), relogin(options));
+    let known = Known::default();
+    let (settings, relogin) = (settings(request, notice), relogin(options, known.clone()));
     let started = tokio::task::spawn_blocking(move || KernelSession::start(login, settings, relogin));
     let session = started.await.map_err(Failure::runtime)?.map_err(|error| devices::failure(&error))?;
-    Ok((Kernel::new(session), isid))
+    Ok((Kernel::new(session, known), isid))
 }
 
-/// Takes a session back whose holder died.
-pub async fn take_back(request: &Request, session: u32, notice: Notice) -> Result<Kernel, Failure> {
+/// Takes a session back whose holder died, with these devices.
+pub async fn take_back(request: &Request, session: u32, devices: &[Device], notice: Notice) -> Result<Kernel, Failure> {
     let (target, settings) = (request.target().to_owned(), settings(request, notice));
-    let relogin = relogin(limited(&request.options));
+    let known = devices.iter().map(|device| (device.lun, device.identity.clone())).collect();
+    let known: Known = Arc::new(Mutex::new(known));
+    let relogin = relogin(limited(&request.options), known.clone());
     let taken = tokio::task::spawn_blocking(move || KernelSession::take_back(session, &target, settings, relogin));
-    Ok(Kernel::new(taken.await.map_err(Failure::runtime)?.map_err(|error| devices::failure(&error))?))
+    Ok(Kernel::new(taken.await.map_err(Failure::runtime)?.map_err(|error| devices::failure(&error))?, known))
 }
 
 /// The kernel's initiator knows one connection and recovery level 0.
@@ -54,19 +63,56 @@ fn limited(options: &Options) -> Options {
     Options { connections: 1, error_recovery_level: 0, ..options.clone() }
 }
 
-fn relogin(options: Options) -> impl FnMut(u32) -> Result<Login, LoginFailure> + Send + 'static {
+fn relogin(options: Options, known: Known) -> impl FnMut(u32) -> Result<Login, LoginFailure> + Send + 'static {
     let runtime = Handle::current();
     move |first_command| {
+        let known = lock(&known).clone();
         // The session's keeper is a thread of its own; the runtime is the holder's.
-        let handed = runtime.block_on(reconnect_for_hand_over(&options, first_command));
-        handed.map(|handed| login(handed, &options)).map_err(|error| LoginFailure {
-            lasting: matches!(
-                error,
-                initiator::Error::LoginRefused { class: 2, .. } | initiator::Error::Authentication { .. }
-            ),
-            text: error.to_string(),
+        runtime.block_on(async {
+            verify(&options, &known).await?;
+            let handed = reconnect_for_hand_over(&options, first_command).await.map_err(refused)?;
+            Ok(login(handed, &options))
         })
     }
+}
+
+fn refused(error: initiator::Error) -> LoginFailure {
+    let lasting =
+        matches!(error, initiator::Error::LoginRefused { class: 2, .. } | initiator::Error::Authentication { .. });
+    LoginFailure { lasting, text: error.to_string() }
+}
+
+/// Whether the disks are still those that they were. The kernel sends what waits as soon as it has a session, so this is
+/// asked before, in a session of our own that takes the lost one's place.
+async fn verify(options: &Options, known: &BTreeMap<u64, Identity>) -> Result<(), LoginFailure> {
+    if known.values().all(|identity| identity.name.is_empty()) {
+        return Ok(());
+    }
+    let once = Options { replacement_timeout: Duration::ZERO, ..options.clone() };
+    let session = once.connect().await.map_err(refused)?;
+    let mut verified = Ok(());
+    for (lun, was) in known.iter().filter(|(_, was)| !was.name.is_empty()) {
+        let unit = session.unit(Lun::new(u32::try_from(*lun).unwrap_or(u32::MAX)));
+        match RemoteDisk::open(unit, format!("LUN {lun}")).await {
+            Ok(disk) => {
+                let is = disk.identity();
+                if is.name().as_ref() != Some(&was.name) && !is.answers_to(&was.name) {
+                    let is = is.name().unwrap_or_else(|| "one without a name".to_owned());
+                    let text = format!("LUN {lun} is another disk now: {is}, and was {}", was.name);
+                    verified = Err(LoginFailure { text, lasting: true });
+                    break;
+                }
+            }
+            Err(error) if error.is_transport() => {
+                verified = Err(refused(error));
+                break;
+            }
+            // A unit that is not there, or not ready, answers the kernel as it answers us.
+            Err(error) => tracing::debug!(lun, %error, "a disk cannot be looked at"),
+        }
+    }
+    let _ = session.logout().await;
+    verified
 }
 
 fn login(handed: HandOver, options: &Options) -> Login {
@@ -114,8 +160,8 @@ fn settings(request: &Request, notice: Notice) -> SessionSettings {
 }
 
 impl Kernel {
-    fn new(session: KernelSession) -> Kernel {
-        Kernel { session: Arc::new(session), attached: Arc::default() }
+    fn new(session: KernelSession, known: Known) -> Kernel {
+        Kernel { session: Arc::new(session), attached: Arc::default(), known }
     }
 
     /// The kernel's number of the session.
@@ -123,8 +169,9 @@ impl Kernel {
         self.session.number()
     }
 
-    /// Waits for the disk of a LUN. Blocks.
-    pub fn attach(&self, lun: u64) -> Result<Arc<dyn Attachment>, Failure> {
+    /// Waits for the disk of a LUN, which is this one. Blocks.
+    pub fn attach(&self, lun: u64, identity: Identity) -> Result<Arc<dyn Attachment>, Failure> {
+        lock(&self.known).insert(lun, identity);
         let found = self.session.scan(Some(lun), SCAN_LIMIT).map_err(|error| devices::failure(&error))?;
         let disk = found.into_iter().next().ok_or_else(|| {
             Failure::because(crate::failure::Cause::NotFound, format!("the kernel finds no disk with LUN {lun}"))
@@ -227,4 +274,8 @@ impl Attachment for KernelDisk {
             _ => None,
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
