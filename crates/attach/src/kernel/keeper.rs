@@ -402,8 +402,8 @@ impl<R: Relogin> Keeper<R> {
         let mut said = String::new();
         loop {
             let wanted = Instant::now() + pause;
-            let begin = self.not_before.take().map_or(wanted, |target| wanted.max(target));
-            if let Next::End = self.rest(begin) {
+            let until = self.not_before.take().map_or(wanted, |target| wanted.max(target));
+            if let Next::End = self.rest(until) {
                 return Next::End;
             }
             attempts += 1;

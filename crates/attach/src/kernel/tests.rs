@@ -255,7 +255,7 @@ fn a_login_that_will_never_succeed_is_given_up_when_nothing_waits_any_more() {
     let (netlink, kernel) = fake.socket();
     let (tell, told) = std::sync::mpsc::channel();
     let settings = SessionSettings {
-        replacement_timeout: Some(Duration::ZERO),
+        replacement_timeout: Some(Duration::from_millis(50)),
         notice: Some(Arc::new(move |closed: &Closed| tell.send(closed.clone()).unwrap())),
         ..SessionSettings::default()
     };
