@@ -27,12 +27,10 @@ use std::time::{Duration, Instant};
 
 /// How long requests wait for another process when ours has died.
 pub const DEAD_CONNECTION_LIMIT: Duration = Duration::from_secs(30);
-/// When nobody says otherwise, no request is called failed before the store calls it so: a request that the kernel
-/// sends once more, on another connection, while the store still has it, could be applied twice, and the second time
-/// after a newer one.
+/// When nobody says otherwise, no request of several connections is called failed before the store calls it so: one that
+/// the kernel sends once more, on another connection, while the store still has it, could be applied twice, and the
+/// second time after a newer one.
 const REQUEST_LIMIT: Duration = Duration::from_secs(24 * 3600);
-/// The most connections that are made unasked.
-const CONNECTIONS_MAX: usize = 4;
 /// The least memory of a connection: the longest request.
 const MEMORY_LEAST: usize = message::TRANSFER_BYTES_MAX as usize;
 /// How long a device's node may take to appear.
@@ -103,7 +101,11 @@ impl Attached {
             size: limits.capacity(),
             block: limits.block_length,
             flags: message::flags(&limits, read_only),
-            timeout: seconds(settings.request_limit.unwrap_or(REQUEST_LIMIT)),
+            timeout: match (settings.request_limit, connections(settings)) {
+                (Some(limit), _) => seconds(limit),
+                (None, 1) => 0,
+                (None, _) => seconds(REQUEST_LIMIT),
+            },
             dead: seconds(DEAD_CONNECTION_LIMIT),
             identifier: settings.name.clone(),
         };
@@ -207,6 +209,13 @@ fn take_over(nbd: Nbd, number: u32, shape: &Shape, theirs: &[OwnedFd]) -> Result
     nbd.connect(shape, theirs, REQUEST_PROMPT)
 }
 
+/// One where nobody wants more: only then the kernel waits for a slow store as long as it takes (a time-out of 0), and
+/// looks every half a minute whether requests that a dead process had are to be sent again to the one that has taken
+/// over. With several it would call a connection dead whose requests take longer than any time-out.
+fn connections(settings: &Settings) -> usize {
+    settings.workers.max(1)
+}
+
 /// Starts the threads, each with one end of a connection; gives the other ends, for the kernel.
 fn start(
     crew: &Arc<Crew>,
@@ -214,10 +223,7 @@ fn start(
     read_only: bool,
     settings: &Settings,
 ) -> Result<Vec<OwnedFd>, Error> {
-    let wanted = match settings.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from).min(CONNECTIONS_MAX),
-        wanted => wanted,
-    };
+    let wanted = connections(settings);
     let engines = Engines::new(Choice::Auto);
     let memory_bytes = (settings.memory_bytes / wanted).max(MEMORY_LEAST);
     let (tell, told) = mpsc::channel();
