@@ -16,8 +16,13 @@ pub fn protect_thread() -> bool {
 }
 
 /// Keeps all memory of this process that was touched, or will be, in memory; for a process that does nothing
-/// but serve disks. Needs `CAP_IPC_LOCK` or a large enough `RLIMIT_MEMLOCK`; tells whether it was done.
+/// but serve disks. Tells whether it was done: only where no limit is in the way, since beyond one the process
+/// would get no more memory at all.
 pub fn lock_process() -> bool {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
+        return false;
+    }
     // SAFETY: mlockall takes flags only; no mapping changes but in whether it may be paged out.
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) == 0 }
 }

@@ -46,6 +46,9 @@ pub fn run() -> Result<(), Failure> {
         Ok(begun) => begun,
         Err(failure) => return answer(&Err(failure)),
     };
+    // All that this process does is on the way to a disk, and every thread of its is this one's child.
+    attach::memory::protect_thread();
+    attach::memory::lock_process();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
