@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How often is looked while a disk is awaited.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the kernel may take for what it is told here.
+const WRITE_LIMIT: Duration = Duration::from_secs(20);
 
 /// The tree of /sys.
 #[derive(Debug, Clone)]
@@ -311,8 +313,28 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).collect()
 }
 
+/// Writes by a child process: the kernel may wait with it for a target that is gone, and a process that waits there can
+/// not even be killed. Ours must be able to end, so that the next one logs in again.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(|error| Error::system(format!("{}: cannot write '{text}'", path.display()), error))
+    let what = || format!("{}: cannot write '{text}'", path.display());
+    let mut child = std::process::Command::new("/bin/sh")
+        .args(["-c", "printf %s \"$1\" >\"$0\""])
+        .arg(path)
+        .arg(text)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .map_err(|error| Error::system(what(), error))?;
+    let end = Instant::now() + WRITE_LIMIT;
+    loop {
+        match child.try_wait().map_err(|error| Error::system(what(), error))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(_) => return Err(Error::system(what(), io::Error::other("the kernel refuses it"))),
+            None if Instant::now() >= end => return Err(Error::TimedOut(format!("{}: the kernel waits", what()))),
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
 }
 
 #[cfg(test)]
