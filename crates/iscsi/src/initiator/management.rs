@@ -445,8 +445,18 @@ impl Session {
     }
 
     /// Logs out on this connection. After it nothing more is sent there, or on any connection where the
-    /// session ends (OUT-04); only a logout for recovery leaves its connection as it is.
+    /// session ends (OUT-04); only a logout for recovery leaves its connection as it is. False where the
+    /// connection is closing already, or alone where tasks of a lost one are just moving to it: they would be
+    /// nobody's.
     pub fn logout(&mut self, c: ConnectionId, reason: LogoutReason) -> bool {
+        if reason == LogoutReason::Connection && self.is_moved_to(c) {
+            return false;
+        }
+        self.log_out(c, reason)
+    }
+
+    /// The same, whatever becomes of tasks that are moving to it.
+    fn log_out(&mut self, c: ConnectionId, reason: LogoutReason) -> bool {
         let Some(connection) =
             self.connection_mut(c).filter(|connection| !connection.closing && !connection.logging_out)
         else {
@@ -524,7 +534,7 @@ impl Session {
                 self.send_text(c, &[]);
             }
             Some(AsyncEvent::TasksTerminated) if self.parameters.task_reporting == TaskReporting::FastAbort => {
-                self.stop_data(c, Some(header.lun), None);
+                self.stop_data(c, Some(header.lun), Some(self.terminated_below(header)));
                 let mut acknowledged = NopIn::empty();
                 acknowledged.lun = header.lun;
                 acknowledged.target_transfer_tag = RESERVED_TAG.into();
@@ -538,6 +548,21 @@ impl Session {
         let lun = if matches!(header.event, 0 | 5) { header.lun } else { [0; 8] };
         self.tell(Event::Async { event: header.event, lun, parameters, data: data.to_vec() });
         Ok(())
+    }
+
+    /// The tasks that a message of terminated tasks can mean: below a function of ours for that unit, where one is
+    /// out, and else those that the target had when it said so. Whatever was sent since goes on.
+    fn terminated_below(&self, header: &AsyncMessage) -> u32 {
+        let ours = self.requests.iter().filter_map(|request| match request.asked {
+            Asked::Function { function: Function::TargetWarmReset | Function::TargetColdReset, cmd_sn, .. } => {
+                Some(cmd_sn)
+            }
+            Asked::Function { function, lun, cmd_sn } if function != Function::ClearAca && lun == header.lun => {
+                Some(cmd_sn)
+            }
+            _ => None,
+        });
+        ours.reduce(|last, one| if precedes(last, one) { one } else { last }).unwrap_or(header.exp_cmd_sn.get())
     }
 
     /// FastAbort (§4.2.3.4): no more data goes out on this connection for tasks of this unit, or of all, that
@@ -571,12 +596,12 @@ impl Session {
     pub(super) fn leave_when_due(&mut self, c: ConnectionId, now: Instant) {
         let Some(connection) = self.connection(c) else { return };
         let Some(by) = connection.leave_by.filter(|_| !connection.logging_out && !connection.closing) else { return };
-        let busy = self.tasks.iter().any(|task| task.is_with(c));
+        let busy = self.tasks.iter().any(|task| task.is_with(c)) || self.is_moved_to(c);
         if busy && now < by {
             return;
         }
         let reason = if self.connections() > 1 { LogoutReason::Connection } else { LogoutReason::Session };
-        self.logout(c, reason);
+        self.log_out(c, reason);
     }
 }
 

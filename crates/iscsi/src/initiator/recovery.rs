@@ -90,24 +90,27 @@ impl Session {
 
     /// When [`Session::ask_again`] has something to do.
     pub(super) fn missing_deadline(&self) -> Option<Instant> {
-        if !self.recovers() {
-            return None;
-        }
-        let open = self.connections.iter().flatten().filter(|connection| !connection.closing);
-        let status = open.filter_map(|connection| connection.missing_since);
-        let data = self.tasks.iter().filter(|task| self.is_open(task)).filter_map(|task| task.missing_since);
-        let unknown = self.tasks.iter().filter(|task| self.is_gap(task)).map(|task| task.since);
         // Without a connection to say it on nothing is due: that comes back with one.
         let speaks = self.connections.iter().flatten().any(super::connection::Connection::takes_requests);
         let awaited = |(cmd_sn, _): &&(u32, Instant)| speaks && *cmd_sn == self.window.exp_cmd_sn();
         let unowned = self.unowned.iter().filter(awaited).map(|(_, since)| *since);
+        if !self.recovers() {
+            // A connection that is logged out leaves such numbers at any level.
+            return unowned.min().map(|since| since + self.limits.patience);
+        }
+        // Behind a logout nothing is asked for any more.
+        let speaks = |connection: &&super::connection::Connection| !connection.closing && !connection.logging_out;
+        let open = self.connections.iter().flatten().filter(speaks);
+        let status = open.filter_map(|connection| connection.missing_since);
+        let data = self.tasks.iter().filter(|task| self.is_open(task)).filter_map(|task| task.missing_since);
+        let unknown = self.tasks.iter().filter(|task| self.is_gap(task)).map(|task| task.since);
         status.chain(data).chain(unknown).chain(unowned).min().map(|since| since + self.limits.patience)
     }
 
     /// Whether something can come for the task.
     fn is_open(&self, task: &super::task::Task) -> bool {
         matches!(task.allegiance, Allegiance::With(c)
-            if self.connection(c).is_some_and(|connection| !connection.closing))
+            if self.connection(c).is_some_and(|connection| !connection.closing && !connection.logging_out))
     }
 
     /// The command that the target waits for although it has been sent.
@@ -123,12 +126,16 @@ impl Session {
         if self.missing_deadline().is_none_or(|deadline| now < deadline) {
             return None;
         }
+        if !self.recovers() {
+            self.use_up(now);
+            return None;
+        }
         let (patience, attempts) = (self.limits.patience, self.limits.attempts);
         let is_due = |since: Option<Instant>| since.is_some_and(|since| now >= since + patience);
         let given_up = |c| Some((c, ConnectionError::Limit("requests for what is missing")));
         for (index, connection) in self.connections.iter_mut().enumerate() {
             let due = |connection: &&mut super::connection::Connection| {
-                !connection.closing && is_due(connection.missing_since)
+                !connection.closing && !connection.logging_out && is_due(connection.missing_since)
             };
             let Some(connection) = connection.as_mut().filter(due) else { continue };
             connection.asked += 1;
@@ -267,7 +274,8 @@ impl Session {
                 }
                 Ok(())
             }
-            snack::STATUS if self.connection(c).is_some_and(super::connection::Connection::has_hole) => {
+            // A connection that logs out takes what is missing with it.
+            snack::STATUS if self.connection(c).is_some_and(|one| one.has_hole() && !one.logging_out) => {
                 Err(ConnectionError::Format("status that is missing cannot be sent again"))
             }
             _ => Ok(()),
@@ -294,7 +302,7 @@ impl Session {
         }
         if done {
             for id in self.tasks.ids() {
-                if self.tasks.get(id).is_some_and(|task| task.is_with(c)) {
+                if self.tasks.get(id).is_some_and(|task| task.is_with(c) || task.allegiance == Allegiance::Moving(c)) {
                     self.finish(id, Outcome::Lost);
                 }
             }
@@ -347,6 +355,15 @@ impl Session {
             }
         }
         self.reassign_more();
+    }
+
+    /// Whether tasks of a lost connection are moving to this one, or are about to.
+    pub(super) fn is_moved_to(&self, c: ConnectionId) -> bool {
+        use super::management::{Asked, LogoutReason};
+        let takes_over = |request: &super::management::Request| {
+            request.connection == c && matches!(request.asked, Asked::Logout(LogoutReason::Recovery { .. }))
+        };
+        self.tasks.iter().any(|task| task.allegiance == Allegiance::Moving(c)) || self.requests.iter().any(takes_over)
     }
 
     /// Whether there was something to reassign.

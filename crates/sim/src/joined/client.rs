@@ -464,10 +464,11 @@ impl Client {
         }
     }
 
-    /// Logs out one of several connections (§11.14, reason 1).
+    /// Logs out one of several connections (§11.14, reason 1); one always stays.
     fn leave_one(&mut self) {
         let Some(session) = self.session.as_mut().filter(|session| !session.is_over()) else { return };
-        let open: Vec<usize> = (0..self.conns.len()).filter(|at| self.conns[*at].connection().is_some()).collect();
+        let stays = |at: &usize| self.conns[*at].connection().is_some() && !self.conns[*at].leaves;
+        let open: Vec<usize> = (0..self.conns.len()).filter(stays).collect();
         if open.len() < 2 || self.leaving {
             return;
         }

@@ -4,7 +4,7 @@ use crate::help::{goes_on, good, join, level, outcome, pattern, small, with};
 use iscsi::initiator::{Command, Event, Function, Limits, LogoutReason, Outcome, Refused};
 use iscsi::key::TaskReporting;
 use iscsi::session::ConnectionError;
-use iscsi::wire::{LogoutRequest, NopOut, RESERVED_TAG, RejectReason, TaskManagementRequest};
+use iscsi::wire::{LogoutRequest, NopOut, Pdu, RESERVED_TAG, RejectReason, TaskManagementRequest};
 use sim::Frame;
 use sim::scripted::driven::LUN;
 use std::time::Duration;
@@ -150,6 +150,13 @@ fn asy_05_with_fast_abort_data_stops_when_the_function_is_sent_or_the_target_say
     target.send(&Frame::new(header, &[]));
     assert!(target.receive().is_err(), "no data for the unit");
     assert_eq!(target.fetch(&spared, 0, 0, 3000), pattern(3000));
+    // What the target did not have when it said so goes on.
+    let (driven, mut target) = fast();
+    driven.write(&pattern(3000));
+    target.event(5, LUN, [0; 3], &[]);
+    let (later, _) = target.command();
+    target.expect::<NopOut>();
+    assert_eq!(target.fetch(&later, 0, 0, 3000), pattern(3000));
     // Where it was not agreed, the event is a format error.
     let (driven, mut target) = level(0);
     target.event(5, LUN, [0; 3], &[]);
@@ -206,4 +213,48 @@ fn out_04_a_logout_that_is_not_answered_ends_all_the_same() {
         assert!(driven.session().is_over());
         assert!(driven.events().contains(&Event::Completed(task, Outcome::Lost)));
     }
+}
+
+#[test]
+fn a_connection_to_which_tasks_are_moving_is_not_logged_out_alone() {
+    let (driven, mut target) = level(2);
+    let mut second = join(&driven, 2);
+    let mut third = join(&driven, 3);
+    driven.read(8);
+    let (command, _) = target.command();
+    driven.lose(0);
+    driven.events();
+    driven.pass(Duration::from_secs(2));
+    let c = driven.connection(1);
+    assert!(driven.session().logout(c, LogoutReason::Recovery { cid: 1 }));
+    assert!(!driven.session().logout(c, LogoutReason::Connection), "it is about to take tasks over");
+    (second.exp_cmd_sn, third.exp_cmd_sn) = (target.exp_cmd_sn, target.exp_cmd_sn);
+    let (request, _) = second.await_one::<LogoutRequest>();
+    second.logged_out(&request, 0);
+    assert!(!driven.session().logout(c, LogoutReason::Connection), "they are on their way");
+    let (function, _) = second.expect::<TaskManagementRequest>();
+    second.function_done(function.initiator_task_tag.get(), 0);
+    second.answer_read(command.initiator_task_tag.get(), &[1; 8]);
+    driven.events();
+    assert!(driven.session().logout(c, LogoutReason::Connection));
+}
+
+#[test]
+fn the_number_of_a_command_that_went_with_its_connection_is_used_up_at_level_0_too() {
+    let (driven, mut target) = level(0);
+    let mut second = join(&driven, 2);
+    driven.read(8);
+    let (command, _) = target.command();
+    let c = driven.connection(0);
+    assert!(driven.session().logout(c, LogoutReason::Connection));
+    let (request, _) = target.expect::<LogoutRequest>();
+    // It has not taken the command: a digest did not match.
+    target.exp_cmd_sn = command.cmd_sn.get();
+    target.logged_out(&request, 0);
+    target.expect_closed();
+    second.news();
+    driven.pass(Duration::from_secs(3));
+    let (ping, _) = second.await_one::<NopOut>();
+    assert!(!ping.header().immediate());
+    assert_eq!(ping.cmd_sn, command.cmd_sn);
 }
