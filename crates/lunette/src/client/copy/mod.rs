@@ -71,8 +71,8 @@ pub struct Arguments {
     /// Which checksum of what was copied is told
     #[arg(long, value_enum, default_value_t = Checksum::Sha256)]
     checksum: Checksum,
-    /// Pieces in flight
-    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Pieces in flight; more of them for a network with long ways
+    #[arg(long, value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
     /// Bytes of a piece, a multiple of 64K
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = parse_size)]
