@@ -248,7 +248,11 @@ fn errors(frontend: &dyn Frontend, block: u32) {
     assert!(read_at(&file, MIB, 4096).is_err());
     assert!(read_at(&file, MIB + 4096, 4096).unwrap() == pattern(8 << 20, 2)[(1 << 20) + 4096..(1 << 20) + 8192]);
     assert!(write_at(&file, 3 * MIB, &[1; 4096]).is_err());
-    assert!(file.sync_all().is_err(), "a flush that failed is told");
+    // Memory has no cache that could be flushed; a front-end that says so is sent no flush.
+    match fact(attached.device(), "queue/write_cache").as_str() {
+        "write back" => assert!(file.sync_all().is_err(), "a flush that failed is told"),
+        cache => println!("  not run: a flush that fails: the device's cache is {cache}"),
+    }
     plan.clear();
     write_at(&file, 3 * MIB, &[1; 4096]).unwrap();
     file.sync_all().unwrap();
