@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Tells the time since 1970-01-01, UTC. An argument of every lane, as nothing here asks a clock by itself.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
+/// Tells nanoseconds that never go back, the same to all lanes: for how long things take and when they may go on.
+/// Asked once for a batch, not for a command.
+pub type Ticks = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// TIMESTAMP ORIGIN (SPC-5 table of 5.3), and the timestamp in milliseconds since 1970-01-01, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timestamp {

@@ -7,6 +7,7 @@ use crate::clock::DeviceClock;
 use crate::copy::Tokens;
 use crate::disturbance::Disturbances;
 use crate::ledger::Ledger;
+use crate::limit::Limiter;
 use crate::mail::{Extent, Fence, Letter, Mailbox, Place, Ticket};
 use crate::naming::Naming;
 use crate::occupation::{self, Occupation};
@@ -68,6 +69,7 @@ pub(crate) struct Commons {
     pub naming: Naming,
     pub clock: DeviceClock,
     pub ledger: Ledger,
+    pub limiter: Limiter,
     /// The threshold of thin provisioning was reached when last looked at.
     threshold_reached: AtomicBool,
     state: Option<Arc<dyn StateStore>>,
@@ -115,6 +117,7 @@ impl Commons {
             naming: Naming::open(unit, state.clone())?,
             clock: DeviceClock::default(),
             ledger: Ledger::default(),
+            limiter: Limiter::default(),
             threshold_reached: AtomicBool::new(false),
             state,
         })
@@ -135,6 +138,7 @@ impl Commons {
             naming: Naming::volatile(),
             clock: DeviceClock::default(),
             ledger: Ledger::default(),
+            limiter: Limiter::default(),
             threshold_reached: AtomicBool::new(false),
             state: None,
         }

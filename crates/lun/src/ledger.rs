@@ -3,14 +3,18 @@
 //! Each lane counts in memory of its own, which nobody else writes; who asks adds up. So the data path pays
 //! a plain addition and shares no cache line.
 
+use crate::statistics::Counted;
+use crate::statistics::cells::UnitCells;
 use scsi::log::{application_client::Notes, statistics::Statistics};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The counters of one lane; two cache lines, as processors fetch them in pairs.
+/// The counters of one lane, apart from those of others in pairs of cache lines, as processors fetch them.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Tally {
+    /// What the administration sees. The log page counts other things: no command that failed, no WRITE SAME.
+    pub cells: UnitCells,
     reads: AtomicU64,
     writes: AtomicU64,
     bytes_read: AtomicU64,
@@ -69,6 +73,13 @@ impl Ledger {
             all().fold(0u64, |sum, tally| sum.wrapping_add(of(tally).load(Ordering::Relaxed)))
         };
         [sum(|one| &one.reads), sum(|one| &one.writes), sum(|one| &one.bytes_read), sum(|one| &one.bytes_written)]
+    }
+
+    /// What all lanes have counted, for the administration.
+    pub fn counted(&self) -> Counted {
+        let mut counted = Counted::default();
+        locked(&self.tallies).iter().for_each(|tally| counted.add(&tally.cells.counted()));
+        counted
     }
 
     /// Counts since the process began or since they were reset.

@@ -87,6 +87,8 @@ pub(crate) enum Letter {
     Medium { unit: Arc<LogicalUnit>, event: MediaEvent, exchanged: bool },
     /// The last ticket of this number was dropped.
     Proceed(u64),
+    /// A limit has changed for which somebody may wait.
+    Paced,
 }
 
 /// Where a lane's letters lie.

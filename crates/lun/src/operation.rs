@@ -191,6 +191,8 @@ pub(crate) struct Exchange {
     pub scratch: Cell<bool>,
     /// The same for the memory of copies.
     pub copying: Cell<bool>,
+    /// Bytes that it gave back to the store.
+    pub unmapped: Cell<u64>,
 }
 
 /// A command's own view of the world.
@@ -422,6 +424,9 @@ impl Work {
 
     /// An operation over an extent that needs no memory.
     pub async fn over(&self, operation: Operation, extent: Extent) -> Result<Outcome, Condition> {
+        if matches!(operation, Operation::Unmap) {
+            self.exchange.unmapped.set(self.exchange.unmapped.get().saturating_add(extent.length));
+        }
         self.request(operation, extent.offset, extent.length, None).await.1
     }
 

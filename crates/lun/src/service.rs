@@ -2,6 +2,7 @@
 //! told. A transport (iSCSI in this house) never learns what a CDB means; the device server never
 //! learns what carried it.
 
+use crate::statistics::Times;
 use block::Buf;
 use scsi::{Sense, Status};
 
@@ -84,6 +85,8 @@ pub struct Completed {
     pub transfer_length: u64,
     /// They were to move from the initiator to the unit.
     pub outward: bool,
+    /// How long it took.
+    pub times: Times,
 }
 
 /// SAM-5 clause 7, task management functions.
@@ -156,6 +159,8 @@ pub enum Event {
         nexus: NexusId,
         /// The task.
         tag: TaskTag,
+        /// How long it took until then.
+        times: Times,
     },
     /// After [`crate::Lane::close_nexus`]: the last of its tasks has ended, nothing of them can touch
     /// the medium any more. A session that takes the place of this one may begin (RFC 7143 6.3.5).

@@ -2,7 +2,9 @@
 
 use crate::command::provisioning::threshold_sets;
 use crate::commons::{Commons, flag};
+use crate::limit::Limiter;
 use crate::mail::{Letter, Whom};
+use crate::statistics::Counted;
 use crate::{StateError, StateStore, TargetPort};
 use block::{Backend, WriteCache};
 use scsi::inquiry::DeviceType;
@@ -168,6 +170,16 @@ impl LogicalUnit {
     /// Owes a unit attention to nexuses, on whatever lane they are.
     pub(crate) fn attention(self: &Arc<LogicalUnit>, whom: Whom, condition: Condition) {
         self.commons.broadcast(|| Letter::Attention { unit: Arc::clone(self), whom: whom.clone(), condition });
+    }
+
+    /// What was counted of its commands since the process began, on all lanes. Asking disturbs nobody.
+    pub fn counted(&self) -> Counted {
+        self.commons.ledger.counted()
+    }
+
+    /// What limits the commands of all its initiators together; changed at any time.
+    pub fn limiter(&self) -> &Limiter {
+        &self.commons.limiter
     }
 
     /// Who it is.

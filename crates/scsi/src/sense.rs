@@ -143,7 +143,10 @@ impl Sense {
     pub fn condition_code(&self) -> Option<(u8, u8, u8)> {
         match *self.0 {
             [0x72, key, code, qualifier, ..] => Some((key & 0x0f, code, qualifier)),
-            [0x70, _, key, _, _, _, _, _, _, _, _, _, code, qualifier, ..] => Some((key & 0x0f, code, qualifier)),
+            // With VALID where there is an INFORMATION.
+            [0x70 | 0xf0, _, key, _, _, _, _, _, _, _, _, _, code, qualifier, ..] => {
+                Some((key & 0x0f, code, qualifier))
+            }
             _ => None,
         }
     }

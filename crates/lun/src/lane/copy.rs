@@ -84,6 +84,9 @@ impl Lane {
         {
             return self.hold_back_at(tag, other);
         }
+        if self.is_part_paced(tag) {
+            return;
+        }
         let Some(wanted) = self.take_wanted(tag) else { return };
         if let Some(task) = self.tasks.get_mut(&tag) {
             (task.started, task.in_store) = (true, true);
@@ -124,6 +127,7 @@ impl Lane {
     pub(super) fn release(&mut self, nexus: NexusId) {
         if let Some(nexus) = self.nexuses.get_mut(&nexus) {
             nexus.tasks -= 1;
+            nexus.count_tasks();
         }
         self.close_if_idle(nexus);
     }

@@ -1,5 +1,6 @@
 //! Between tasks and stores: memory, fences, batches, completions, and the steps of operations.
 
+use super::course::Course;
 use super::task::{Kind, LongTask, Purpose, Task, Wait, is_own, own_tag};
 use super::{Lane, NOBODY, SCRATCHES, good};
 use crate::fault::condition_of;
@@ -71,6 +72,9 @@ impl Lane {
         self.context.engine.flush();
         let mut done = std::mem::take(&mut self.done);
         worked |= !done.is_empty();
+        if !done.is_empty() {
+            self.look_at_the_clock();
+        }
         for completion in done.drain(..) {
             self.completed(completion);
         }
@@ -90,14 +94,14 @@ impl Lane {
         match nexus.account.take(task.extent.length as usize) {
             Some(buffer) => {
                 let data = 0..task.extent.length as usize;
-                let request = Self::request_of(tag, task, Operation::Read, Some((buffer, data)));
+                let request = Self::request_of(tag, task, Operation::Read, Some((buffer, data)), self.now);
                 let channel = task.channel;
                 self.push(channel, request);
             }
             // Nobody has any who could give it back: the system itself has no memory.
             None if self.context.pool.taken_bytes() == 0 => {
                 if let Some(task) = self.remove(tag) {
-                    self.finish(task.nexus, tag, Completed { status: Status::Busy, ..good(0) });
+                    self.finish(tag, &task.standing(), Completed { status: Status::Busy, ..good(0) });
                     self.told(tag);
                 }
             }
@@ -116,7 +120,7 @@ impl Lane {
             && let Some((buffer, length)) = parked.take()
         {
             let operation = Operation::Write { durable: *durable };
-            let request = Self::request_of(tag, task, operation, Some((buffer, 0..length)));
+            let request = Self::request_of(tag, task, operation, Some((buffer, 0..length)), self.now);
             let channel = task.channel;
             self.push(channel, request);
         }
@@ -125,15 +129,22 @@ impl Lane {
     /// Puts the one request of a task into its channel's batch.
     pub(super) fn submit(&mut self, tag: TaskTag, operation: Operation, memory: Option<(Buf, Range<usize>)>) {
         let Some(task) = self.tasks.get_mut(&tag) else { return };
-        let request = Self::request_of(tag, task, operation, memory);
+        let request = Self::request_of(tag, task, operation, memory, self.now);
         let channel = task.channel;
         self.push(channel, request);
     }
 
     /// The one request of a task, which a store is about to have.
-    fn request_of(tag: TaskTag, task: &mut Task, operation: Operation, memory: Option<(Buf, Range<usize>)>) -> Request {
+    fn request_of(
+        tag: TaskTag,
+        task: &mut Task,
+        operation: Operation,
+        memory: Option<(Buf, Range<usize>)>,
+        now: u64,
+    ) -> Request {
         task.in_store = true;
         task.started = true;
+        task.course.is_stored(now);
         let id = RequestId(tag.0);
         match memory {
             Some((buffer, data)) => Request {
@@ -223,6 +234,7 @@ impl Lane {
                     }
                     self.context.pool.give(buffer);
                 }
+                self.forget_paced(tag);
                 self.end(tag, Err(condition), None);
             }
         }
@@ -234,6 +246,7 @@ impl Lane {
         self.next_purpose += 1;
         if let Some(nexus) = self.nexuses.get_mut(&nexus) {
             nexus.tasks += 1;
+            nexus.count_tasks();
         }
         let task = Task {
             nexus,
@@ -247,6 +260,8 @@ impl Lane {
             given_up: None,
             in_store: false,
             started: false,
+            // Nobody counts it.
+            course: Course::new(0xff, self.now),
         };
         self.tasks.insert(tag, task);
         tag
@@ -263,6 +278,7 @@ impl Lane {
             return self.hold_back(tag);
         }
         (task.started, task.in_store) = (true, true);
+        task.course.is_stored(self.now);
         self.push_wanted(at, tag, wanted);
     }
 
@@ -372,6 +388,7 @@ impl Lane {
             }
             match want {
                 Want::DataOut(length) => {
+                    task.course.asked = self.now;
                     return self.events.push_back(Event::ReceiveDataOut { nexus: id, tag, length });
                 }
                 // Dealt with above.
@@ -444,13 +461,17 @@ impl Lane {
             return self.end_given_up(tag);
         }
         let Some(task) = self.remove(tag) else { return };
-        let (nexus, at, expected) = (task.nexus, task.channel, task.expected_in);
+        let (nexus, expected) = (task.nexus, task.expected_in);
+        let mut standing = task.standing();
+        if let Kind::Long(long) = &task.kind {
+            standing.unmapped = long.exchange.unmapped.get();
+        }
         // Fences and memory of the operation go back before its end is told.
         drop(task);
         match verdict {
             // It has nobody to answer; those who wait for it are told below.
             _ if is_own(tag) => self.release(nexus),
-            Err(condition) => self.check(nexus, tag, Some(at), condition),
+            Err(condition) => self.check(tag, &standing, condition),
             Ok(Ending { status, data_in, length, transfer_length }) => {
                 let mut completed = Completed { status, ..good(transfer_length) };
                 completed.outward = data_in.is_none();
@@ -459,7 +480,7 @@ impl Lane {
                     nexus.account.charge(buffer);
                 }
                 completed.data_in_length = u32::try_from(length).unwrap_or(u32::MAX).min(expected);
-                self.finish(nexus, tag, completed);
+                self.finish(tag, &standing, completed);
             }
         }
         self.told(tag);

@@ -176,6 +176,7 @@ impl Lane {
                         self.channels[channel].limits = unit.backend().limits();
                     }
                 }
+                Letter::Paced => self.paced.look_again(),
                 Letter::Medium { unit, event, exchanged } => self.medium(&unit, event, exchanged),
                 Letter::Proceed(key) => match self.purposes.remove(&key) {
                     Some(Purpose::Function { nexus, id }) => {

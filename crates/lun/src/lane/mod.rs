@@ -6,29 +6,34 @@
 
 mod channel;
 mod copy;
+mod course;
 mod drive;
 mod execution;
 mod management;
+mod pace;
 mod task;
 
 pub(crate) use execution::Execution;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Ticks};
 use crate::command::Outcome;
 use crate::copy::{CopyRecords, Random};
 use crate::mail::{Extent, Mailbox, Place, Wake};
 use crate::operation::{Answer, Held};
 use crate::reservation;
-use crate::{Command, Completed, Event, LunEntry, NexusDescription, NexusId, TaskAttribute, TaskTag};
+use crate::statistics::Times;
+use crate::{Command, Completed, Event, Limiter, LunEntry, NexusDescription, NexusId, TaskAttribute, TaskTag};
 use block::{Account, Buf, Completion, Engine, Operation, Pool};
 use channel::{Channel, Order};
+use course::{Course, NOWHERE, NexusCells, Standing};
 use execution::Where;
+use pace::Paced;
 use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, Sense, SenseKey, Status};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use task::{GivenUp, Kind, LongTask, Nexuses, Purpose, Task, Tasks, Wait, is_own};
+use task::{First, GivenUp, Kind, LongTask, Nexuses, Purpose, Task, Tasks, Wait, is_own};
 
 /// Bytes of the largest transfer of one command (B0h, MAXIMUM TRANSFER LENGTH).
 pub const MAXIMUM_TRANSFER_BYTES: u64 = 8 << 20;
@@ -80,6 +85,9 @@ struct Nexus {
     closing: bool,
     /// What it holds of the worker's memory.
     account: Rc<Account>,
+    cells: NexusCells,
+    /// What limits it together with others.
+    limiter: Option<Arc<Limiter>>,
 }
 
 /// One worker's device server. Order of calls: [`Lane::command`] and [`Lane::data_out`] for all
@@ -108,6 +116,8 @@ pub struct Lane {
     /// Copies with memory, and those that wait for it.
     copies: usize,
     copy_queue: VecDeque<TaskTag>,
+    /// Commands that a limit holds back.
+    paced: Paced,
     /// Units' own operations and copies that can go on; each takes one step for each [`Lane::run`].
     unhurried: Vec<TaskTag>,
     waits: Vec<Wait>,
@@ -116,6 +126,9 @@ pub struct Lane {
     events: VecDeque<Event>,
     done: Vec<Completion>,
     data: Vec<u8>,
+    ticks: Ticks,
+    /// What the clock said when the transport had read its sockets, or when stores had finished something.
+    now: u64,
 }
 
 impl Lane {
@@ -137,6 +150,7 @@ impl Lane {
             scratch_queue: VecDeque::new(),
             copies: 0,
             copy_queue: VecDeque::new(),
+            paced: Paced::default(),
             unhurried: Vec::new(),
             waits: Vec::new(),
             purposes: HashMap::new(),
@@ -144,6 +158,8 @@ impl Lane {
             events: VecDeque::new(),
             done: Vec::new(),
             data: Vec::new(),
+            ticks: Arc::new(|| 0),
+            now: 0,
         }
     }
 
@@ -179,7 +195,9 @@ impl Lane {
         });
         let views = views.collect();
         let account = Rc::new(self.context.pool.account());
-        self.nexuses.insert(id, Nexus { description, identity, views, tasks: 0, closing: false, account });
+        let cells = NexusCells::default();
+        let nexus = Nexus { description, identity, views, tasks: 0, closing: false, account, cells, limiter: None };
+        self.nexuses.insert(id, nexus);
         id
     }
 
@@ -208,6 +226,7 @@ impl Lane {
         }
         let Some(nexus) = self.nexuses.get_mut(&command.nexus).filter(|nexus| !nexus.closing) else { return };
         nexus.tasks += 1;
+        nexus.count_tasks();
         let at = nexus.locate(command.lun);
         if let Where::Unit(at) = at {
             let View { channel, order, .. } = &mut nexus.views[at];
@@ -215,11 +234,11 @@ impl Lane {
             if order.must_wait(command.attribute) {
                 let (tag, ordered) = (command.tag, command.attribute == TaskAttribute::Ordered);
                 order.wait(tag, ordered);
-                self.begin(&command.clone(), (at, channel), Kind::Dormant(Box::new(command)), Extent::WHOLE);
-                return;
+                let kind = Kind::Dormant(Box::new(command.clone()));
+                return self.begin(&command, (at, channel), kind, Extent::WHOLE, self.now);
             }
         }
-        self.execute(command, at);
+        self.execute(command, at, self.now);
     }
 
     /// *Data-Out Received*: the first `length` bytes of `buffer` are the task's data. The buffer is on the
@@ -229,8 +248,9 @@ impl Lane {
         let Some(task) = self.tasks.get_mut(&tag) else { return buffer };
         let account = self.nexuses.get(&task.nexus).map(|nexus| Rc::clone(&nexus.account));
         match &mut task.kind {
-            Kind::AwaitingData { durable } => {
+            Kind::AwaitingData { durable, .. } => {
                 let durable = *durable;
+                task.course.data_has_come(self.now);
                 let block = u64::from(self.channels[task.channel].limits.block_length.max(1));
                 // Only whole blocks that really came are written (RSP-04: the rest is the residual).
                 let whole = (u64::from(length).min(task.extent.length) / block * block) as usize;
@@ -248,6 +268,7 @@ impl Lane {
                 }
             }
             Kind::Long(_) => {
+                task.course.data_has_come(self.now);
                 let held = buffer.map(|buffer| Held::new(buffer, &self.context.pool));
                 // From here on it is the operation's.
                 if let (Some(held), Some(account)) = (&held, &account) {
@@ -277,6 +298,7 @@ impl Lane {
             while self.mailbox.is_waiting() {
                 self.read_mail();
             }
+            self.pass_paced();
             self.start_dormant();
             self.feed();
             let worked = self.turn_stores();
@@ -304,19 +326,19 @@ impl Lane {
         Place { lane: self.mailbox.address(), nexus }
     }
 
-    /// Runs a command whose turn it is.
-    fn execute(&mut self, command: Command, at: Where) {
+    /// Runs a command whose turn it is, which came then.
+    fn execute(&mut self, command: Command, at: Where, began: u64) {
         let place = self.place(command.nexus);
         let Some(nexus) = self.nexuses.get_mut(&command.nexus) else { return };
-        let place_of = match at {
-            Where::Unit(at) => {
-                let channel = nexus.views[at].channel;
-                // Who cannot open it learns that from its first request; what needs none is answered.
-                let _ = self.channels[channel].open(&self.context.engine);
-                Some((at, channel))
-            }
-            _ => None,
-        };
+        let (mut limited, mut place_of) = (false, None);
+        if let Where::Unit(at) = at {
+            let channel = nexus.views[at].channel;
+            // Who cannot open it learns that from its first request; what needs none is answered.
+            let _ = self.channels[channel].open(&self.context.engine);
+            limited = self.channels[channel].unit.commons.limiter.is_on()
+                || nexus.limiter.as_ref().is_some_and(|limiter| limiter.is_on());
+            place_of = Some((at, channel));
+        }
         let channel = place_of.map(|(_, channel)| channel);
         self.data.clear();
         let mut execution = Execution {
@@ -332,56 +354,77 @@ impl Lane {
         };
         let outcome = execution.run();
         let exchange = execution.exchange.take();
-        let (tag, id) = (command.tag, command.nexus);
+        let tag = command.tag;
+        let standing = || {
+            let (view, channel) = place_of.unwrap_or((NOWHERE, NOWHERE));
+            let opcode = command.cdb.bytes().first().copied().unwrap_or(0xff);
+            Standing { nexus: command.nexus, view, channel, course: Course::new(opcode, began), unmapped: 0 }
+        };
         // A write whose initiator waits for data has none to be written; GOOD would acknowledge it (RSP-07).
         let against = matches!(&outcome, Outcome::Write { extent, .. }
             if extent.length > 0 && command.expected_out == 0 && command.expected_in > 0);
         if against {
             // INVALID FIELD IN COMMAND INFORMATION UNIT.
-            return self.check(id, tag, channel, Condition::new(SenseKey::IllegalRequest, 0x0e, 0x03));
+            return self.check(tag, &standing(), Condition::new(SenseKey::IllegalRequest, 0x0e, 0x03));
         }
-        match (outcome, place_of) {
-            (Outcome::Read(extent), Some(channel)) => {
-                self.begin(&command, channel, Kind::Read, extent);
-                self.start_read(tag);
-            }
-            (Outcome::ReadStable(extent), Some(channel)) => {
-                self.begin(&command, channel, Kind::FlushBeforeRead, extent);
-                self.submit(tag, Operation::Flush, None);
-            }
-            (Outcome::Write { extent, durable }, Some(channel)) => {
-                self.begin(&command, channel, Kind::AwaitingData { durable }, extent);
+        let (kind, extent, place_of) = match (outcome, place_of) {
+            (Outcome::Read(extent), Some(place)) => (Kind::Read, extent, place),
+            (Outcome::ReadStable(extent), Some(place)) => (Kind::FlushBeforeRead, extent, place),
+            (Outcome::Write { extent, durable }, Some(place)) => {
                 let length = u32::try_from(extent.length).unwrap_or(u32::MAX).min(command.expected_out);
-                self.events.push_back(Event::ReceiveDataOut { nexus: id, tag, length });
+                (Kind::AwaitingData { durable, length }, extent, place)
             }
-            (Outcome::Flush, Some(channel)) => {
-                self.begin(&command, channel, Kind::Flush, Extent { offset: 0, length: 0 });
-                self.submit(tag, Operation::Flush, None);
-            }
-            (Outcome::Long(future), Some(channel)) => {
+            (Outcome::Flush, Some(place)) => (Kind::Flush, Extent::NOTHING, place),
+            (Outcome::Long(future), Some(place)) => {
                 let exchange = exchange.unwrap_or_default();
                 let long = LongTask { future, exchange, parked: None, waiting: None };
-                self.begin(&command, channel, Kind::Long(Box::new(long)), Extent::WHOLE);
-                self.drive(tag);
+                (Kind::Long(Box::new(long)), Extent::WHOLE, place)
             }
-            (Outcome::Check(condition), _) => self.check(id, tag, channel, condition),
-            (Outcome::Status(status), _) => self.finish(id, tag, Completed { status, ..good(0) }),
+            (Outcome::Check(condition), _) => return self.check(tag, &standing(), condition),
+            (Outcome::Status(status), _) => return self.finish(tag, &standing(), Completed { status, ..good(0) }),
             (Outcome::Data(allocation), _) => {
                 let length = self.data.len().min(allocation);
-                self.parameter_data(id, tag, length, command.expected_in);
+                return self.parameter_data(tag, &standing(), length, command.expected_in);
             }
             // What touches a medium is only found where there is one.
-            _ => self.finish(id, tag, good(0)),
+            _ => return self.finish(tag, &standing(), good(0)),
+        };
+        let first = First::of(&kind);
+        let bytes = match &kind {
+            Kind::Long(_) => u64::from(command.expected_in.max(command.expected_out)).min(MAXIMUM_TRANSFER_BYTES),
+            _ => extent.length,
+        };
+        self.begin(&command, place_of, kind, extent, began);
+        if limited && self.is_paced(&command, place_of.1, bytes) {
+            return;
+        }
+        self.set_off(tag, first);
+    }
+
+    /// The first step of a task that has begun.
+    fn set_off(&mut self, tag: TaskTag, first: First) {
+        match first {
+            First::Read => self.start_read(tag),
+            First::Flush => self.submit(tag, Operation::Flush, None),
+            First::AskForData(length) => {
+                let Some(task) = self.tasks.get_mut(&tag) else { return };
+                task.course.asked = self.now;
+                let nexus = task.nexus;
+                self.events.push_back(Event::ReceiveDataOut { nexus, tag, length });
+            }
+            First::Drive => self.drive(tag),
         }
     }
 
-    fn begin(&mut self, command: &Command, (view, channel): (usize, usize), kind: Kind, extent: Extent) {
+    fn begin(&mut self, command: &Command, (view, channel): (usize, usize), kind: Kind, extent: Extent, began: u64) {
         let ordered = command.attribute == TaskAttribute::Ordered;
         if !matches!(kind, Kind::Dormant(_))
             && let Some(order) = self.order(command.nexus, view)
         {
             order.begin(ordered);
         }
+        self.channels[channel].tally.cells.begin();
+        let opcode = command.cdb.bytes().first().copied().unwrap_or(0xff);
         let task = Task {
             nexus: command.nexus,
             view,
@@ -393,6 +436,7 @@ impl Lane {
             given_up: None,
             in_store: false,
             started: false,
+            course: Course::new(opcode, began),
         };
         self.tasks.insert(command.tag, task);
     }
@@ -401,8 +445,9 @@ impl Lane {
     fn start_dormant(&mut self) {
         while let Some((nexus, view)) = self.stirred.pop() {
             while let Some(tag) = self.order(nexus, view).and_then(Order::next) {
-                if let Some(Task { kind: Kind::Dormant(command), .. }) = self.tasks.remove(&tag) {
-                    self.execute(*command, Where::Unit(view));
+                if let Some(Task { kind: Kind::Dormant(command), channel, course, .. }) = self.tasks.remove(&tag) {
+                    self.channels[channel].tally.cells.leave();
+                    self.execute(*command, Where::Unit(view), course.began);
                 }
             }
         }
@@ -415,6 +460,9 @@ impl Lane {
     /// The task leaves the lane's books.
     fn remove(&mut self, tag: TaskTag) -> Option<Task> {
         let task = self.tasks.remove(&tag)?;
+        if !is_own(tag) {
+            self.channels[task.channel].tally.cells.leave();
+        }
         if let Some(order) = self.order(task.nexus, task.view) {
             // Those behind a dormant task that was given up may have waited for it alone.
             let stirs = match &task.kind {
@@ -449,7 +497,7 @@ impl Lane {
     fn end(&mut self, tag: TaskTag, result: Result<u64, Condition>, buffer: Option<Buf>) {
         let Some(task) = self.remove(tag) else { return };
         match result {
-            Err(condition) => self.check(task.nexus, tag, Some(task.channel), condition),
+            Err(condition) => self.check(tag, &task.standing(), condition),
             Ok(wanted) => {
                 match task.kind {
                     Kind::Read => self.channels[task.channel].tally.read(wanted),
@@ -459,7 +507,7 @@ impl Lane {
                 let data_in_length = if buffer.is_some() { wanted.min(u64::from(task.expected_in)) as u32 } else { 0 };
                 let outward = buffer.is_none();
                 let completed = Completed { data_in: buffer, data_in_length, outward, ..good(wanted) };
-                self.finish(task.nexus, tag, completed);
+                self.finish(tag, &task.standing(), completed);
             }
         }
         self.told(tag);
@@ -477,6 +525,7 @@ impl Lane {
             self.hungry.retain(|other| *other != tag);
             self.scratch_queue.retain(|other| *other != tag);
             self.copy_queue.retain(|other| *other != tag);
+            self.forget_paced(tag);
             self.channels[channel].parked.retain(|other| *other != tag);
             self.end_given_up(tag);
         }
@@ -496,26 +545,28 @@ impl Lane {
             self.context.pool.give(buffer);
         }
         let id = task.nexus;
-        let how = task.given_up;
+        let (how, standing) = (task.given_up, task.standing());
         // A fence of the task falls here, before anybody hears of its end.
         drop(task);
         let closing = self.nexuses.get(&id).is_none_or(|nexus| nexus.closing);
         if how == Some(GivenUp::WithStatus) && !closing && !is_own(tag) {
-            self.finish(id, tag, Completed { status: Status::TaskAborted, ..good(0) });
+            self.finish(tag, &standing, Completed { status: Status::TaskAborted, ..good(0) });
         } else {
+            let times = self.count_aborted(tag, &standing);
             if let Some(nexus) = self.nexuses.get_mut(&id) {
                 nexus.tasks -= 1;
+                nexus.count_tasks();
             }
             if closing {
                 self.close_if_idle(id);
             } else if !is_own(tag) {
-                self.events.push_back(Event::Aborted { nexus: id, tag });
+                self.events.push_back(Event::Aborted { nexus: id, tag, times });
             }
         }
         self.told(tag);
     }
 
-    fn parameter_data(&mut self, nexus: NexusId, tag: TaskTag, length: usize, expected: u32) {
+    fn parameter_data(&mut self, tag: TaskTag, standing: &Standing, length: usize, expected: u32) {
         let sent = length.min(expected as usize);
         let mut completed = Completed { outward: false, ..good(length as u64) };
         if sent > 0 {
@@ -523,7 +574,7 @@ impl Lane {
             match self.context.pool.take_beyond(sent) {
                 Some(mut buffer) => {
                     buffer.as_mut_slice()[..sent].copy_from_slice(&self.data[..sent]);
-                    if let Some(nexus) = self.nexuses.get(&nexus) {
+                    if let Some(nexus) = self.nexuses.get(&standing.nexus) {
                         nexus.account.charge(&buffer);
                     }
                     completed.data_in = Some(buffer);
@@ -532,25 +583,13 @@ impl Lane {
                 None => completed.status = Status::Busy,
             }
         }
-        self.finish(nexus, tag, completed);
+        self.finish(tag, standing, completed);
     }
 
-    fn check(&mut self, nexus: NexusId, tag: TaskTag, channel: Option<usize>, condition: Condition) {
-        let flags = channel.map_or(0, |channel| self.channels[channel].unit.commons.flags());
+    fn check(&mut self, tag: TaskTag, standing: &Standing, condition: Condition) {
+        let flags = self.channels.get(standing.channel).map_or(0, |channel| channel.unit.commons.flags());
         let sense = Some(Sense::encode(&condition, flags & crate::commons::flag::DESCRIPTOR_SENSE != 0));
-        self.finish(nexus, tag, Completed { status: Status::CheckCondition, sense, ..good(0) });
-    }
-
-    fn finish(&mut self, nexus: NexusId, tag: TaskTag, completed: Completed) {
-        let mut closing = false;
-        if let Some(nexus) = self.nexuses.get_mut(&nexus) {
-            nexus.tasks -= 1;
-            closing = nexus.closing;
-        }
-        self.events.push_back(Event::Completed { nexus, tag, completed });
-        if closing {
-            self.close_if_idle(nexus);
-        }
+        self.finish(tag, standing, Completed { status: Status::CheckCondition, sense, ..good(0) });
     }
 
     fn close_if_idle(&mut self, id: NexusId) {
@@ -558,6 +597,7 @@ impl Lane {
             return;
         }
         if let Some(nexus) = self.nexuses.remove(&id) {
+            self.paced.forget(id);
             for LunEntry { unit, .. } in &nexus.description.units.entries {
                 unit.commons.nexus_closed(&nexus.identity, Place { lane: self.mailbox.address(), nexus: id });
             }
@@ -578,7 +618,15 @@ impl Drop for Lane {
 }
 
 fn good(transfer_length: u64) -> Completed {
-    Completed { status: Status::Good, sense: None, data_in: None, data_in_length: 0, transfer_length, outward: true }
+    Completed {
+        status: Status::Good,
+        sense: None,
+        data_in: None,
+        data_in_length: 0,
+        transfer_length,
+        outward: true,
+        times: Times::default(),
+    }
 }
 
 #[cfg(test)]
@@ -598,6 +646,8 @@ mod inform_tests;
 #[cfg(test)]
 mod optical_tests;
 #[cfg(test)]
+mod pace_tests;
+#[cfg(test)]
 mod port_groups_tests;
 #[cfg(test)]
 mod provisioning_tests;
@@ -609,5 +659,7 @@ mod sanitize_tests;
 mod shadow_tests;
 #[cfg(test)]
 mod state_tests;
+#[cfg(test)]
+mod statistics_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! A lane's record of one task, and of those who wait for tasks to end.
 
+use super::course::Course;
 use crate::mail::{Extent, Ticket};
 use crate::operation::{Exchange, Long, Want, Wanted};
 use crate::{Command, NexusId, TaskTag};
@@ -16,8 +17,8 @@ pub(super) enum Kind {
     Read,
     /// It reads after what was written is on stable storage; it flushes now.
     FlushBeforeRead,
-    /// Its data-out is to come.
-    AwaitingData { durable: bool },
+    /// Its data-out is to come: so many bytes.
+    AwaitingData { durable: bool, length: u32 },
     /// It writes; what waits for a fence is here.
     Write { durable: bool, parked: Option<(Buf, usize)> },
     /// It flushes.
@@ -26,6 +27,30 @@ pub(super) enum Kind {
     Long(Box<LongTask>),
     /// One step of a copy, at the unit that it touches.
     Part(Box<PartTask>),
+}
+
+/// The first step of a task.
+#[derive(Clone, Copy)]
+pub(super) enum First {
+    /// It reads.
+    Read,
+    /// It flushes.
+    Flush,
+    /// Its data-out is asked for, so many bytes of it.
+    AskForData(u32),
+    /// It is an operation.
+    Drive,
+}
+
+impl First {
+    pub fn of(kind: &Kind) -> First {
+        match kind {
+            Kind::FlushBeforeRead | Kind::Flush => First::Flush,
+            Kind::AwaitingData { length, .. } => First::AskForData(*length),
+            Kind::Long(_) => First::Drive,
+            _ => First::Read,
+        }
+    }
 }
 
 /// One step of a copy that another task of the same nexus makes; a task of its own, so that fences, resets
@@ -75,6 +100,7 @@ pub(super) struct Task {
     pub in_store: bool,
     /// A store had a request of it; fences wait for its end.
     pub started: bool,
+    pub course: Course,
 }
 
 impl Task {

@@ -1,0 +1,238 @@
+//! Commands that a limit holds back: who waits, in which order they go on, when to look again.
+//!
+//! A task that is held back has begun: it has its place in the order of its nexus and is ended like any other. It
+//! has touched no store, has asked for no data, and stands before no fence. Those of one nexus at one unit go on in the order
+//! in which they came; between nexuses goes turn by turn, on one lane by a round and between lanes by the turns
+//! that [`Limiter::charge`] gives.
+
+use super::Lane;
+use super::task::{First, Kind};
+use crate::statistics::is_limited;
+use crate::{Command, Limiter, NexusId, TaskAttribute, TaskTag};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A nexus at a unit, by its channel.
+type Key = (NexusId, usize);
+
+/// Those who wait.
+#[derive(Default)]
+pub(super) struct Paced {
+    /// Of each nexus at each unit where it has waited.
+    flows: HashMap<Key, Flow>,
+    /// When it is the turn of a nexus at its own limit, and how many of its flows wait.
+    nexuses: HashMap<NexusId, (u64, usize)>,
+    /// Flows with commands, in the order of the round.
+    round: VecDeque<Key>,
+    /// Steps of copies.
+    parts: VecDeque<TaskTag>,
+    /// When to look again; nothing where nobody waits.
+    due: Option<u64>,
+}
+
+#[derive(Default)]
+struct Flow {
+    /// The oldest first, with the bytes that each is going to move.
+    held: VecDeque<(TaskTag, u64)>,
+    /// When it is its turn at the limit of the unit.
+    turn: u64,
+}
+
+impl Paced {
+    /// Whether anybody waits.
+    fn is_idle(&self) -> bool {
+        self.round.is_empty() && self.parts.is_empty()
+    }
+
+    /// A limit has changed: whoever waits is looked at in the next run.
+    pub fn look_again(&mut self) {
+        if !self.is_idle() {
+            self.due = Some(0);
+        }
+    }
+
+    /// Nobody can pass before this time; it may be that others can.
+    fn wait_until(&mut self, ready: u64) {
+        self.due = Some(self.due.map_or(ready, |due| due.min(ready)));
+    }
+
+    /// A nexus has ended, and with it all of its tasks.
+    pub fn forget(&mut self, nexus: NexusId) {
+        if self.nexuses.remove(&nexus).is_some() {
+            self.flows.retain(|(other, _), _| *other != nexus);
+        }
+    }
+}
+
+impl Lane {
+    /// Limits a nexus together with all others that have the same limit.
+    pub fn limit_nexus(&mut self, nexus: NexusId, limiter: Arc<Limiter>) {
+        let Some(it) = self.nexuses.get_mut(&nexus) else { return };
+        let before = it.limiter.replace(Arc::clone(&limiter));
+        if let Some((turn, flows)) = self.paced.nexuses.get_mut(&nexus) {
+            *turn = 0;
+            if *flows > 0 {
+                before.inspect(|before| before.leave());
+                limiter.wait(&self.mailbox);
+            }
+        }
+        // Those who waited for the one before wait for this one.
+        self.paced.look_again();
+    }
+
+    /// When the lane is to be run though nothing has come, on the clock of [`crate::Ticks`].
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.paced.due
+    }
+
+    /// Whether a limit holds back a command that has begun and moves so many bytes. Called where there is a limit.
+    pub(super) fn is_paced(&mut self, command: &Command, channel: usize, bytes: u64) -> bool {
+        if !is_limited(command.cdb.bytes().first().copied().unwrap_or(0xff)) {
+            return false;
+        }
+        let key = (command.nexus, channel);
+        let waits = self.paced.flows.get(&key).is_some_and(|flow| !flow.held.is_empty());
+        if !waits {
+            let Some(ready) = self.try_to_pass(key, bytes) else { return false };
+            self.begin_to_wait(key, ready);
+        }
+        if let Some(task) = self.tasks.get_mut(&command.tag) {
+            task.course.asked = 0;
+        }
+        let held = &mut self.paced.flows.entry(key).or_default().held;
+        match command.attribute {
+            TaskAttribute::HeadOfQueue => held.push_front((command.tag, bytes)),
+            _ => held.push_back((command.tag, bytes)),
+        }
+        true
+    }
+
+    /// Lets a command of these bytes pass where it may, or tells when to look again.
+    fn try_to_pass(&mut self, key: Key, bytes: u64) -> Option<u64> {
+        let (nexus, channel) = key;
+        let unit = &self.channels[channel].unit.commons.limiter;
+        let own = self.nexuses.get(&nexus).and_then(|nexus| nexus.limiter.as_deref());
+        let turn = self.paced.flows.get(&key).map_or(0, |flow| flow.turn);
+        let (own_turn, flows) = self.paced.nexuses.get(&nexus).copied().unwrap_or((0, 0));
+        let ready = unit.ready(turn).max(own.map_or(0, |own| own.ready(own_turn)));
+        if ready > self.now {
+            return Some(ready);
+        }
+        let turn = unit.charge(self.now, bytes, turn);
+        let own_turn = own.map_or(0, |own| own.charge(self.now, bytes, own_turn));
+        self.paced.flows.entry(key).or_default().turn = turn;
+        self.paced.nexuses.insert(nexus, (own_turn, flows));
+        None
+    }
+
+    fn begin_to_wait(&mut self, key: Key, ready: u64) {
+        let (nexus, channel) = key;
+        self.channels[channel].unit.commons.limiter.wait(&self.mailbox);
+        let (_, flows) = self.paced.nexuses.entry(nexus).or_default();
+        *flows += 1;
+        if *flows == 1
+            && let Some(own) = self.nexuses.get(&nexus).and_then(|nexus| nexus.limiter.as_deref())
+        {
+            own.wait(&self.mailbox);
+        }
+        self.paced.round.push_back(key);
+        self.paced.wait_until(ready);
+    }
+
+    fn end_of_waiting(&mut self, key: Key) {
+        let (nexus, channel) = key;
+        self.channels[channel].unit.commons.limiter.leave();
+        let (_, flows) = self.paced.nexuses.entry(nexus).or_default();
+        *flows = flows.saturating_sub(1);
+        if *flows == 0
+            && let Some(own) = self.nexuses.get(&nexus).and_then(|nexus| nexus.limiter.as_deref())
+        {
+            own.leave();
+        }
+        self.paced.round.retain(|other| *other != key);
+    }
+
+    /// Lets go on what may go on by now.
+    pub(super) fn pass_paced(&mut self) {
+        let Some(due) = self.paced.due else { return };
+        if due > self.now {
+            self.look_at_the_clock();
+        }
+        if due > self.now {
+            return;
+        }
+        self.paced.due = None;
+        let (mut next, mut refused) = (u64::MAX, 0);
+        // One command of each in turn, until none may pass.
+        while refused < self.paced.round.len()
+            && let Some(key) = self.paced.round.pop_front()
+        {
+            self.paced.round.push_back(key);
+            let Some((tag, bytes)) = self.paced.flows.get(&key).and_then(|flow| flow.held.front().copied()) else {
+                self.end_of_waiting(key);
+                continue;
+            };
+            if let Some(ready) = self.try_to_pass(key, bytes) {
+                next = next.min(ready);
+                refused += 1;
+                continue;
+            }
+            (next, refused) = (u64::MAX, 0);
+            if let Some(flow) = self.paced.flows.get_mut(&key) {
+                flow.held.pop_front();
+                if flow.held.is_empty() {
+                    self.end_of_waiting(key);
+                }
+            }
+            if let Some(first) = self.tasks.get(&tag).map(|task| First::of(&task.kind)) {
+                self.set_off(tag, first);
+            }
+        }
+        if !self.paced.round.is_empty() {
+            self.paced.wait_until(next);
+        }
+        for tag in std::mem::take(&mut self.paced.parts) {
+            self.start_part(tag);
+        }
+    }
+
+    /// A task ends that may be held back.
+    pub(super) fn forget_paced(&mut self, tag: TaskTag) {
+        if self.paced.is_idle() {
+            return;
+        }
+        self.paced.parts.retain(|other| *other != tag);
+        let Some(key) = self.tasks.get(&tag).map(|task| (task.nexus, task.channel)) else { return };
+        if let Some(flow) = self.paced.flows.get_mut(&key)
+            && !flow.held.is_empty()
+        {
+            flow.held.retain(|(other, _)| *other != tag);
+            if flow.held.is_empty() {
+                self.end_of_waiting(key);
+            }
+        }
+    }
+
+    /// Whether a limit holds back a step of a copy, which then waits; it has touched nothing.
+    pub(super) fn is_part_paced(&mut self, tag: TaskTag) -> bool {
+        let Some(task) = self.tasks.get(&tag) else { return false };
+        let Kind::Part(_) = &task.kind else { return false };
+        let unit = &self.channels[task.channel].unit.commons.limiter;
+        let own = self.nexuses.get(&task.nexus).and_then(|nexus| nexus.limiter.as_deref());
+        if !unit.is_on() && !own.is_some_and(Limiter::is_on) {
+            return false;
+        }
+        // Whoever has a turn waits for it; a copy takes what is there.
+        let ready = unit.ready(0).max(own.map_or(0, |own| own.ready(0)));
+        if ready > self.now {
+            self.paced.parts.push_back(tag);
+            self.paced.wait_until(ready);
+            return true;
+        }
+        unit.charge(self.now, task.extent.length, 0);
+        if let Some(own) = own {
+            own.charge(self.now, task.extent.length, 0);
+        }
+        false
+    }
+}
