@@ -36,7 +36,7 @@ pub fn from_file(path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
     parse(&name, &text, path)
 }
 
-fn parse(name: &str, text: &str, path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
+pub(super) fn parse(name: &str, text: &str, path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
     let findings = Findings::new(name, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {

@@ -3,6 +3,9 @@
 mod accounts;
 mod command_line;
 mod disk;
+// Used by the routes of the API, and by tgtadm.
+#[allow(dead_code, unused_imports)]
+pub mod edit;
 mod file;
 mod finding;
 mod portals;
