@@ -44,6 +44,12 @@ pub(crate) mod flag {
     pub const EMPTY: u32 = 256;
     /// Another medium waits until the drive is unlocked, and initiators were told of it.
     pub const AWAITED: u32 = 512;
+    /// Taken offline by whoever administers the target.
+    pub const OFFLINE: u32 = 1024;
+    /// Made read-only by whoever administers the target.
+    pub const READ_ONLY: u32 = 2048;
+    /// The target has it no more.
+    pub const RETIRED: u32 = 4096;
     /// In the idle_a power condition, by START STOP UNIT.
     pub const IDLE: u32 = 1 << 16;
     /// In the standby_z power condition, by START STOP UNIT.
@@ -83,7 +89,7 @@ struct Roster {
     /// Who knows that the unit was powered on.
     greeted: HashSet<Nexus>,
     /// Who prevents the removal of the medium.
-    preventing: Vec<Place>,
+    preventing: Vec<(Place, Nexus)>,
     raised: Vec<Fence>,
     queued: VecDeque<(Fence, Ticket)>,
 }
@@ -212,8 +218,7 @@ impl Commons {
         self.set_flags(flags_of(&values), (flag::OF_MODE_PAGES | flag::STOPPED | flag::LOW_POWER) & !flags_of(&values));
         drop(values);
         self.reservations.reset();
-        self.lock().preventing.clear();
-        self.set_flags(0, flag::AWAITED);
+        self.allow_removal();
     }
 
     /// A lane is going to serve the unit. Returns the fences that stand.
@@ -224,6 +229,11 @@ impl Commons {
             roster.lanes.push(Arc::downgrade(lane));
         }
         roster.raised.clone()
+    }
+
+    /// A lane serves the unit no more.
+    pub fn detach(&self, lane: usize) {
+        self.lock().lanes.retain(|other| other.strong_count() > 0 && other.as_ptr().addr() != lane);
     }
 
     /// A session of this nexus begins. True where the nexus has not yet been told of the power on.
@@ -243,7 +253,7 @@ impl Commons {
             roster.nexuses.swap_remove(at);
         }
         let lost = !roster.nexuses.contains(nexus);
-        roster.preventing.retain(|other| *other != place);
+        roster.preventing.retain(|(other, _)| *other != place);
         if roster.preventing.is_empty() {
             self.set_flags(0, flag::AWAITED);
         }
@@ -253,17 +263,36 @@ impl Commons {
         }
     }
 
+    /// A nexus that saw the unit under several numbers sees it under one less.
+    pub fn nexus_thinned(&self, nexus: &Nexus) {
+        let mut roster = self.lock();
+        if let Some(at) = roster.nexuses.iter().position(|other| other == nexus) {
+            roster.nexuses.swap_remove(at);
+        }
+    }
+
     /// The initiator ports with a session.
     pub fn initiators(&self) -> Vec<Arc<[u8]>> {
         self.lock().nexuses.iter().map(|nexus| Arc::clone(&nexus.initiator)).collect()
     }
 
+    /// Who prevents the removal of the medium.
+    pub fn preventing(&self) -> Vec<Nexus> {
+        self.lock().preventing.iter().map(|(_, nexus)| nexus.clone()).collect()
+    }
+
+    /// Whoever prevents the removal of the medium does so no more.
+    pub fn allow_removal(&self) {
+        self.lock().preventing.clear();
+        self.set_flags(0, flag::AWAITED);
+    }
+
     /// PREVENT ALLOW MEDIUM REMOVAL of this nexus.
-    pub fn prevent(&self, place: Place, prevent: bool) {
+    pub fn prevent(&self, place: Place, nexus: &Nexus, prevent: bool) {
         let mut roster = self.lock();
-        roster.preventing.retain(|other| *other != place);
+        roster.preventing.retain(|(other, _)| *other != place);
         if prevent {
-            roster.preventing.push(place);
+            roster.preventing.push((place, nexus.clone()));
         } else if roster.preventing.is_empty() {
             // Whoever prevents it next is asked anew.
             self.set_flags(0, flag::AWAITED);
@@ -291,6 +320,12 @@ impl Commons {
         for lane in self.lock().lanes.iter().filter_map(Weak::upgrade) {
             lane.post(letter());
         }
+    }
+
+    /// Posts a letter to one lane that serves the unit. False where none does: nobody uses it.
+    pub fn post_to_one(&self, letter: impl FnOnce() -> Letter) -> bool {
+        let lane = self.lock().lanes.iter().find_map(Weak::upgrade);
+        lane.map(|lane| lane.post(letter())).is_some()
     }
 
     /// A number for a fence.

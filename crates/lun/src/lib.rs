@@ -5,6 +5,7 @@
 //! part that runs on one worker, with that worker's channels to the stores.
 #![forbid(unsafe_code)]
 
+mod change;
 mod clock;
 mod command;
 mod commons;
@@ -25,6 +26,7 @@ mod state;
 pub mod statistics;
 mod unit;
 
+pub use change::{ChangeError, Paused, Registration, ReservationsView, UnitStanding};
 pub use clock::{Clock, Ticks};
 pub use copy::Random;
 pub use lane::{Lane, LaneContext, MAXIMUM_TRANSFER_BYTES};

@@ -7,8 +7,11 @@ use crate::reservation::Nexus;
 use crate::{LogicalUnit, NexusId, TaskTag};
 use scsi::Condition;
 use scsi::mmc::event::MediaEvent;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 
 /// Wakes a lane's worker, from any thread; the worker then calls [`crate::Lane::run`].
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -71,8 +74,29 @@ pub(crate) enum Whose {
     Ports(Arc<[Nexus]>),
 }
 
+/// What a unit whose use changes does with the tasks that it has. What a store has already is waited for, and
+/// ends as it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    /// Those that write end with this condition, and none of them writes any more.
+    Writes(Condition),
+    /// Those that need the medium do.
+    Medium(Condition),
+    /// Those that write and have not begun make durable what they write.
+    Durable,
+}
+
+/// What came of a flush, for who asked.
+pub(crate) type Flushed = Arc<Mutex<Option<Result<(), Condition>>>>;
+
 /// One message to a lane. It concerns one unit.
 pub(crate) enum Letter {
+    /// The unit's use changes; drop the ticket when nothing is under way any more that the change concerns.
+    Sweep { unit: Arc<LogicalUnit>, sweep: Sweep, ticket: Ticket },
+    /// Nobody is to be served by the unit any more; drop the ticket when its channel is closed.
+    Retire { unit: Arc<LogicalUnit>, ticket: Ticket },
+    /// For one lane alone: what was written goes to stable storage.
+    Flush { unit: Arc<LogicalUnit>, flushed: Flushed, ticket: Ticket },
     /// A unit attention.
     Attention { unit: Arc<LogicalUnit>, whom: Whom, condition: Condition },
     /// End these tasks but `spare`; drop the ticket when nothing of them can touch the medium.
@@ -131,22 +155,63 @@ impl Mailbox {
 #[derive(Clone)]
 pub(crate) struct Ticket(#[expect(dead_code, reason = "its drop is what it is for")] Arc<Receipt>);
 
-struct Receipt {
-    home: Weak<Mailbox>,
-    key: u64,
+enum Receipt {
+    /// A lane asked.
+    Lane { home: Weak<Mailbox>, key: u64 },
+    /// Somebody who is no lane.
+    Other(Arc<Mutex<Told>>),
 }
+
+#[derive(Default)]
+struct Told {
+    done: bool,
+    waker: Option<Waker>,
+}
+
+/// Ready when the last of its tickets was dropped.
+pub(crate) struct Awaited(Arc<Mutex<Told>>);
 
 impl Ticket {
     pub fn new(home: &Arc<Mailbox>, key: u64) -> Ticket {
-        Ticket(Arc::new(Receipt { home: Arc::downgrade(home), key }))
+        Ticket(Arc::new(Receipt::Lane { home: Arc::downgrade(home), key }))
+    }
+
+    /// One that somebody awaits who is no lane.
+    pub fn awaited() -> (Ticket, Awaited) {
+        let told = Arc::<Mutex<Told>>::default();
+        (Ticket(Arc::new(Receipt::Other(Arc::clone(&told)))), Awaited(told))
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(home) = self.home.upgrade() {
-            home.post(Letter::Proceed(self.key));
+        match self {
+            Receipt::Lane { home, key } => {
+                if let Some(home) = home.upgrade() {
+                    home.post(Letter::Proceed(*key));
+                }
+            }
+            Receipt::Other(told) => {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.done = true;
+                let waker = told.waker.take();
+                drop(told);
+                waker.into_iter().for_each(Waker::wake);
+            }
         }
+    }
+}
+
+impl Future for Awaited {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Awaited>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.done {
+            return Poll::Ready(());
+        }
+        told.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

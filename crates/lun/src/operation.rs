@@ -6,6 +6,7 @@
 //! by then wait for nothing but the disk, must end), the store.
 
 use crate::clock::Clock;
+use crate::commons::flag;
 use crate::copy::{CopyRecords, Random};
 use crate::fault::condition_of;
 use crate::mail::{Extent, Place, Ticket};
@@ -206,7 +207,7 @@ pub(crate) struct Work {
     pub place: Place,
     /// Bytes that the initiator is ready to send.
     pub expected_out: u64,
-    /// Every write is to be durable: the write cache is switched off.
+    /// Every write is to be durable: the write cache was switched off when the command began.
     pub write_through: bool,
     /// What the nexus can reach.
     pub units: Arc<LunMap>,
@@ -410,11 +411,16 @@ impl Work {
 
     /// Writes `range` of the memory.
     pub async fn write(&self, held: Held, range: Range<usize>, offset: u64, durable: bool) -> Result<Held, Condition> {
-        let operation = Operation::Write { durable: durable || self.write_through };
+        let operation = Operation::Write { durable: durable || self.writes_through() };
         let length = range.len() as u64;
         let (held, result) = self.request(operation, offset, length, Some((held, range))).await;
         result?;
         held.ok_or(Condition::new(SenseKey::AbortedCommand, 0x00, 0x00))
+    }
+
+    /// Whether every write is to be durable. The cache may have been switched off while the command waited.
+    pub fn writes_through(&self) -> bool {
+        self.write_through || self.unit.commons.flags() & flag::WRITE_THROUGH != 0
     }
 
     /// Everything that was acknowledged is on stable storage.
@@ -450,6 +456,13 @@ impl Work {
 pub(crate) struct Raised {
     unit: Arc<LogicalUnit>,
     number: u64,
+}
+
+impl Raised {
+    /// The guard of a fence of this number, or of the wish for one.
+    pub fn new(unit: &Arc<LogicalUnit>, number: u64) -> Raised {
+        Raised { unit: Arc::clone(unit), number }
+    }
 }
 
 impl Drop for Raised {

@@ -10,7 +10,7 @@ use scsi::inquiry::TargetPortGroupSupport;
 use scsi::port_groups::{AccessState, Group, StateCause};
 use scsi::{Condition, SenseKey};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A group as it is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct TargetPortGroups {
     /// Held by changes, and by reports that must not see half of one.
     changing: Mutex<()>,
     /// All units of the target, whichever of them an initiator sees.
-    units: OnceLock<Vec<Weak<LogicalUnit>>>,
+    units: Mutex<Vec<Weak<LogicalUnit>>>,
 }
 
 impl TargetPortGroups {
@@ -64,13 +64,42 @@ impl TargetPortGroups {
             .collect();
         members.sort_by_key(|member| member.number);
         members.dedup_by_key(|member| member.number);
-        Arc::new(TargetPortGroups { members, management, changing: Mutex::new(()), units: OnceLock::new() })
+        Arc::new(TargetPortGroups { members, management, changing: Mutex::new(()), units: Mutex::default() })
     }
 
     /// Says which units the target has, so that a change by an initiator is told at those too that it does
-    /// not see. The first call counts.
+    /// not see. The last call counts.
     pub fn serve<'a>(&self, units: impl Iterator<Item = &'a Arc<LogicalUnit>>) {
-        let _ = self.units.set(units.map(Arc::downgrade).collect());
+        *self.units.lock().unwrap_or_else(PoisonError::into_inner) = units.map(Arc::downgrade).collect();
+    }
+
+    /// The groups of a target that has others from now on: those that were there already keep the states that
+    /// they have come to, and the units stay.
+    pub fn succeeded_by(
+        &self,
+        settings: &[GroupSettings],
+        management: TargetPortGroupSupport,
+    ) -> Arc<TargetPortGroups> {
+        let _whole = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = TargetPortGroups::new(settings, management);
+        for member in &next.members {
+            let before = self.members.iter().find(|before| before.number == member.number);
+            if let Some(before) = before {
+                member.state.store(before.state.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        *next.units.lock().unwrap_or_else(PoisonError::into_inner) =
+            self.units.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        next
+    }
+
+    /// Whether these are the same groups, to be managed in the same way, whatever their states.
+    pub fn is_like(&self, settings: &[GroupSettings], management: TargetPortGroupSupport) -> bool {
+        let other = TargetPortGroups::new(settings, management);
+        let alike = |(one, other): (&Member, &Member)| (one.number, one.preferred) == (other.number, other.preferred);
+        self.management == management
+            && self.members.len() == other.members.len()
+            && self.members.iter().zip(&other.members).all(alike)
     }
 
     /// Who changes the states.
@@ -123,8 +152,12 @@ impl TargetPortGroups {
             return;
         }
         let seen: Vec<_> = units.cloned().collect();
-        let unseen = self.units.get().into_iter().flatten().filter_map(Weak::upgrade);
-        let unseen: Vec<_> = unseen.filter(|unit| !seen.iter().any(|other| Arc::ptr_eq(other, unit))).collect();
+        let all = self.units.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unseen: Vec<_> = all
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|unit| !seen.iter().any(|other| Arc::ptr_eq(other, unit)))
+            .collect();
         for other in seen.iter().chain(&unseen) {
             let whom = if Arc::ptr_eq(other, unit) { Whom::AllBut(place) } else { Whom::Everyone };
             other.attention(whom, CHANGED);

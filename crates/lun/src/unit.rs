@@ -10,7 +10,7 @@ use block::{Backend, WriteCache};
 use scsi::inquiry::DeviceType;
 use scsi::mmc::event::MediaEvent;
 use scsi::{Condition, SenseKey, mode};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Who a logical unit is; the same over restarts, renames and renumbering.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Change {
 pub struct Options {
     /// What it is to its initiators.
     pub device_type: DeviceType,
-    /// Refuse writes although the store would take them.
+    /// Refuse writes although the store would take them, at first: [`LogicalUnit::set_read_only`].
     pub read_only: bool,
     /// Say that the medium can be removed, and let it.
     pub removable: bool,
@@ -56,7 +56,8 @@ pub struct Options {
 
 /// One disk or drive of the target. Shared by all lanes.
 pub struct LogicalUnit {
-    pub(crate) identity: Identity,
+    /// Asked for by commands that tell of it, never on the way of data.
+    identity: RwLock<Arc<Identity>>,
     pub(crate) options: Options,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) commons: Commons,
@@ -74,7 +75,7 @@ impl LogicalUnit {
         state: Option<Arc<dyn StateStore>>,
     ) -> Result<Arc<LogicalUnit>, StateError> {
         let commons = Commons::open(identity.uuid, mode_facts(&options, &*backend), state)?;
-        Ok(Arc::new(LogicalUnit { identity, options, backend, commons }))
+        Ok(LogicalUnit::over(identity, options, backend, commons))
     }
 
     /// Whether the stored reservations are damaged, and nobody has replaced them yet.
@@ -85,7 +86,14 @@ impl LogicalUnit {
     /// A unit that keeps nothing over a restart.
     pub fn new(identity: Identity, options: Options, backend: Arc<dyn Backend>) -> Arc<LogicalUnit> {
         let commons = Commons::volatile(identity.uuid, mode_facts(&options, &*backend));
-        Arc::new(LogicalUnit { identity, options, backend, commons })
+        LogicalUnit::over(identity, options, backend, commons)
+    }
+
+    fn over(identity: Identity, options: Options, backend: Arc<dyn Backend>, commons: Commons) -> Arc<LogicalUnit> {
+        if options.read_only {
+            commons.set_flags(flag::READ_ONLY, 0);
+        }
+        Arc::new(LogicalUnit { identity: RwLock::new(Arc::new(identity)), options, backend, commons })
     }
 
     /// Looks again at what stands behind the unit. Where its size or limits changed, every lane learns of
@@ -133,11 +141,15 @@ impl LogicalUnit {
         self.options.device_type == DeviceType::Optical
     }
 
-    /// MEDIUM NOT PRESENT, where it is not. A drive tells whether its tray is open.
+    /// MEDIUM NOT PRESENT, where it is not; MANUAL INTERVENTION REQUIRED where the unit is offline. A drive tells
+    /// whether its tray is open.
     pub(crate) fn missing_medium(&self) -> Option<Condition> {
         let flags = self.commons.flags();
-        if flags & (flag::EJECTED | flag::EMPTY) == 0 {
+        if flags & (flag::EJECTED | flag::EMPTY | flag::OFFLINE) == 0 {
             return None;
+        }
+        if flags & flag::OFFLINE != 0 {
+            return Some(OFFLINE);
         }
         let qualifier = match self.options.device_type {
             DeviceType::Disk => 0x00,
@@ -183,11 +195,15 @@ impl LogicalUnit {
     }
 
     /// Who it is.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What was chosen for it.
+    pub(crate) fn set_identity(&self, identity: Identity) {
+        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
+    }
+
+    /// What was chosen for it when it was opened.
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -197,6 +213,10 @@ impl LogicalUnit {
         &self.backend
     }
 }
+
+/// LOGICAL UNIT NOT READY, MANUAL INTERVENTION REQUIRED: whoever took it offline puts it back. The qualifier that
+/// names the state (12h) is not one of disks, and those of a passing state make initiators wait and ask again.
+pub(crate) const OFFLINE: Condition = Condition::new(SenseKey::NotReady, 0x04, 0x03);
 
 fn mode_facts(options: &Options, backend: &dyn Backend) -> mode::Facts {
     let limits = backend.limits();

@@ -9,8 +9,8 @@ use crate::access::{Rule, challenge};
 use crate::door::Door;
 use crate::limits::Limits;
 use crate::refusal::{NoAccess, Refusal};
-use crate::registry::{Admitted, JoinOrder, SessionOrder};
-use crate::target::{Discovery, Target, Viewer};
+use crate::registry::{Admitted, JoinOrder, SessionOrder, Standing};
+use crate::target::{Discovery, Target, Targets, Viewer};
 use crate::worker::WorkerHandle;
 use iscsi::auth::{Account, Rules};
 use iscsi::key::SessionParameters;
@@ -24,6 +24,8 @@ use tokio::sync::oneshot;
 /// One login as the door sees it.
 pub(crate) struct Admission<'a> {
     door: &'a Door,
+    /// What is served, as it was when the login began.
+    targets: Arc<Targets>,
     peer: SocketAddr,
     address: IpAddr,
     portal_group: u16,
@@ -42,6 +44,7 @@ impl Admission<'_> {
     pub fn new(door: &Door, peer: SocketAddr, portal_group: u16) -> Admission<'_> {
         Admission {
             door,
+            targets: door.targets(),
             peer,
             address: peer.ip().to_canonical(),
             portal_group,
@@ -65,21 +68,29 @@ impl Admission<'_> {
 
     /// The target of this name and the rule by which it is there for this initiator.
     fn look_for(&self, name: &str, initiator: &str) -> Result<(&Arc<Target>, &Arc<Rule>), NoAccess> {
-        let target = self.door.targets.named(name).ok_or(NoAccess::NoTarget)?;
-        if !target.groups.contains(self.portal_group) {
-            return Err(NoAccess::PortalGroup(self.portal_group));
-        }
-        let rule = target.access.decide(initiator, self.address).map_err(NoAccess::Rules)?;
-        Ok((target, rule))
+        look_for(&self.targets, name, initiator, self.address, self.portal_group)
     }
 
-    /// By which rule it came in, and with which account: what all connections of a session have in common, for
-    /// with the rule it has its units (CHP-13).
-    fn identity(&self) -> String {
-        let accounts = self.door.targets.accounts();
-        let at = self.account.as_ref().and_then(|own| accounts.iter().position(|account| account == own));
-        let rule = self.place.as_ref().map(|(_, rule)| rule.label.as_str());
-        format!("{at:?} {}", rule.unwrap_or_default())
+    /// By what it is there, as things stand now: what is served may be other than it was when the login began.
+    fn standing(&mut self, asked: &Asked) -> Result<Option<Standing>, Status> {
+        let now = self.door.targets();
+        if !Arc::ptr_eq(&now, &self.targets) {
+            self.targets = now;
+            if let Some(name) = &asked.target_name {
+                let found = self.look_for(name, &asked.initiator_name).map_err(|_| Status::NOT_FOUND)?;
+                let (target, rule) = (Arc::clone(found.0), Arc::clone(found.1));
+                if !rule.takes(self.account.as_ref()) {
+                    return Err(Status::AUTHENTICATION_FAILURE);
+                }
+                self.place = Some((target, rule));
+            }
+        }
+        Ok(self.place.as_ref().map(|(target, rule)| Standing {
+            address: self.address,
+            account: self.account.clone(),
+            target: Arc::clone(target),
+            rule: Arc::clone(rule),
+        }))
     }
 
     fn refuse(&mut self, status: Status, why: NoAccess) -> Failure {
@@ -96,7 +107,7 @@ impl Policy for Admission<'_> {
 
     fn authentication(&mut self, asked: &Asked) -> Result<Option<Rules>, Failure> {
         self.asked = Some((asked.initiator_name.clone(), asked.target_name.clone()));
-        let targets = &self.door.targets;
+        let targets = &self.targets;
         let (accounts, own) = match (&asked.target_name, asked.kind, &targets.discovery) {
             (_, SessionKind::Discovery, Discovery::Open) => return Ok(None),
             (_, SessionKind::Discovery, Discovery::Accounts { accounts, own }) => (accounts, own.as_ref()),
@@ -134,7 +145,7 @@ impl Policy for Admission<'_> {
     }
 
     fn authenticated(&mut self, asked: &Asked, account: &Account) -> Result<(), Failure> {
-        let targets = &self.door.targets;
+        let targets = &self.targets;
         let separately =
             matches!((asked.kind, &targets.discovery), (SessionKind::Discovery, Discovery::Accounts { .. }));
         if !separately && !targets.knows(&asked.initiator_name, self.address, account) {
@@ -159,12 +170,30 @@ impl Policy for Admission<'_> {
             return if asked.tsih == 0 { Ok(1) } else { Err(why(Status::SESSION_DOES_NOT_EXIST)) };
         }
         let workers: Vec<bool> = door.workers.iter().map(WorkerHandle::lives).collect();
-        let by = self.identity();
+        let portal_group = self.portal_group;
+        let standing = || self.standing(asked);
         let (tsih, admitted) =
-            door.registry.admit(asked, self.portal_group, Some(&by), &door.limits, &workers).map_err(why)?;
+            door.registry.admit(asked, portal_group, standing, &door.limits, &workers).map_err(why)?;
         self.admitted = Some(admitted);
         Ok(tsih)
     }
+}
+
+/// The target of this name and the rule by which it is there for an initiator at this address, who comes by a
+/// portal of this group.
+pub(crate) fn look_for<'a>(
+    targets: &'a Targets,
+    name: &str,
+    initiator: &str,
+    address: IpAddr,
+    portal_group: u16,
+) -> Result<(&'a Arc<Target>, &'a Arc<Rule>), NoAccess> {
+    let target = targets.named(name).ok_or(NoAccess::NoTarget)?;
+    if !target.groups.contains(portal_group) {
+        return Err(NoAccess::PortalGroup(portal_group));
+    }
+    let rule = target.access.decide(initiator, address).map_err(NoAccess::Rules)?;
+    Ok((target, rule))
 }
 
 /// What a refusal of the registry means.
@@ -178,6 +207,7 @@ fn why(status: Status) -> Failure {
         Status::TOO_MANY_CONNECTIONS => "the session has as many connections as it may have",
         Status::OUT_OF_RESOURCES => "there are as many sessions as there may be, in all or of this initiator",
         Status::SERVICE_UNAVAILABLE => "no worker lives",
+        Status::NOT_FOUND => "the target, or its access to it, was taken away while it logged in",
         _ => "refused when it was complete",
     };
     Failure::new(status, why)

@@ -40,6 +40,9 @@ fn answer(targets: &Targets, viewer: &Viewer, value: &str, local: SocketAddr) ->
     text
 }
 
+/// What is served, as it is at each question: a discovery session may last.
+type Served<'a> = dyn Fn() -> Arc<Targets> + Send + Sync + 'a;
+
 /// There are no tasks, and so there is no memory.
 struct NoMemory;
 
@@ -131,7 +134,7 @@ impl Discoveries {
         &self,
         stream: TcpStream,
         logged_in: LoggedIn,
-        targets: &Targets,
+        targets: &Served<'_>,
         viewer: &Viewer,
     ) -> Result<(), LinkError> {
         let place = self.here.enter(&logged_in, stream.local_addr()?);
@@ -157,7 +160,7 @@ impl Discoveries {
 async fn serve(
     stream: TcpStream,
     logged_in: LoggedIn,
-    targets: &Targets,
+    targets: &Served<'_>,
     viewer: &Viewer,
     limits: &SessionLimits,
     scratch: &Mutex<Scratch>,
@@ -181,7 +184,7 @@ async fn serve(
             let asked = session.poll_event();
             let answered = asked.is_some();
             if let Some(Event::SendTargets { connection, value }) = asked {
-                session.answer_text(connection, &answer(targets, viewer, &value, local));
+                session.answer_text(connection, &answer(&targets(), viewer, &value, local));
             } else if !answered && !session.congested(c) && !session.wants_close(c) {
                 match link.poll_receive(cx, now, &mut session, c, &mut NoMemory, scratch) {
                     Poll::Ready(Ok(Received::Some)) => idle = false,

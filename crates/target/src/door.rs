@@ -25,7 +25,7 @@ use lun::{NexusDescription, TargetPort};
 use places::{Places, Seat};
 use scsi::transport_id::TransportId;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,7 +43,8 @@ const KEEP_BYTES: usize = 512;
 
 /// The front door of all targets.
 pub struct Door {
-    pub(crate) targets: Targets,
+    /// What is served now; a login takes it once. [`Door::change`] replaces it.
+    pub(crate) targets: RwLock<Arc<Targets>>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) registry: Registry,
@@ -89,7 +90,7 @@ impl Door {
     /// A door to these targets; sessions are spread over the workers.
     pub fn new(targets: Targets, limits: Arc<Limits>, workers: Vec<WorkerHandle>) -> Arc<Door> {
         Arc::new(Door {
-            targets,
+            targets: RwLock::new(Arc::new(targets)),
             workers,
             registry: Registry::default(),
             lines: Arc::new(Lines::new(Arc::clone(&limits))),
@@ -99,6 +100,11 @@ impl Door {
             discoveries: Discoveries::new(&limits),
             limits,
         })
+    }
+
+    /// What is served now.
+    pub fn targets(&self) -> Arc<Targets> {
+        self.targets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sessions that are there.
@@ -278,7 +284,8 @@ impl Door {
     async fn discover(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn, viewer: Viewer, seat: Seat) {
         let initiator = &logged_in.asked.initiator_name;
         self.lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, not_shown, "discovery"));
-        if let Err(error) = self.discoveries.serve(stream, logged_in, &self.targets, &viewer).await {
+        let targets = || self.targets();
+        if let Err(error) = self.discoveries.serve(stream, logged_in, &targets, &viewer).await {
             tracing::debug!(%peer, "discovery: {error}");
         }
         drop(seat);
@@ -318,6 +325,7 @@ impl Door {
             peer,
             logged_in,
             target,
+            rule: rule.label.clone(),
             nexus,
             target_resets: rule.target_resets,
             limits: Arc::clone(&self.limits),

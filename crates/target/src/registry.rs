@@ -3,12 +3,15 @@
 //! Asked at login and at the end of a session, never on the data path. An entry lives as long as its
 //! [`Registered`], which goes with the session from the door to its worker.
 
+use crate::access::Rule;
 use crate::limits::Limits;
+use crate::target::Target;
+use iscsi::auth::Account;
 use iscsi::login::Status;
 use iscsi::login::target::Asked;
 use iscsi::session::Opening;
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +24,68 @@ pub(crate) enum SessionOrder {
     Drop(&'static str),
     /// A connection asks for a place in it.
     Join(JoinOrder),
+    /// Its target, or the rule by which it is there, is another from now on.
+    Change(ChangeOrder),
+    /// One of its connections is to go.
+    Close(CloseOrder),
+}
+
+/// What a session is served by from now on. Whoever waits hears by the drop of `done` that it is so.
+pub(crate) struct ChangeOrder {
+    pub target: Arc<Target>,
+    pub rule: Arc<Rule>,
+    #[expect(dead_code, reason = "its drop tells")]
+    pub done: mpsc::Sender<()>,
+}
+
+/// A connection that an administrator wants to go.
+pub(crate) struct CloseOrder {
+    /// Its number.
+    pub cid: u16,
+    /// How it went. Where the session ends, this is dropped.
+    pub answer: oneshot::Sender<Closed>,
+}
+
+/// What became of a connection that was to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It is gone, and the session goes on.
+    Connection,
+    /// It was the session's only one: the session is gone with it.
+    Session,
+    /// There is none of this number.
+    Absent,
+    /// The initiator was asked to log it out and did not. Below recovery level 2 the session would end with it.
+    Stays,
+}
+
+/// By what a session is there: as its login has shown, and as it stands by the targets that are served now.
+#[derive(Clone)]
+pub(crate) struct Standing {
+    pub address: IpAddr,
+    pub account: Option<Account>,
+    pub target: Arc<Target>,
+    pub rule: Arc<Rule>,
+}
+
+impl Standing {
+    /// Whether a connection that stands there by this may join a session that does by that (CHP-13): with the rule
+    /// it has its units.
+    fn is_like(&self, other: &Standing) -> bool {
+        self.account == other.account && Arc::ptr_eq(&self.rule, &other.rule)
+    }
+}
+
+/// A session as the registry knows it.
+pub(crate) struct Known {
+    pub tsih: u16,
+    pub initiator: String,
+    pub isid: [u8; 6],
+    pub target: String,
+    pub portal_group: u16,
+    pub standing: Option<Standing>,
+    pub orders: mpsc::UnboundedSender<SessionOrder>,
+    pub ended: watch::Receiver<bool>,
 }
 
 /// A login that is complete but for the session's word. Where the session ends, `answer` is dropped.
@@ -63,7 +128,7 @@ struct Key {
 struct Entry {
     key: Key,
     worker: usize,
-    account: Option<String>,
+    standing: Option<Standing>,
     orders: mpsc::UnboundedSender<SessionOrder>,
     ended: watch::Receiver<bool>,
 }
@@ -98,16 +163,19 @@ pub(crate) enum Admitted {
 
 impl Registry {
     /// Finds the session of a login: a new one, which ends the one of the same identity, or one that is
-    /// there and may have a place for a connection, by a portal of this group. `workers` says which of them live. Returns the TSIH too.
+    /// there and may have a place for a connection, by a portal of this group. `workers` says which of them live.
+    /// `standing` is asked for while nothing changes ([`Registry::whole`]), so that what is served is the same
+    /// when the session is listed. Returns the TSIH too.
     pub fn admit(
         &self,
         asked: &Asked,
         portal_group: u16,
-        account: Option<&str>,
+        standing: impl FnOnce() -> Result<Option<Standing>, Status>,
         limits: &Limits,
         workers: &[bool],
     ) -> Result<(u16, Admitted), Status> {
         let mut state = self.lock();
+        let standing = standing()?;
         let key = Key {
             initiator: asked.initiator_name.clone(),
             isid: asked.isid,
@@ -118,7 +186,11 @@ impl Registry {
             // A TSIH of another initiator or ISID is no session of this one (SES-10).
             let entry = state.sessions.get(&asked.tsih).filter(|entry| entry.key == key);
             let entry = entry.ok_or(Status::SESSION_DOES_NOT_EXIST)?;
-            if entry.account.as_deref() != account {
+            let alike = match (&entry.standing, &standing) {
+                (Some(one), Some(other)) => one.is_like(other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            if !alike {
                 return Err(Status::AUTHENTICATION_FAILURE);
             }
             return Ok((asked.tsih, Admitted::Connection { orders: Some(entry.orders.clone()), place: None }));
@@ -157,8 +229,7 @@ impl Registry {
         let worker = worker.ok_or(Status::SERVICE_UNAVAILABLE)?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let (ended, watched) = watch::channel(false);
-        let account = account.map(str::to_owned);
-        state.sessions.insert(tsih, Entry { key, worker, account, orders, ended: watched });
+        state.sessions.insert(tsih, Entry { key, worker, standing, orders, ended: watched });
         let registered = Registered { registry: self.clone(), tsih, worker, orders: receiver, ended };
         Ok((tsih, Admitted::New { registered, replaces }))
     }
@@ -166,6 +237,38 @@ impl Registry {
     /// Sessions that are there.
     pub fn len(&self) -> usize {
         self.lock().sessions.len()
+    }
+
+    /// Calls with all sessions while none comes or goes; with what they stand by afterwards, by TSIH.
+    pub fn whole<T>(&self, with: impl FnOnce(Vec<Known>) -> (T, Vec<(u16, Standing)>)) -> T {
+        let mut state = self.lock();
+        let mut known: Vec<Known> = state
+            .sessions
+            .iter()
+            .map(|(tsih, entry)| Known {
+                tsih: *tsih,
+                initiator: entry.key.initiator.clone(),
+                isid: entry.key.isid,
+                target: entry.key.target.clone(),
+                portal_group: entry.key.portal_group,
+                standing: entry.standing.clone(),
+                orders: entry.orders.clone(),
+                ended: entry.ended.clone(),
+            })
+            .collect();
+        known.sort_by_key(|session| session.tsih);
+        let (result, standings) = with(known);
+        for (tsih, standing) in standings {
+            if let Some(entry) = state.sessions.get_mut(&tsih) {
+                entry.standing = Some(standing);
+            }
+        }
+        result
+    }
+
+    /// The session of this TSIH: its orders, and what tells its end.
+    pub fn session(&self, tsih: u16) -> Option<(mpsc::UnboundedSender<SessionOrder>, watch::Receiver<bool>)> {
+        self.lock().sessions.get(&tsih).map(|entry| (entry.orders.clone(), entry.ended.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -236,7 +339,10 @@ mod tests {
     }
 
     fn new(registry: &Registry, asked: &Asked) -> (u16, Registered, Vec<watch::Receiver<bool>>) {
-        match registry.admit(asked, 1, None, &Limits::default(), &[true, true]).map_err(|status| panic!("{status:?}")) {
+        match registry
+            .admit(asked, 1, || Ok(None), &Limits::default(), &[true, true])
+            .map_err(|status| panic!("{status:?}"))
+        {
             Ok((tsih, Admitted::New { registered, replaces })) => (tsih, registered, replaces),
             _ => panic!("not a new session"),
         }
@@ -280,8 +386,9 @@ mod tests {
     #[test]
     fn ses_01_the_same_isid_at_another_portal_group_is_another_session() {
         let registry = Registry::default();
-        let at =
-            |portal_group, tsih| registry.admit(&asked("a", 1, tsih), portal_group, None, &Limits::default(), &[true]);
+        let at = |portal_group, tsih| {
+            registry.admit(&asked("a", 1, tsih), portal_group, || Ok(None), &Limits::default(), &[true])
+        };
         let Ok((tsih, Admitted::New { registered: _one, .. })) = at(1, 0) else { panic!("not a new session") };
         let Ok((_, Admitted::New { registered: _two, replaces })) = at(2, 0) else { panic!("not a new session") };
         assert!(replaces.is_empty());
@@ -292,11 +399,12 @@ mod tests {
     #[test]
     fn f23_a_dead_worker_gets_no_session() {
         let registry = Registry::default();
-        let admit = |workers: &[bool]| match registry.admit(&asked("a", 1, 0), 1, None, &Limits::default(), workers) {
-            Ok((_, Admitted::New { registered, .. })) => Ok(registered.worker()),
-            Ok(_) => panic!("not new"),
-            Err(status) => Err(status),
-        };
+        let admit =
+            |workers: &[bool]| match registry.admit(&asked("a", 1, 0), 1, || Ok(None), &Limits::default(), workers) {
+                Ok((_, Admitted::New { registered, .. })) => Ok(registered.worker()),
+                Ok(_) => panic!("not new"),
+                Err(status) => Err(status),
+            };
         assert_eq!(admit(&[false, true]), Ok(1));
         assert_eq!(admit(&[false, false]), Err(Status::SERVICE_UNAVAILABLE));
     }
@@ -305,11 +413,29 @@ mod tests {
     fn ses_10_a_guessed_tsih_leads_nowhere() {
         let registry = Registry::default();
         let (tsih, _registered, _) = new(&registry, &asked("a", 1, 0));
-        let try_it = |asked: &Asked, account| registry.admit(asked, 1, account, &Limits::default(), &[true]).err();
+        let rule = Arc::new(Rule {
+            label: "another".into(),
+            initiators: crate::access::Initiators::Any,
+            networks: Vec::new(),
+            chap: None,
+            units: Arc::default(),
+            target_resets: false,
+            redirection: None,
+        });
+        let target = Arc::new(Target {
+            name: "iqn.2026-11.com.example:disk".into(),
+            alias: None,
+            access: crate::access::Access::default(),
+            portals: Vec::new(),
+            groups: lun::TargetPortGroups::new(&[], scsi::inquiry::TargetPortGroupSupport::Both),
+        });
+        let mallory = Standing { address: IpAddr::from([192, 0, 2, 1]), account: None, target, rule };
+        let try_it =
+            |asked: &Asked, standing| registry.admit(asked, 1, || Ok(standing), &Limits::default(), &[true]).err();
         assert_eq!(try_it(&asked("b", 1, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 2, tsih), None), Some(Status::SESSION_DOES_NOT_EXIST));
         assert_eq!(try_it(&asked("a", 1, tsih + 1), None), Some(Status::SESSION_DOES_NOT_EXIST));
-        assert_eq!(try_it(&asked("a", 1, tsih), Some("mallory")), Some(Status::AUTHENTICATION_FAILURE), "CHP-13");
+        assert_eq!(try_it(&asked("a", 1, tsih), Some(mallory)), Some(Status::AUTHENTICATION_FAILURE), "CHP-13");
         assert_eq!(try_it(&asked("a", 1, tsih), None), None, "whether there is a place says the session");
     }
 
@@ -318,15 +444,15 @@ mod tests {
         let registry = Registry::default();
         let limits = Limits { sessions_by_initiator: 2, sessions: 3, ..Limits::default() };
         let mut held = Vec::new();
-        let mut admit = |name: &str, isid| match registry.admit(&asked(name, isid, 0), 1, None, &limits, &[true, true])
-        {
-            Ok((_, Admitted::New { registered, .. })) => {
-                held.push(registered);
-                Ok(held.last().map(Registered::worker))
-            }
-            Ok(_) => panic!("not new"),
-            Err(status) => Err(status),
-        };
+        let mut admit =
+            |name: &str, isid| match registry.admit(&asked(name, isid, 0), 1, || Ok(None), &limits, &[true, true]) {
+                Ok((_, Admitted::New { registered, .. })) => {
+                    held.push(registered);
+                    Ok(held.last().map(Registered::worker))
+                }
+                Ok(_) => panic!("not new"),
+                Err(status) => Err(status),
+            };
         assert_eq!((admit("a", 1), admit("a", 2)), (Ok(Some(0)), Ok(Some(1))));
         assert_eq!(admit("a", 3), Err(Status::OUT_OF_RESOURCES));
         assert_eq!(admit("b", 1), Ok(Some(0)));

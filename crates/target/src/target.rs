@@ -107,6 +107,11 @@ pub struct Viewer {
 impl Targets {
     /// These targets; of two with one name the first counts.
     pub fn new(targets: Vec<Target>, discovery: Discovery, algorithms: Vec<Algorithm>) -> Targets {
+        Targets::of(targets.into_iter().map(Arc::new).collect(), discovery, algorithms)
+    }
+
+    /// These targets, some of which are served already.
+    pub fn of(targets: Vec<Arc<Target>>, discovery: Discovery, algorithms: Vec<Algorithm>) -> Targets {
         let (mut list, mut by_name) = (Vec::new(), HashMap::new());
         let mut accounts: Vec<Account> = Vec::new();
         for target in targets {
@@ -119,9 +124,35 @@ impl Targets {
                     accounts.push(account.clone());
                 }
             }
-            list.push(Arc::new(target));
+            list.push(target);
         }
         Targets { list, by_name, accounts: accounts.into(), algorithms, discovery }
+    }
+
+    /// The same with this target, in the place of the one of its name or behind the others.
+    pub fn with(&self, target: Target) -> Targets {
+        let (mut list, target) = (self.list.clone(), Arc::new(target));
+        match list.iter_mut().find(|other| other.name == target.name) {
+            Some(other) => *other = target,
+            None => list.push(target),
+        }
+        Targets::of(list, self.discovery.clone(), self.algorithms.clone())
+    }
+
+    /// The same without the target of this name.
+    pub fn without(&self, name: &str) -> Targets {
+        let list = self.list.iter().filter(|target| target.name != name).cloned().collect();
+        Targets::of(list, self.discovery.clone(), self.algorithms.clone())
+    }
+
+    /// The same, shown to who discovers by other rules, with other algorithms of CHAP.
+    pub fn shown(&self, discovery: Discovery, algorithms: Vec<Algorithm>) -> Targets {
+        Targets::of(self.list.clone(), discovery, algorithms)
+    }
+
+    /// What a discovery session has to show.
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
     }
 
     /// All of them, in the order in which they are listed.
@@ -165,6 +196,8 @@ pub struct Handover {
     pub logged_in: LoggedIn,
     /// The target, for what a normal session may ask of it.
     pub target: Arc<Target>,
+    /// The rule by which it is there ([`crate::Rule::label`]).
+    pub rule: String,
     /// The nexus.
     pub nexus: NexusDescription,
     /// Whether the initiator may reset the target.

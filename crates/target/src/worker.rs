@@ -234,8 +234,10 @@ async fn run(engine: WorkerEngine, workers: usize, limits: Arc<Limits>, mut orde
                 tokio::task::spawn_local(async move { session::serve(shared, *handover, registered).await });
             }
             Order::Overview(answer) => {
-                let overview = |driver: &Rc<RefCell<Driver>>| driver.borrow().overview();
-                let sessions = shared.sessions.borrow().values().map(overview).collect();
+                let overview = |(nexus, driver): (&NexusId, &Rc<RefCell<Driver>>)| {
+                    driver.borrow().overview(shared.lane.borrow().luns(*nexus))
+                };
+                let sessions = shared.sessions.borrow().iter().map(overview).collect();
                 let _ = answer.send(WorkerOverview { sessions, data_bytes: shared.pool.taken_bytes() });
             }
             Order::Stop(grace, done) => {

@@ -113,6 +113,11 @@ impl Session {
         self.functions.no_target_resets = true;
     }
 
+    /// From now on this initiator may reset the target.
+    pub fn allow_target_resets(&mut self) {
+        self.functions.no_target_resets = false;
+    }
+
     pub(super) fn task_management(
         &mut self,
         c: ConnectionId,

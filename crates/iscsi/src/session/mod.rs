@@ -378,6 +378,30 @@ impl Session {
         }
     }
 
+    /// Asks the initiator to log this one connection out within so many seconds (event 1: the connection that
+    /// carries it is meant).
+    pub fn request_logout_of(&mut self, c: ConnectionId, seconds: u16) {
+        if let Some(connection) = self.connections.get_mut(c) {
+            connection.queue_async(crate::wire::AsyncEvent::LogoutRequest, 0, 0, seconds);
+        }
+    }
+
+    /// Tells the initiator that this connection is being dropped (event 2) and closes it. The session outlives it
+    /// at recovery level 2 alone.
+    pub fn drop_connection(&mut self, c: ConnectionId) {
+        let (wait, retain) = self.recovery_times();
+        if let Some(connection) = self.connections.get_mut(c) {
+            let cid = connection.cid;
+            connection.queue_async(crate::wire::AsyncEvent::DropConnection, cid, wait, retain);
+            connection.closing = true;
+        }
+    }
+
+    /// What the initiator may still see of a connection: our next StatSN, and the ExpStatSN that it last said.
+    pub fn status_numbers(&self, c: ConnectionId) -> Option<(u32, u32)> {
+        self.connections.get(c).map(|connection| (connection.stat_sn, connection.acknowledged))
+    }
+
     /// Tells the initiator that all connections are being dropped (event 3) and closes them.
     pub fn drop_connections(&mut self) {
         let (wait, retain) = self.recovery_times();

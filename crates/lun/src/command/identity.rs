@@ -114,5 +114,8 @@ pub(super) fn report_luns(execution: &mut Execution<'_>) -> Outcome {
         let [high, low] = if number < 256 { number } else { number | 0x4000 }.to_be_bytes();
         execution.data.extend_from_slice(&[high, low, 0, 0, 0, 0, 0, 0]);
     }
+    if !execution.is_absent() {
+        execution.inventory_told();
+    }
     Outcome::Data(allocation)
 }

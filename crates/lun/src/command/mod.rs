@@ -21,7 +21,7 @@ mod sanitize;
 mod timestamp;
 mod token;
 
-use crate::lane::Execution;
+use crate::lane::{Execution, Uses};
 use crate::mail::Extent;
 use crate::operation::Long;
 use block::Limits;
@@ -460,6 +460,17 @@ pub(crate) fn find(
         }
     }
     Ok(row)
+}
+
+/// What the command of this CDB does with the medium.
+pub(crate) fn uses(cdb: &[u8]) -> Uses {
+    let (opcode, action) = (cdb.first().copied().unwrap_or(0xff), cdb.get(1).copied().unwrap_or(0) & 0x1f);
+    let is = |row: &&Row| row.opcode == opcode && row.service_action.is_none_or(|wanted| wanted == action);
+    match COMMANDS.iter().find(is) {
+        Some(row) if row.writes => Uses::Writes,
+        Some(row) if row.needs_medium => Uses::Medium,
+        _ => Uses::Nothing,
+    }
 }
 
 /// A big-endian number of a CDB or parameter list; bytes that are not there are zeros.

@@ -147,7 +147,7 @@ pub(super) fn prevent_allow(execution: &mut Execution<'_>) -> Outcome {
     }
     let place = execution.place();
     if let Some(unit) = execution.unit() {
-        unit.commons.prevent(place, prevent == 1);
+        unit.commons.prevent(place, execution.identity(), prevent == 1);
     }
     Outcome::Good
 }

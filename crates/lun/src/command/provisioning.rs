@@ -58,7 +58,7 @@ async fn unmap_list(work: Work, length: usize) -> Verdict {
     for extent in extents {
         work.over(Operation::Unmap, extent).await?;
     }
-    if work.write_through {
+    if work.writes_through() {
         work.flush().await?;
     }
     Ending::good(length as u64)
@@ -148,7 +148,7 @@ async fn write_block_again(work: Work, extent: Extent, unmap: bool, no_data: boo
     let zeros = pattern.is_none_or(|pattern| pattern.iter().all(|byte| *byte == 0));
     if zeros {
         let unmap = unmap && work.limits.unmap.is_some_and(|unmap| unmap.reads_zeros);
-        work.over(Operation::WriteZeroes { unmap, durable: work.write_through }, extent).await?;
+        work.over(Operation::WriteZeroes { unmap, durable: work.writes_through() }, extent).await?;
         return Ending::good(moved);
     }
     let mut at = 0;

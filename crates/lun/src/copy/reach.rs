@@ -27,7 +27,7 @@ pub(crate) struct Reach {
 impl Reach {
     fn new(entry: &LunEntry) -> Reach {
         let limits = entry.unit.backend().limits();
-        let read_only = entry.read_only || entry.unit.options().read_only || limits.read_only;
+        let read_only = entry.read_only || limits.read_only;
         let generation = entry.unit.commons.generation();
         Reach { unit: Arc::clone(&entry.unit), limits, read_only, generation }
     }
@@ -81,7 +81,7 @@ impl Reach {
         if let Some(condition) = self.unit.medium_refusal() {
             return Err(condition);
         }
-        if class == Class::Write && (self.read_only || flags & flag::WRITE_PROTECT != 0) {
+        if class == Class::Write && (self.read_only || flags & (flag::WRITE_PROTECT | flag::READ_ONLY) != 0) {
             return Err(Condition::new(SenseKey::DataProtect, 0x27, 0x00));
         }
         match commons.reservations.permits(&work.nexus, class) {

@@ -4,7 +4,7 @@ use super::task::{Kind, PartTask};
 use super::{COPIES, Lane};
 use crate::operation::{Answer, Held, Part, Want, Wanted};
 use crate::{NexusId, TaskTag};
-use block::{Completion, RequestId};
+use block::{Completion, Operation, RequestId};
 
 impl Lane {
     /// A copy has no memory any more.
@@ -58,8 +58,9 @@ impl Lane {
         // It ends no sooner than its part.
         task.in_store = true;
         let nexus = task.nexus;
+        let writes = !matches!(operation, Operation::Read | Operation::Extents);
         let wanted = Wanted { operation, offset: extent.offset, length: extent.length, memory, origin };
-        let kind = Kind::Part(Box::new(PartTask { parent, wanted: Some(wanted), reads }));
+        let kind = Kind::Part(Box::new(PartTask { parent, wanted: Some(wanted), reads, writes }));
         let tag = self.begin_own(nexus, at, kind, extent);
         match self.channels[at].open(&self.context.engine) {
             Ok(()) => self.start_part(tag),

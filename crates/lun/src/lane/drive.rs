@@ -1,7 +1,7 @@
 //! Between tasks and stores: memory, fences, batches, completions, and the steps of operations.
 
 use super::course::Course;
-use super::task::{Kind, LongTask, Purpose, Task, Wait, is_own, own_tag};
+use super::task::{Kind, LongTask, Purpose, Task, Uses, Wait, is_own, own_tag};
 use super::{Lane, NOBODY, SCRATCHES, good};
 use crate::fault::condition_of;
 use crate::mail::{Extent, Fence, Letter, Ticket, Whose};
@@ -416,7 +416,12 @@ impl Lane {
                     return self.channels[at].unit.commons.queue_fence(fence, turn);
                 }
                 Want::Background { future, exchange, owner, wait } => {
-                    let kind = Kind::Long(Box::new(LongTask { future, exchange, parked: None, waiting: None }));
+                    let uses = match &self.tasks.get(&tag).map(|task| &task.kind) {
+                        Some(Kind::Long(long)) => long.uses,
+                        _ => Uses::Nothing,
+                    };
+                    let long = LongTask { future, exchange, parked: None, waiting: None, uses };
+                    let kind = Kind::Long(Box::new(long));
                     let owner = if owner == Owner::Unit { NOBODY } else { id };
                     let own = self.begin_own(owner, at, kind, Extent::WHOLE);
                     // Dropped here where nobody waits: the command goes on.

@@ -1,6 +1,7 @@
 //! A command at its handler: what is checked before, what a handler may look at and ask for.
 
 use super::channel::Channel;
+use super::inventory::INVENTORY_CHANGED;
 use super::{LaneContext, MAXIMUM_TRANSFER_BYTES, Nexus};
 use crate::clock::Clock;
 use crate::command::{self, Outcome};
@@ -257,8 +258,15 @@ impl Execution<'_> {
     pub fn take_attention(&mut self) -> Option<Condition> {
         match self.at {
             Where::Unit(at) => self.nexus.views.get_mut(at)?.attentions.pop_front(),
+            Where::Controller if std::mem::take(&mut self.nexus.inventory_changed) => Some(INVENTORY_CHANGED),
             _ => None,
         }
+    }
+
+    /// The nexus learns which units there are: none owes the news of it any more (SPC-5 6.33).
+    pub fn inventory_told(&mut self) {
+        self.nexus.inventory_changed = false;
+        self.nexus.views.iter_mut().for_each(|view| view.attentions.retain(|owed| *owed != INVENTORY_CHANGED));
     }
 
     /// Tells the time.
@@ -441,9 +449,9 @@ impl Execution<'_> {
     /// What keeps this nexus from writing.
     fn write_protection(&self) -> Option<Condition> {
         let entry = self.entry()?;
-        let hardware = entry.read_only || entry.unit.options().read_only || self.limits().read_only;
+        let hardware = entry.read_only || self.limits().read_only;
         // Initiators know how to read WRITE PROTECTED; the qualifiers that name the reason they do not.
-        (hardware || self.flags() & flag::WRITE_PROTECT != 0).then_some(Condition::new(
+        (hardware || self.flags() & (flag::WRITE_PROTECT | flag::READ_ONLY) != 0).then_some(Condition::new(
             SenseKey::DataProtect,
             0x27,
             0x00,

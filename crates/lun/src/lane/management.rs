@@ -178,6 +178,9 @@ impl Lane {
                 }
                 Letter::Paced => self.paced.look_again(),
                 Letter::Medium { unit, event, exchanged } => self.medium(&unit, event, exchanged),
+                Letter::Sweep { unit, sweep, ticket } => self.sweep(&unit, sweep, ticket),
+                Letter::Retire { unit, ticket } => self.retire(&unit, ticket),
+                Letter::Flush { unit, flushed, ticket } => self.flush_unit(&unit, flushed, ticket),
                 Letter::Proceed(key) => match self.purposes.remove(&key) {
                     Some(Purpose::Function { nexus, id }) => {
                         let response = TaskManagementResponse::FunctionComplete;
@@ -190,6 +193,7 @@ impl Lane {
                         }
                         self.resume(tag);
                     }
+                    Some(Purpose::Left { unit, identity, place }) => self.left(&unit, &identity, place),
                     Some(Purpose::Turn { tag, number, extent }) => self.raise(tag, number, extent),
                     None => {}
                 },
@@ -278,7 +282,7 @@ impl Lane {
 impl View {
     /// Queues a unit attention. What announces a reset comes first and makes an older reset moot; the
     /// same condition is owed once (SAM-5 5.14.5).
-    fn owe(&mut self, condition: Condition) {
+    pub(super) fn owe(&mut self, condition: Condition) {
         if condition.code.0 == 0x29 {
             self.attentions.retain(|other| other.code.0 != 0x29);
             self.attentions.push_front(condition);

@@ -9,20 +9,24 @@ mod copy;
 mod course;
 mod drive;
 mod execution;
+mod inventory;
 mod management;
 mod pace;
 mod task;
 
 pub(crate) use execution::Execution;
+pub(crate) use task::Uses;
 
 use crate::clock::{Clock, Ticks};
 use crate::command::Outcome;
 use crate::copy::{CopyRecords, Random};
-use crate::mail::{Extent, Mailbox, Place, Wake};
+use crate::mail::{Extent, Mailbox, Place, Ticket, Wake};
 use crate::operation::{Answer, Held};
 use crate::reservation;
 use crate::statistics::Times;
-use crate::{Command, Completed, Event, Limiter, LunEntry, NexusDescription, NexusId, TaskAttribute, TaskTag};
+use crate::{
+    Command, Completed, Event, Limiter, LogicalUnit, LunEntry, NexusDescription, NexusId, TaskAttribute, TaskTag,
+};
 use block::{Account, Buf, Completion, Engine, Operation, Pool};
 use channel::{Channel, Order};
 use course::{Course, NOWHERE, NexusCells, Standing};
@@ -88,6 +92,8 @@ struct Nexus {
     cells: NexusCells,
     /// What limits it together with others.
     limiter: Option<Arc<Limiter>>,
+    /// What it can see has changed, and LUN 0, where there is no disk to tell it, has not yet told.
+    inventory_changed: bool,
 }
 
 /// One worker's device server. Order of calls: [`Lane::command`] and [`Lane::data_out`] for all
@@ -121,6 +127,8 @@ pub struct Lane {
     /// Units' own operations and copies that can go on; each takes one step for each [`Lane::run`].
     unhurried: Vec<TaskTag>,
     waits: Vec<Wait>,
+    /// Units whose channels are to be closed when nobody uses them any more, and who waits for that.
+    retiring: Vec<(Arc<LogicalUnit>, Option<Ticket>)>,
     purposes: HashMap<u64, Purpose>,
     next_purpose: u64,
     events: VecDeque<Event>,
@@ -153,6 +161,7 @@ impl Lane {
             paced: Paced::default(),
             unhurried: Vec::new(),
             waits: Vec::new(),
+            retiring: Vec::new(),
             purposes: HashMap::new(),
             next_purpose: 0,
             events: VecDeque::new(),
@@ -173,32 +182,42 @@ impl Lane {
             relative_port: description.target_port.number(),
         });
         let units = Arc::clone(&description.units);
-        let views = units.entries.iter().map(|entry| {
-            let unit = &entry.unit;
-            let first = unit.commons.nexus_opened(&identity);
-            let qualifier = if first { 0x00 } else { 0x07 };
-            let attention = Condition::new(SenseKey::UnitAttention, 0x29, qualifier);
-            let next = self.channels.len();
-            let channel = *self.channel_of.entry(Arc::as_ptr(unit).addr()).or_insert(next);
-            if channel == next {
-                self.channels.push(Channel::new(unit, unit.commons.attach(&self.mailbox)));
-            }
-            View {
-                channel,
-                attentions: VecDeque::from([attention]),
-                order: Order::default(),
-                copies: Rc::default(),
-                permits: None,
-                media_event: None,
-                eject_requested: false,
-            }
-        });
-        let views = views.collect();
+        let views = units.entries.iter().map(|entry| self.view(&entry.unit, &identity)).collect();
         let account = Rc::new(self.context.pool.account());
-        let cells = NexusCells::default();
-        let nexus = Nexus { description, identity, views, tasks: 0, closing: false, account, cells, limiter: None };
+        let nexus = Nexus {
+            description,
+            identity,
+            views,
+            tasks: 0,
+            closing: false,
+            account,
+            cells: NexusCells::default(),
+            limiter: None,
+            inventory_changed: false,
+        };
         self.nexuses.insert(id, nexus);
         id
+    }
+
+    /// A nexus begins to see a unit.
+    fn view(&mut self, unit: &Arc<LogicalUnit>, identity: &reservation::Nexus) -> View {
+        let first = unit.commons.nexus_opened(identity);
+        let qualifier = if first { 0x00 } else { 0x07 };
+        let attention = Condition::new(SenseKey::UnitAttention, 0x29, qualifier);
+        let next = self.channels.len();
+        let channel = *self.channel_of.entry(Arc::as_ptr(unit).addr()).or_insert(next);
+        if channel == next {
+            self.channels.push(Channel::new(unit, unit.commons.attach(&self.mailbox)));
+        }
+        View {
+            channel,
+            attentions: VecDeque::from([attention]),
+            order: Order::default(),
+            copies: Rc::default(),
+            permits: None,
+            media_event: None,
+            eject_requested: false,
+        }
     }
 
     /// What a nexus holds of the worker's memory. The transport takes what it needs for the nexus from it,
@@ -303,6 +322,9 @@ impl Lane {
             self.feed();
             let worked = self.turn_stores();
             if !worked && !self.mailbox.is_waiting() && self.stirred.is_empty() {
+                if !self.retiring.is_empty() {
+                    self.close_channels();
+                }
                 if self.unhurried.is_empty() {
                     return;
                 }
@@ -377,7 +399,8 @@ impl Lane {
             (Outcome::Flush, Some(place)) => (Kind::Flush, Extent::NOTHING, place),
             (Outcome::Long(future), Some(place)) => {
                 let exchange = exchange.unwrap_or_default();
-                let long = LongTask { future, exchange, parked: None, waiting: None };
+                let uses = crate::command::uses(command.cdb.bytes());
+                let long = LongTask { future, exchange, parked: None, waiting: None, uses };
                 (Kind::Long(Box::new(long)), Extent::WHOLE, place)
             }
             (Outcome::Check(condition), _) => return self.check(tag, &standing(), condition),
@@ -549,7 +572,10 @@ impl Lane {
         // A fence of the task falls here, before anybody hears of its end.
         drop(task);
         let closing = self.nexuses.get(&id).is_none_or(|nexus| nexus.closing);
-        if how == Some(GivenUp::WithStatus) && !closing && !is_own(tag) {
+        let answers = !closing && !is_own(tag);
+        if let Some(GivenUp::Refused(condition)) = how.filter(|_| answers) {
+            self.check(tag, &standing, condition);
+        } else if how == Some(GivenUp::WithStatus) && answers {
             self.finish(tag, &standing, Completed { status: Status::TaskAborted, ..good(0) });
         } else {
             let times = self.count_aborted(tag, &standing);
@@ -600,6 +626,7 @@ impl Lane {
             self.paced.forget(id);
             for LunEntry { unit, .. } in &nexus.description.units.entries {
                 unit.commons.nexus_closed(&nexus.identity, Place { lane: self.mailbox.address(), nexus: id });
+                self.leave(unit);
             }
             self.events.push_back(Event::NexusClosed { nexus: id });
         }
@@ -643,6 +670,8 @@ mod crowd_tests;
 mod durability_tests;
 #[cfg(test)]
 mod inform_tests;
+#[cfg(test)]
+mod live_tests;
 #[cfg(test)]
 mod optical_tests;
 #[cfg(test)]

@@ -213,6 +213,21 @@ impl Lane {
         }
     }
 
+    /// A channel is closed, at which nobody has a task any more; the last one comes in its place.
+    pub(super) fn close_paced(&mut self, channel: usize) {
+        let waiting: Vec<Key> = self.paced.round.iter().copied().filter(|(_, at)| *at == channel).collect();
+        waiting.into_iter().for_each(|key| self.end_of_waiting(key));
+        let last = self.channels.len().saturating_sub(1);
+        self.paced.flows.retain(|(_, at), _| *at != channel);
+        let moved: Vec<Key> = self.paced.flows.keys().copied().filter(|(_, at)| *at == last).collect();
+        for (nexus, _) in moved {
+            if let Some(flow) = self.paced.flows.remove(&(nexus, last)) {
+                self.paced.flows.insert((nexus, channel), flow);
+            }
+        }
+        self.paced.round.iter_mut().filter(|(_, at)| *at == last).for_each(|(_, at)| *at = channel);
+    }
+
     /// Whether a limit holds back a step of a copy, which then waits; it has touched nothing.
     pub(super) fn is_part_paced(&mut self, tag: TaskTag) -> bool {
         let Some(task) = self.tasks.get(&tag) else { return false };

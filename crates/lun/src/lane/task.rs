@@ -1,13 +1,16 @@
 //! A lane's record of one task, and of those who wait for tasks to end.
 
 use super::course::Course;
-use crate::mail::{Extent, Ticket};
+use crate::mail::{Extent, Place, Ticket};
 use crate::operation::{Exchange, Long, Want, Wanted};
-use crate::{Command, NexusId, TaskTag};
+use crate::reservation::Nexus;
+use crate::{Command, LogicalUnit, NexusId, TaskTag};
 use block::Buf;
+use scsi::Condition;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What a task is doing.
 pub(super) enum Kind {
@@ -62,6 +65,8 @@ pub(super) struct PartTask {
     pub wanted: Option<Wanted>,
     /// What it reads besides.
     pub reads: Option<(usize, Extent)>,
+    /// It changes the medium.
+    pub writes: bool,
 }
 
 /// A command that is an async function.
@@ -72,6 +77,19 @@ pub(super) struct LongTask {
     pub parked: Option<Wanted>,
     /// What it asked for and could not have yet.
     pub waiting: Option<Want>,
+    /// What its command does with the medium.
+    pub uses: Uses,
+}
+
+/// What a command does with the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uses {
+    /// Nothing.
+    Nothing,
+    /// It reads, or asks whether it is there.
+    Medium,
+    /// It changes it.
+    Writes,
 }
 
 /// How a task ends that was given up.
@@ -81,6 +99,8 @@ pub(super) enum GivenUp {
     Silently,
     /// With TASK ABORTED.
     WithStatus,
+    /// With CHECK CONDITION: the unit, or the nexus's use of it, has changed.
+    Refused(Condition),
 }
 
 /// One task.
@@ -109,6 +129,18 @@ impl Task {
         match &self.kind {
             Kind::Long(long) => long.exchange.extent.get().unwrap_or(Extent::WHOLE),
             _ => self.extent,
+        }
+    }
+
+    /// What it does with the medium, where its turn has come.
+    pub fn uses(&self) -> Uses {
+        match &self.kind {
+            Kind::Dormant(_) => Uses::Nothing,
+            Kind::Read | Kind::FlushBeforeRead | Kind::Flush => Uses::Medium,
+            Kind::AwaitingData { .. } | Kind::Write { .. } => Uses::Writes,
+            Kind::Long(long) => long.uses,
+            Kind::Part(part) if part.writes => Uses::Writes,
+            Kind::Part(_) => Uses::Medium,
         }
     }
 
@@ -145,6 +177,8 @@ pub(super) enum Purpose {
     Resume(TaskTag),
     /// Go on with a task that another thread worked for.
     Saved(TaskTag),
+    /// A nexus has left the unit, and its last task there has ended.
+    Left { unit: Arc<LogicalUnit>, identity: Arc<Nexus>, place: Place },
     /// It is the turn of this task's fence.
     Turn { tag: TaskTag, number: u64, extent: Extent },
 }

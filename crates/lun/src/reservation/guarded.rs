@@ -181,6 +181,46 @@ impl Guarded {
         effects
     }
 
+    /// What is left when an administrator clears everything: nothing but the generation, which counts it.
+    pub(crate) fn cleared(&self) -> Reservations {
+        self.lock().cleared()
+    }
+
+    /// Nothing is reserved or registered any more, by no kind of command; tells who was.
+    pub(crate) fn clear(&self, next: Reservations) -> Vec<Nexus> {
+        let mut state = self.lock();
+        let mut told: Vec<Nexus> = state.registered().map(|(_, nexus, _)| nexus).collect();
+        if let Some(holder) = state.exclusive.take().filter(|holder| !told.contains(holder)) {
+            told.push(holder);
+        }
+        *state = next;
+        self.lost.store(false, Ordering::Release);
+        self.epoch.fetch_add(1, Ordering::Release);
+        told
+    }
+
+    /// Where a change by nobody's command is to be saved; `None` where what is saved stays true.
+    pub(crate) fn to_save(&self) -> Option<Arc<dyn StateStore>> {
+        let stored = self.lock().persists() || self.is_lost() || self.unsure.load(Ordering::Acquire);
+        self.store.clone().filter(|_| stored)
+    }
+
+    /// What is left without the registration of this nexus, and who is told of a reservation that ended with it;
+    /// `None` where it has none.
+    pub(crate) fn without(&self, nexus: &Nexus) -> Option<(Reservations, Vec<(Nexus, super::Attention)>)> {
+        let mut next = self.lock().clone();
+        let attentions = next.unregister_for(nexus)?;
+        Some((next, attentions))
+    }
+
+    /// This is in force now. Changes are one after the other; RESERVE (6, 10) is none of them.
+    pub(crate) fn replace(&self, mut next: Reservations) {
+        let mut state = self.lock();
+        next.exclusive = state.exclusive.take();
+        *state = next;
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+
     /// What was prepared is saved, or perhaps not.
     pub(crate) fn saved(&self, whole: bool) {
         self.unsure.store(!whole, Ordering::Release);

@@ -195,6 +195,16 @@ impl Reservations {
         })
     }
 
+    /// Every registration: its key, its nexus, whether it holds the reservation.
+    pub fn registered(&self) -> impl Iterator<Item = (u64, Nexus, bool)> {
+        self.registrations.iter().map(|one| (one.key, one.nexus.clone(), self.holds(&one.nexus)))
+    }
+
+    /// The holder of a RESERVE (6, 10).
+    pub fn exclusive(&self) -> Option<&Nexus> {
+        self.exclusive.as_ref()
+    }
+
     /// Whether this nexus holds the persistent reservation.
     pub fn holds(&self, nexus: &Nexus) -> bool {
         match &self.held {

@@ -250,6 +250,20 @@ impl Reservations {
         effects
     }
 
+    /// What is left when somebody who is no nexus ends everything, for good.
+    pub(super) fn cleared(&self) -> Reservations {
+        Reservations { generation: self.generation.wrapping_add(1), ..Reservations::default() }
+    }
+
+    /// Somebody who is no nexus ends one registration. Tells what others hear of it; `None` where there is none.
+    pub(super) fn unregister_for(&mut self, nexus: &Nexus) -> Option<Vec<(Nexus, Attention)>> {
+        self.key(nexus)?;
+        let mut effects = Effects::default();
+        self.unregister(nexus, &mut effects);
+        self.advance();
+        Some(effects.attentions)
+    }
+
     /// SPC-5 5.14.11.4. The effects list the losers for PREEMPT AND ABORT.
     fn preempt(&mut self, nexus: &Nexus, victim: u64, scope_type: u8) -> Result<Effects, Refusal> {
         let old = self.held.as_ref().map(|held| (held.kind, held.holder.as_ref().and_then(|one| self.key(one))));

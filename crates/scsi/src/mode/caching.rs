@@ -29,6 +29,20 @@ impl Values {
     pub fn write_cache_enabled(&self) -> bool {
         self.byte(0x08, 0x00, 0) & WCE != 0
     }
+
+    /// Sets WCE, as it holds now and as it is saved, where a unit of these facts has it.
+    pub fn set_write_cache(&mut self, on: bool) {
+        if !self.facts.volatile_cache {
+            return;
+        }
+        for stored in self.current.iter_mut().chain(self.saved.iter_mut().flatten()) {
+            if (stored.code, stored.subpage) == (PAGE.code, PAGE.subpage)
+                && let Some(flags) = stored.bytes.first_mut()
+            {
+                *flags = if on { *flags | WCE } else { *flags & !WCE };
+            }
+        }
+    }
 }
 
 const WCE: u8 = 0x04;

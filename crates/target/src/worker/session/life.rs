@@ -60,6 +60,8 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
                     SessionOrder::End(why) => return Poll::Ready(Ended::Ordered(why)),
                     SessionOrder::Drop(why) => driver.say_farewell(why),
                     SessionOrder::Join(order) => driver.join(order, Instant::now()),
+                    SessionOrder::Change(order) => driver.change(shared, order),
+                    SessionOrder::Close(order) => driver.close(order, Instant::now()),
                 }
             }
             if let Poll::Ready(ended) = Driver::turn(cx, shared, &driver) {
@@ -71,6 +73,7 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
                 Ok(false) => {}
                 Err(ended) => return Poll::Ready(ended),
             }
+            driver.borrow_mut().closings_proceed(Instant::now());
             // What came may have made something due sooner than the timer is set to.
             let deadline = driver.borrow().deadline();
             ready!(timer.poll(cx, deadline));

@@ -1,5 +1,6 @@
 //! One session on its worker: between the protocol's core, the lane and the sockets.
 
+mod change;
 mod joining;
 mod life;
 mod lines;
@@ -14,6 +15,7 @@ use crate::door::Lines;
 use crate::limits::Limits;
 use crate::target::{Handover, Target};
 use block::Account;
+use change::Closing;
 use io::link::{Link, LinkError};
 use iscsi::name::Name;
 use iscsi::session::{DataOutFault, Event, Response, Session, SessionKind, TaskId, task_management_response as code};
@@ -58,6 +60,8 @@ pub(crate) struct Driver {
     awaited: Vec<(TaskId, u32, u32)>,
     /// A TARGET COLD RESET of this session, and when it was carried out.
     cold_reset: Option<(u64, Option<Instant>)>,
+    /// Connections that were asked to go.
+    closings: Vec<Closing>,
     /// Why the connections are to be dropped.
     farewell: Option<&'static str>,
     /// The initiator was told that the connections are dropped.
@@ -68,6 +72,8 @@ pub(crate) struct Driver {
     logged_out: bool,
     gone: bool,
     identity: Identity,
+    /// The rule by which it is there.
+    rule: String,
     initiator: String,
     /// It named a disk that it does not have.
     strayed: bool,
@@ -109,7 +115,7 @@ enum Ended {
 impl Driver {
     /// A session with its leading connection; `None` where the socket is gone already.
     fn new(handover: Handover, nexus: NexusId, account: Rc<Account>) -> Option<Driver> {
-        let Handover { stream, early, peer, logged_in, target, target_resets, limits, lines: log, .. } = handover;
+        let Handover { stream, early, peer, logged_in, target, rule, target_resets, limits, lines: log, .. } = handover;
         let stream = TcpStream::from_std(stream).ok()?;
         let local = stream.local_addr().ok()?;
         let first_burst = logged_in.session.first_burst_length;
@@ -142,12 +148,14 @@ impl Driver {
             watch: None,
             awaited: Vec::new(),
             cold_reset: None,
+            closings: Vec::new(),
             farewell: None,
             dropped: false,
             last_words: None,
             logged_out: false,
             gone: false,
             identity,
+            rule,
             #[cfg(debug_assertions)]
             doomed: std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|name| name == initiator),
             initiator,
@@ -247,7 +255,8 @@ impl Driver {
         let unread = unread.map(|since| since + self.limits.slow_reader);
         let due = self.session.poll_timeout().into_iter().chain(self.watch).chain(unread);
         let reset = self.cold_reset.and_then(|(_, done)| Some(done? + ACKNOWLEDGED));
-        due.chain(self.leaving).chain(reset).chain(self.last_words).min()
+        let closing = self.closings.iter().filter_map(|closing| closing.until);
+        due.chain(self.leaving).chain(reset).chain(self.last_words).chain(closing).min()
     }
 
     /// Something may be due; an error ends the session.

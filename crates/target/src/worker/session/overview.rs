@@ -27,8 +27,18 @@ pub struct SessionOverview {
     pub since: SystemTime,
     /// What was agreed for it.
     pub parameters: SessionParameters,
+    /// The rule by which it is there.
+    pub rule: String,
+    /// The LUNs that it sees.
+    pub luns: Vec<u16>,
+    /// ExpCmdSN: the number of the command that is awaited next.
+    pub exp_cmd_sn: u32,
+    /// MaxCmdSN: the last number that the initiator may use now.
+    pub max_cmd_sn: u32,
     /// Commands in flight.
     pub commands: usize,
+    /// CIDs of connections that are lost and whose tasks wait for another (recovery level 2).
+    pub recovering: Vec<u16>,
     /// Its open connections.
     pub connections: Vec<ConnectionOverview>,
 }
@@ -46,6 +56,10 @@ pub struct ConnectionOverview {
     pub since: SystemTime,
     /// What was agreed for it.
     pub parameters: ConnectionParameters,
+    /// StatSN: the number of the next answer.
+    pub stat_sn: u32,
+    /// ExpStatSN: what the initiator has said that it has all answers before.
+    pub exp_stat_sn: u32,
     /// Bytes that were received over it, headers included.
     pub received_bytes: u64,
     /// Bytes that were sent over it.
@@ -54,7 +68,7 @@ pub struct ConnectionOverview {
 
 /// What does not change in the life of a session.
 pub(super) struct Identity {
-    portal_group: u16,
+    pub portal_group: u16,
     alias: Option<String>,
     account: Option<String>,
     isid: [u8; 6],
@@ -77,17 +91,23 @@ impl Identity {
 
 impl Driver {
     /// The session as it stands.
-    pub fn overview(&self) -> SessionOverview {
+    pub fn overview(&self, luns: Vec<u16>) -> SessionOverview {
         let Identity { portal_group, alias, account, isid, tsih, since } = &self.identity;
-        let connections = self.lines.iter().map(|line| ConnectionOverview {
-            cid: line.cid,
-            peer: line.peer,
-            local: line.local,
-            since: line.since,
-            parameters: self.session.connection_parameters(line.c).cloned().unwrap_or_default(),
-            received_bytes: line.link.counters().received_bytes,
-            sent_bytes: line.link.counters().sent_bytes,
+        let connections = self.lines.iter().map(|line| {
+            let (stat_sn, exp_stat_sn) = self.session.status_numbers(line.c).unwrap_or_default();
+            ConnectionOverview {
+                cid: line.cid,
+                peer: line.peer,
+                local: line.local,
+                since: line.since,
+                parameters: self.session.connection_parameters(line.c).cloned().unwrap_or_default(),
+                stat_sn,
+                exp_stat_sn,
+                received_bytes: line.link.counters().received_bytes,
+                sent_bytes: line.link.counters().sent_bytes,
+            }
         });
+        let (exp_cmd_sn, max_cmd_sn) = self.session.numbers();
         SessionOverview {
             target: self.target.name.clone(),
             portal_group: *portal_group,
@@ -98,7 +118,12 @@ impl Driver {
             tsih: *tsih,
             since: *since,
             parameters: self.session.parameters().clone(),
+            rule: self.rule.clone(),
+            luns,
+            exp_cmd_sn,
+            max_cmd_sn,
             commands: self.session.tasks(),
+            recovering: self.session.recovering().collect(),
             connections: connections.collect(),
         }
     }
