@@ -25,14 +25,16 @@ pub fn disk(blocks: u64) -> String {
     let unit = LogicalUnit::new(identity, Options::default(), Ram::new(512, blocks));
     let groups = TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Implicit);
     groups.serve(std::iter::once(&unit));
+    let units = Arc::new(LunMap { entries: vec![LunEntry { number: 0, unit, read_only: false }] });
     let rule = Rule {
         label: "anybody".into(),
         initiators: Initiators::Any,
         networks: Vec::new(),
         chap: None,
-        units: Arc::new(LunMap { entries: vec![LunEntry { number: 0, unit, read_only: false }] }),
+        units: Arc::clone(&units),
         target_resets: false,
         redirection: None,
+        limiter: Arc::default(),
     };
     let target = Target {
         name: TARGET.into(),
@@ -40,6 +42,7 @@ pub fn disk(blocks: u64) -> String {
         access: Access { rules: vec![Arc::new(rule)] },
         portals: vec![Portal { address, group: 1, advertise: None }],
         groups,
+        units,
     };
     let limits = Arc::new(Limits::default());
     let worker = WorkerHandle::start(0, 1, Engines::new(Choice::Inline), Arc::clone(&limits)).expect("a worker");

@@ -10,7 +10,7 @@ pub use pattern::{NamePattern, PatternError};
 
 use iscsi::auth::{Account, Algorithm, Challenge, Rules};
 use iscsi::login::target::Redirection;
-use lun::LunMap;
+use lun::{Limiter, LunMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ pub struct Rule {
     pub target_resets: bool,
     /// The target is elsewhere for him.
     pub redirection: Option<Redirection>,
+    /// What limits all those together whom it fits.
+    pub limiter: Arc<Limiter>,
 }
 
 /// Which initiators a rule is for.
@@ -144,6 +146,7 @@ mod tests {
             units: Arc::default(),
             target_resets: true,
             redirection: None,
+            limiter: Arc::default(),
         }
     }
 

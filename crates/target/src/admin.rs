@@ -4,7 +4,10 @@
 use crate::door::{Cause, Door, Record};
 use crate::limits::BOUNDS;
 use crate::worker::WorkerOverview;
+use lun::LogicalUnit;
+use lun::statistics::SessionCells;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Addresses that are told.
@@ -50,7 +53,57 @@ pub struct BoundView {
     pub what: &'static str,
 }
 
+/// A LUN of a target and what is counted of it.
+#[derive(Clone)]
+pub struct LunStatistics {
+    /// The target's name.
+    pub target: String,
+    /// Its number there.
+    pub lun: u16,
+    /// The unit: [`LogicalUnit::counted`] says what was counted, [`LogicalUnit::limiter`] what limits it.
+    pub unit: Arc<LogicalUnit>,
+}
+
+/// A session and what is counted of it.
+#[derive(Debug, Clone)]
+pub struct SessionStatistics {
+    /// Its number.
+    pub tsih: u16,
+    /// The target's name.
+    pub target: String,
+    /// The portal group.
+    pub portal_group: u16,
+    /// The initiator's name.
+    pub initiator: String,
+    /// The initiator's part of the session's identity.
+    pub isid: [u8; 6],
+    /// The worker that serves it.
+    pub worker: usize,
+    /// What is counted of it, all together and by LUN; it can be looked at as often as one likes, also after the session's
+    /// end.
+    pub cells: Arc<SessionCells>,
+}
+
 impl Door {
+    /// Every LUN of every target, for what was counted of it since the process began. Asks no worker: polling this
+    /// disturbs nobody.
+    pub fn lun_statistics(&self) -> Vec<LunStatistics> {
+        let of_target = |target: &Arc<crate::Target>| {
+            let (name, units) = (target.name.clone(), Arc::clone(&target.units));
+            let one = move |at: usize| {
+                let entry = units.entries.get(at)?;
+                Some(LunStatistics { target: name.clone(), lun: entry.number, unit: Arc::clone(&entry.unit) })
+            };
+            (0..target.units.entries.len()).filter_map(one).collect::<Vec<_>>()
+        };
+        self.targets.all().iter().flat_map(of_target).collect()
+    }
+
+    /// Every session, for what was counted of it. Asks no worker.
+    pub fn session_statistics(&self) -> Vec<SessionStatistics> {
+        self.registry.statistics()
+    }
+
     /// Every worker with its sessions; nothing of one that has died or does not answer.
     pub async fn workers(&self) -> Vec<Option<WorkerOverview>> {
         let mut workers = Vec::new();

@@ -328,6 +328,7 @@ impl Door {
             rule: rule.label.clone(),
             nexus,
             target_resets: rule.target_resets,
+            limiter: Arc::clone(&rule.limiter),
             limits: Arc::clone(&self.limits),
             lines: Arc::clone(&self.lines),
         };

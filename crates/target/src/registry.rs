@@ -4,12 +4,14 @@
 //! [`Registered`], which goes with the session from the door to its worker.
 
 use crate::access::Rule;
+use crate::admin::SessionStatistics;
 use crate::limits::Limits;
 use crate::target::Target;
 use iscsi::auth::Account;
 use iscsi::login::Status;
 use iscsi::login::target::Asked;
 use iscsi::session::Opening;
+use lun::statistics::SessionCells;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,6 +131,8 @@ struct Entry {
     key: Key,
     worker: usize,
     standing: Option<Standing>,
+    /// What its worker counts of it, as soon as it is there.
+    cells: Option<Arc<SessionCells>>,
     orders: mpsc::UnboundedSender<SessionOrder>,
     ended: watch::Receiver<bool>,
 }
@@ -229,9 +233,29 @@ impl Registry {
         let worker = worker.ok_or(Status::SERVICE_UNAVAILABLE)?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let (ended, watched) = watch::channel(false);
-        state.sessions.insert(tsih, Entry { key, worker, standing, orders, ended: watched });
+        state.sessions.insert(tsih, Entry { key, worker, standing, cells: None, orders, ended: watched });
         let registered = Registered { registry: self.clone(), tsih, worker, orders: receiver, ended };
         Ok((tsih, Admitted::New { registered, replaces }))
+    }
+
+    /// What is counted of each session, by TSIH.
+    pub fn statistics(&self) -> Vec<SessionStatistics> {
+        let state = self.lock();
+        let one = |(tsih, entry): (&u16, &Entry)| {
+            Some(SessionStatistics {
+                tsih: *tsih,
+                target: entry.key.target.clone(),
+                portal_group: entry.key.portal_group,
+                initiator: entry.key.initiator.clone(),
+                isid: entry.key.isid,
+                worker: entry.worker,
+                cells: Arc::clone(entry.cells.as_ref()?),
+            })
+        };
+        let mut all: Vec<_> = state.sessions.iter().filter_map(one).collect();
+        drop(state);
+        all.sort_by_key(|session| session.tsih);
+        all
     }
 
     /// Sessions that are there.
@@ -290,6 +314,13 @@ impl State {
 }
 
 impl Registered {
+    /// What is counted of the session is here.
+    pub(crate) fn count(&self, cells: Arc<SessionCells>) {
+        if let Some(entry) = self.registry.lock().sessions.get_mut(&self.tsih) {
+            entry.cells = Some(cells);
+        }
+    }
+
     /// The worker that serves the session.
     pub(crate) fn worker(&self) -> usize {
         self.worker

@@ -6,7 +6,7 @@ use crate::door::Lines;
 use crate::limits::Limits;
 use iscsi::auth::{Account, Algorithm};
 use iscsi::login::target::LoggedIn;
-use lun::{NexusDescription, TargetPortGroups};
+use lun::{Limiter, LunMap, NexusDescription, TargetPortGroups};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub struct Target {
     pub portals: Vec<Portal>,
     /// Its portal groups, each a target port; those of all portals are among them.
     pub groups: Arc<TargetPortGroups>,
+    /// All of its units, by its own numbers.
+    pub units: Arc<LunMap>,
 }
 
 impl Target {
@@ -202,6 +204,8 @@ pub struct Handover {
     pub nexus: NexusDescription,
     /// Whether the initiator may reset the target.
     pub target_resets: bool,
+    /// What limits it, with all others whom its rule fits.
+    pub limiter: Arc<Limiter>,
     /// Bounds the log lines about it.
     pub(crate) lines: Arc<Lines>,
     /// The bounds.
@@ -225,6 +229,7 @@ mod tests {
                 .map(|portal| Portal { address: portal.parse().unwrap(), group: 1, advertise: None })
                 .collect(),
             groups: TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Both),
+            units: Arc::default(),
         };
         let seen = |portals: &[&str], local: &str| -> Vec<String> {
             target(portals).addresses(local.parse().unwrap()).iter().map(|(address, _)| address.to_string()).collect()

@@ -5,6 +5,7 @@
 //! for each connection.
 
 mod memory;
+mod pacing;
 mod session;
 
 pub use session::{ConnectionOverview, SessionOverview};
@@ -16,6 +17,7 @@ use block::Pool;
 use io::engine::{Engines, WorkerEngine};
 use io::link::Scratch;
 use lun::{Event, Lane, LaneContext, NexusId};
+use pacing::{Pacer, ticks};
 use session::Driver;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -132,6 +134,8 @@ pub(crate) struct Shared {
     sessions: RefCell<HashMap<NexusId, Rc<RefCell<Driver>>, BuildHasherDefault<NexusHasher>>>,
     /// Rings when the lane is to run.
     bell: Arc<Notify>,
+    /// Runs the lane when a limit lets something pass.
+    pacer: Pacer,
 }
 
 /// Spreads names of nexuses, which the lane counts up: no stranger chooses them.
@@ -168,7 +172,10 @@ impl Shared {
     fn pump(&self) {
         self.lane.borrow_mut().run();
         loop {
-            let Some(event) = self.lane.borrow_mut().poll_event() else { return self.pass_relief() };
+            let Some(event) = self.lane.borrow_mut().poll_event() else {
+                self.pacer.arm(self.lane.borrow().poll_timeout());
+                return self.pass_relief();
+            };
             let nexus = match &event {
                 Event::ReceiveDataOut { nexus, .. }
                 | Event::Completed { nexus, .. }
@@ -201,14 +208,19 @@ async fn run(engine: WorkerEngine, workers: usize, limits: Arc<Limits>, mut orde
     let clock = Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     let random = Arc::new(|bytes: &mut [u8]| getrandom::fill(bytes).is_ok());
     let context = LaneContext { pool: pool.clone(), engine: Rc::clone(engine.engine()), wake, clock, random };
+    let mut lane = Lane::new(context);
+    lane.set_ticks(Arc::new(|| ticks(Instant::now())));
     let shared = Rc::new(Shared {
-        lane: RefCell::new(Lane::new(context)),
+        lane: RefCell::new(lane),
         scratch: RefCell::default(),
         pool,
         limits,
         sessions: RefCell::default(),
         bell: Arc::clone(&posted),
+        pacer: Pacer::default(),
     });
+    let paced = Rc::clone(&shared);
+    tokio::task::spawn_local(async move { paced.pacer.run(|| paced.pump()).await });
     let completions = Rc::clone(&shared);
     tokio::task::spawn_local(async move {
         while engine.ready().await.is_ok() {

@@ -39,6 +39,7 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
         units: Default::default(),
         target_resets: true,
         redirection: None,
+        limiter: Default::default(),
     };
     let (listens, groups) = portals::parse(&arguments.listen)?;
     let target = TargetPlan {

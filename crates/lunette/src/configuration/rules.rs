@@ -75,6 +75,7 @@ fn rule<'a>(
         units: Default::default(),
         target_resets,
         redirection,
+        limiter: Default::default(),
     };
     Some(RulePlan { rule, units, read_only })
 }

@@ -93,6 +93,7 @@ fn target(plan: &TargetPlan, units: &[Unit], configuration: &Configuration, port
         access: Access { rules: plan.rules.iter().map(rule).collect() },
         portals: portals.iter().filter(|portal| is_own(portal.group)).cloned().collect(),
         groups,
+        units: whole,
     }
 }
 

@@ -19,6 +19,9 @@ use tokio::time::Sleep;
 pub(in crate::worker) async fn serve(shared: Rc<Shared>, handover: Handover, mut registered: Registered) {
     let (peer, initiator) = (handover.peer, handover.logged_in.asked.initiator_name.clone());
     let nexus = shared.lane.borrow_mut().open_nexus(handover.nexus.clone());
+    let cells = shared.lane.borrow().counters(nexus);
+    cells.into_iter().for_each(|cells| registered.count(cells));
+    shared.lane.borrow_mut().limit_nexus(nexus, Arc::clone(&handover.limiter));
     let died = {
         let mut session = Box::pin(converse(&shared, handover, &mut registered, nexus));
         poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx))) {

@@ -5,6 +5,7 @@
 
 use super::{Driver, Ended};
 use crate::worker::Shared;
+use crate::worker::pacing::ticks;
 use io::link::{Link, LinkError, Received, Scratch};
 use iscsi::session::ConnectionId;
 use std::cell::RefCell;
@@ -37,6 +38,8 @@ impl Driver {
         while budget > 0 {
             let now = Instant::now();
             let idle = {
+                // What comes now came now.
+                shared.lane.borrow_mut().at(ticks(now));
                 let driver = &mut *driver.borrow_mut();
                 let received = driver.receive(cx, now, &mut shared.scratch.borrow_mut(), &mut budget);
                 let idle = match received {
