@@ -96,7 +96,7 @@ impl Door {
             };
             (0..target.units.entries.len()).filter_map(one).collect::<Vec<_>>()
         };
-        self.targets.all().iter().flat_map(of_target).collect()
+        self.targets().all().iter().flat_map(of_target).collect()
     }
 
     /// Every session, for what was counted of it. Asks no worker.

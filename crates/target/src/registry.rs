@@ -452,6 +452,7 @@ mod tests {
             units: Arc::default(),
             target_resets: false,
             redirection: None,
+            limiter: Arc::default(),
         });
         let target = Arc::new(Target {
             name: "iqn.2026-11.com.example:disk".into(),
@@ -459,6 +460,7 @@ mod tests {
             access: crate::access::Access::default(),
             portals: Vec::new(),
             groups: lun::TargetPortGroups::new(&[], scsi::inquiry::TargetPortGroupSupport::Both),
+            units: Arc::default(),
         });
         let mallory = Standing { address: IpAddr::from([192, 0, 2, 1]), account: None, target, rule };
         let try_it =

@@ -68,6 +68,9 @@ impl Lane {
     /// Limits a nexus together with all others that have the same limit.
     pub fn limit_nexus(&mut self, nexus: NexusId, limiter: Arc<Limiter>) {
         let Some(it) = self.nexuses.get_mut(&nexus) else { return };
+        if it.limiter.as_ref().is_some_and(|before| Arc::ptr_eq(before, &limiter)) {
+            return;
+        }
         let before = it.limiter.replace(Arc::clone(&limiter));
         if let Some((turn, flows)) = self.paced.nexuses.get_mut(&nexus) {
             *turn = 0;

@@ -26,6 +26,7 @@ impl Driver {
         if let Some(port) = port {
             shared.lane.borrow_mut().change_nexus(self.nexus, Arc::clone(&rule.units), Arc::new(port));
         }
+        shared.lane.borrow_mut().limit_nexus(self.nexus, Arc::clone(&rule.limiter));
         match rule.target_resets {
             true => self.session.allow_target_resets(),
             false => self.session.forbid_target_resets(),
