@@ -193,7 +193,7 @@ impl Connection {
     }
 
     pub fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let leave = self.leave_by.filter(|_| !self.logging_out);
+        let leave = self.leave_by.filter(|_| !self.logging_out && !self.closing);
         let ping = match self.ping {
             _ if self.closing => None,
             Some((_, sent)) => Some(sent + limits.nop_timeout),

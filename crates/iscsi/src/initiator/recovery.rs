@@ -3,6 +3,7 @@
 
 use super::connection::ConnectionId;
 use super::connection::Outgoing;
+use super::management::{Asked, LogoutReason, Request};
 use super::receive::Pending;
 use super::task::{Allegiance, Outcome};
 use super::{Event, Session};
@@ -116,8 +117,12 @@ impl Session {
     /// The command that the target waits for although it has been sent.
     fn is_gap(&self, task: &super::task::Task) -> bool {
         let with = matches!(task.allegiance, Allegiance::With(c)
-            if self.connection(c).is_some_and(|connection| connection.ping.is_none() && !connection.closing));
-        with && task.sent && !task.known && !task.command.immediate && task.cmd_sn == self.window.exp_cmd_sn()
+            if self.connection(c).is_some_and(|connection| connection.ping.is_none()));
+        with && self.is_open(task)
+            && task.sent
+            && !task.known
+            && !task.command.immediate
+            && task.cmd_sn == self.window.exp_cmd_sn()
     }
 
     /// Asks once more for what was asked for and has not come; names a connection where that has been
@@ -359,8 +364,7 @@ impl Session {
 
     /// Whether tasks of a lost connection are moving to this one, or are about to.
     pub(super) fn is_moved_to(&self, c: ConnectionId) -> bool {
-        use super::management::{Asked, LogoutReason};
-        let takes_over = |request: &super::management::Request| {
+        let takes_over = |request: &Request| {
             request.connection == c && matches!(request.asked, Asked::Logout(LogoutReason::Recovery { .. }))
         };
         self.tasks.iter().any(|task| task.allegiance == Allegiance::Moving(c)) || self.requests.iter().any(takes_over)
@@ -376,7 +380,7 @@ impl Session {
         header.referenced_task_tag = task.tag.into();
         header.exp_data_sn = if task.reads() { task.data_sn.into() } else { 0.into() };
         task.data_acknowledged = task.data_sn;
-        self.function(c, header, super::management::Asked::Reassign(id));
+        self.function(c, header, Asked::Reassign(id));
         true
     }
 

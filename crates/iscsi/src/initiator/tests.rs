@@ -455,6 +455,19 @@ fn out_04_nothing_follows_a_logout() {
 }
 
 #[test]
+fn out_04_nothing_stays_due_behind_a_logout() {
+    let mut peer = peer(1);
+    peer.submit(512, 0);
+    peer.sent();
+    peer.session.logout(peer.c, LogoutReason::Session);
+    peer.sent();
+    // The command is not acknowledged; behind a logout nobody asks what became of it.
+    peer.now += Limits::default().patience;
+    peer.session.handle_timeout(peer.now);
+    assert!(peer.session.poll_timeout().is_some_and(|next| next > peer.now), "a driver would never sleep");
+}
+
+#[test]
 fn asy_01_a_request_for_a_logout_is_followed_when_what_is_in_flight_has_ended() {
     let mut peer = peer(0);
     peer.submit(0, 0);

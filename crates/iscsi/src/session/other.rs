@@ -78,6 +78,9 @@ impl Session {
             Some(named) if named == c => {
                 self.acknowledged_by_logout(c, header);
                 self.logs_out(c, LoggingOut { close: true, ..LoggingOut::of(header, c) });
+                // Before its tasks end: a number without its command would count as used, and the initiator that
+                // does not hear the answer to this sends the command again.
+                self.discard_early(c);
                 let tasks: Vec<TaskId> = self.tasks_of(c).collect();
                 self.tell_of_cleared(&tasks);
                 for id in tasks {

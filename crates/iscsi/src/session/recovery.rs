@@ -322,13 +322,17 @@ impl Session {
         (clamp(self.parameters.default_time_2_wait.min(WAIT)), clamp(self.parameters.default_time_2_retain))
     }
 
-    /// Nothing is sent on it or comes from it any more. Its commands that waited for their turn count as not
-    /// received (§11.14).
+    /// Nothing is sent on it or comes from it any more.
     fn forget_connection(&mut self, c: ConnectionId) {
         let Some(connection) = self.connections.remove(c) else { return };
         self.drop_copies(connection);
         self.functions.forget(c);
         self.fences.forget(c);
+        self.discard_early(c);
+    }
+
+    /// The connection ends: what came on it and waits for its turn counts as not received (§11.14).
+    pub(super) fn discard_early(&mut self, c: ConnectionId) {
         let of_connection = |id: TaskId| self.tasks.get(id).is_some_and(|task| task.connection == c);
         for discarded in self.window.discard(c, of_connection) {
             if let super::receive::Deferred::Command(id) = discarded {

@@ -162,6 +162,22 @@ fn out_06_commands_behind_a_gap_are_discarded_with_their_connection() {
 }
 
 #[test]
+fn out_06_commands_behind_a_gap_are_discarded_with_a_connection_that_logs_itself_out() {
+    let (mut rig, c) = rig(2);
+    let d = rig.session.attach(opening(2), rig.now);
+    rig.send(d, &command(2, 11, 0x40, 512));
+    rig.send(d, &logout(91, 1, 2));
+    assert_eq!(LogoutResponse::view(&rig.receive(d)[0]).response, 0);
+    rig.session.handle_closed(d, rig.now);
+    rig.events();
+    // Nobody has heard that answer: what is not acknowledged comes again.
+    rig.send(c, &command(2, 11, 0x40, 512));
+    rig.send(c, &command(1, 10, 0x40, 512));
+    let commands = rig.events().into_iter().filter(|event| matches!(event, Event::Command(_))).count();
+    assert_eq!(commands, 2, "the one that was lost, and the one behind it");
+}
+
+#[test]
 fn out_03_another_connection_is_logged_out() {
     let (mut rig, c) = rig(0);
     let d = rig.session.attach(opening(2), rig.now);
