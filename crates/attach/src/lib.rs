@@ -15,6 +15,7 @@ pub mod fuse;
 pub mod kernel;
 mod loopdev;
 pub mod memory;
+mod modules;
 pub mod nbd;
 pub mod ublk;
 pub mod users;

@@ -11,7 +11,7 @@ use super::request::{Act, Facts, TRANSFER_BYTES, Work, act};
 use crate::channel::{Channel, errno};
 use crate::crew::Crew;
 use crate::{Closed, memory};
-use block::{Buf, Completion, Error, Operation, Request, RequestId};
+use block::{Buf, Completion, Error, Operation, Request, RequestId, Slots};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -48,8 +48,7 @@ pub(super) struct Worker {
     device: OwnedFd,
     channel: Channel,
     shared: Arc<Shared>,
-    slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
+    slots: Slots<Slot>,
     staging: Option<Buf>,
     held: Option<Held>,
     done: Vec<Completion>,
@@ -89,16 +88,7 @@ struct Held {
 impl Worker {
     /// A thread's half, made on the thread.
     pub(super) fn new(device: OwnedFd, channel: Channel, shared: Arc<Shared>) -> Worker {
-        Worker {
-            device,
-            channel,
-            shared,
-            slots: Vec::new(),
-            free: Vec::new(),
-            staging: None,
-            held: None,
-            done: Vec::new(),
-        }
+        Worker { device, channel, shared, slots: Slots::default(), staging: None, held: None, done: Vec::new() }
     }
 
     /// Serves until told to stop or the file system is gone. What is under way then is answered with an
@@ -106,7 +96,7 @@ impl Worker {
     pub(super) fn run(mut self, crew: &Crew) -> Result<(), Closed> {
         memory::protect_thread();
         let result = self.serve(crew);
-        for slot in std::mem::take(&mut self.slots).into_iter().flatten() {
+        for slot in std::mem::take(&mut self.slots).into_values() {
             self.refuse(slot.unique, EIO);
         }
         if let Some(held) = self.held.take() {
@@ -171,7 +161,7 @@ impl Worker {
         if self.staging.is_none() {
             self.staging = self.channel.take(TRANSFER_BYTES);
         }
-        self.staging.is_some() && self.held.is_none() && self.slots.len() - self.free.len() < SLOTS
+        self.staging.is_some() && self.held.is_none() && self.slots.used() < SLOTS
     }
 
     fn read_batch(&mut self) -> Result<(), Closed> {
@@ -349,27 +339,13 @@ impl Worker {
     }
 
     fn submit(&mut self, unique: u64, phase: Phase, request: impl FnOnce(RequestId) -> Request) {
-        let slot = Some(Slot { unique, phase });
-        let index = match self.free.pop() {
-            Some(index) => {
-                if let Some(place) = self.slots.get_mut(index) {
-                    *place = slot;
-                }
-                index
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() - 1
-            }
-        };
+        let index = self.slots.insert(Slot { unique, phase });
         self.channel.queue(request(RequestId(index as u64)));
     }
 
     fn finish(&mut self, completion: Completion) {
         let Completion { id, buffer, result } = completion;
-        let index = id.0 as usize;
-        let Some(Slot { unique, phase }) = self.slots.get_mut(index).and_then(Option::take) else { return };
-        self.free.push(index);
+        let Some(Slot { unique, phase }) = self.slots.take(id.0 as usize) else { return };
         let failed = result.err();
         match phase {
             Phase::Read(part) => {

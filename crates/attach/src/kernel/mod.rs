@@ -215,14 +215,7 @@ fn transport() -> Result<u64, Unusable> {
     if sysfs.has_transport() {
         return Err(others_root());
     }
-    // What it says is of no use where /sys says whether it helped.
-    let _ = std::process::Command::new("modprobe")
-        .args(["-q", "-a", "iscsi_tcp", "sd_mod"])
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status();
+    crate::modules::load(&["iscsi_tcp", "sd_mod"]);
     match sysfs.transport() {
         Some(handle) => listens(handle).map(|()| handle),
         None => Err(Unusable(

@@ -8,7 +8,7 @@ use super::message::{self, Command, EINVAL, EIO, EPERM, Head, REPLY_BYTES, REQUE
 use crate::channel::Channel;
 use crate::crew::Crew;
 use crate::{Closed, memory};
-use block::{Buf, Completion, Operation, Request, RequestId};
+use block::{Buf, Completion, Operation, Request, RequestId, Slots};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -33,8 +33,7 @@ pub(super) struct Connection {
     from: usize,
     until: usize,
     state: State,
-    slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
+    slots: Slots<Slot>,
     replies: VecDeque<Reply>,
     /// Bytes of the first reply that are sent.
     sent: usize,
@@ -87,8 +86,7 @@ impl Connection {
             from: 0,
             until: 0,
             state: State::Head,
-            slots: Vec::new(),
-            free: Vec::new(),
+            slots: Slots::default(),
             replies: VecDeque::new(),
             sent: 0,
             done: Vec::new(),
@@ -116,7 +114,7 @@ impl Connection {
                     break;
                 }
             }
-            if self.ended && self.replies.is_empty() && self.slots.len() == self.free.len() {
+            if self.ended && self.replies.is_empty() && self.slots.used() == 0 {
                 return Err(Closed::Elsewhere("it was disconnected".into()));
             }
             if !self.wait(crew)? {
@@ -157,7 +155,7 @@ impl Connection {
     }
 
     fn has_slot(&self) -> bool {
-        self.slots.len() - self.free.len() + self.replies.len() < SLOTS
+        self.slots.used() + self.replies.len() < SLOTS
     }
 
     /// Reads what is there, into a write's memory where one is coming, into staging else.
@@ -286,19 +284,7 @@ impl Connection {
     }
 
     fn submit(&mut self, head: &Head, kind: Kind, request: impl FnOnce(RequestId) -> Request) {
-        let slot = Some(Slot { cookie: head.cookie, length: head.length as usize, kind });
-        let index = match self.free.pop() {
-            Some(index) => {
-                if let Some(place) = self.slots.get_mut(index) {
-                    *place = slot;
-                }
-                index
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() - 1
-            }
-        };
+        let index = self.slots.insert(Slot { cookie: head.cookie, length: head.length as usize, kind });
         self.channel.queue(request(RequestId(index as u64)));
     }
 
@@ -308,11 +294,7 @@ impl Connection {
         self.channel.run(&mut done);
         let moved = !done.is_empty();
         for Completion { id, buffer, result } in done.drain(..) {
-            let index = id.0 as usize;
-            let Some(Slot { cookie, length, kind }) = self.slots.get_mut(index).and_then(Option::take) else {
-                continue;
-            };
-            self.free.push(index);
+            let Some(Slot { cookie, length, kind }) = self.slots.take(id.0 as usize) else { continue };
             let error = result.err().map(|error| message::error(&error, kind == Kind::Writes));
             match (error, buffer) {
                 (None, Some(buffer)) if kind == Kind::Reads && length <= buffer.capacity() => {

@@ -75,7 +75,7 @@ impl Nbd {
             return Err(Unusable("only root may connect a device of nbd's".into()));
         }
         let found = family().or_else(|_| {
-            let _ = std::process::Command::new("modprobe").arg("nbd").output();
+            crate::modules::load(&["nbd"]);
             family()
         });
         found.map(|family| Nbd { family }).map_err(|error| match error.kind() {

@@ -54,14 +54,7 @@ impl Frontend for Ublk {
 
     fn probe(&self) -> Result<(), Unusable> {
         if !control::is_there() {
-            // What it says is of no use where the device says whether it helped.
-            let _ = std::process::Command::new("modprobe")
-                .args(["-q", "ublk_drv"])
-                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-                .stdin(std::process::Stdio::null())
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .status();
+            crate::modules::load(&["ublk_drv"]);
         }
         if !control::is_there() {
             let why = "ublk is not there: it needs Linux 6.0 or later and the module ublk_drv (`modprobe ublk_drv`)";
@@ -370,21 +363,16 @@ impl Served {
         }
     }
 
-    /// Has the kernel write what it holds of the device, on a thread of its own, as it may never come back.
+    /// Has the kernel write what it holds of the device.
     fn write_back(&self, limit: Duration) -> Result<(), Error> {
-        let (device, (tell, told)) = (self.device.clone(), sync_channel(1));
-        let thread = std::thread::Builder::new().name("ublk-flush".into()).spawn(move || {
-            let _ = tell.send(File::open(&device).and_then(|device| device.sync_all()));
-        });
-        thread.map_err(|error| Error::system("no thread", error))?;
-        let what = |error| Error::system(format!("{}: what it holds cannot be written", self.device.display()), error);
-        match told.recv_timeout(limit) {
-            Ok(result) => result.map_err(what),
-            Err(_) => Err(Error::Busy {
+        let written = File::open(&self.device).and_then(|device| crate::flush::flush(device, limit));
+        written.map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => Error::Busy {
                 device: self.device.clone(),
                 users: vec!["the kernel, which has not written everything yet".into()],
-            }),
-        }
+            },
+            _ => Error::system(format!("{}: what it holds cannot be written", self.device.display()), error),
+        })
     }
 
     /// Stops the device, waits for the threads, deletes it.
