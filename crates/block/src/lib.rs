@@ -13,6 +13,7 @@ pub mod layer;
 mod limits;
 pub mod pure;
 mod request;
+mod slots;
 mod store;
 pub mod testing;
 
@@ -21,4 +22,5 @@ pub use engine::{Alarm, Caching, Engine, FileJob, FileOperation, Inbox, NoEngine
 pub use error::{Error, ErrorKind};
 pub use limits::{AtomicLimits, Limits, Rotation, UnmapLimits, WriteCache};
 pub use request::{Completion, Extent, ExtentState, Operation, Outcome, Request, RequestId};
+pub use slots::Slots;
 pub use store::{Backend, Description, Medium, Space, Store};

@@ -71,6 +71,22 @@ pub enum Rotation {
 }
 
 impl Limits {
+    /// Those of a disk that is not there: it has no blocks.
+    pub const NOTHING: Limits = Limits {
+        block_length: 512,
+        blocks: 0,
+        physical_block_length: 512,
+        lowest_aligned_block: 0,
+        optimal_transfer_length: 0,
+        unmap: None,
+        write_cache: WriteCache::None,
+        read_only: true,
+        rotation: Rotation::NotReported,
+        copies: false,
+        cryptographic_erase: false,
+        atomic: None,
+    };
+
     /// Size in bytes.
     pub fn capacity(&self) -> u64 {
         self.blocks * u64::from(self.block_length)

@@ -2,10 +2,10 @@
 
 use crate::limits::Limits;
 use crate::target::{Target, Targets, Viewer};
-use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
+use io::link::{Link, LinkError, NoMemory, Received, Scratch};
 use iscsi::login::target::LoggedIn;
 use iscsi::name::Name;
-use iscsi::session::{Event, Session, SessionKind, SessionLimits, TaskId};
+use iscsi::session::{Event, Session, SessionKind, SessionLimits};
 use iscsi::text;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -42,19 +42,6 @@ fn answer(targets: &Targets, viewer: &Viewer, value: &str, local: SocketAddr) ->
 
 /// What is served, as it is at each question: a discovery session may last.
 type Served<'a> = dyn Fn() -> Arc<Targets> + Send + Sync + 'a;
-
-/// There are no tasks, and so there is no memory.
-struct NoMemory;
-
-impl Memory for NoMemory {
-    fn place(&mut self, _: TaskId, _: u32, _: u32, _: u32) -> Placement<'_> {
-        Placement::Gone
-    }
-
-    fn payload(&self, _: TaskId, _: u32, _: u32) -> &[u8] {
-        &[]
-    }
-}
 
 /// The identity of a discovery session (RFC 7143 §7.4.2): one that names no target has the address that it
 /// has reached in the place of a portal group.

@@ -3,8 +3,8 @@
 use super::{Target, TargetPortal, text};
 use crate::login::{self, Place};
 use crate::{Error, Options, Portal, SessionKind};
-use io::link::{Link, LinkError, Memory, Placement, Received, Scratch};
-use iscsi::initiator::{ConnectionId, Event, Limits, LogoutReason, Session, TaskId};
+use io::link::{Link, LinkError, NoMemory, Received, Scratch};
+use iscsi::initiator::{ConnectionId, Event, Limits, LogoutReason, Session};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -94,18 +94,5 @@ impl Conversation {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-    }
-}
-
-/// There are no tasks, and so there is no memory.
-struct NoMemory;
-
-impl Memory for NoMemory {
-    fn place(&mut self, _: TaskId, _: u32, _: u32, _: u32) -> Placement<'_> {
-        Placement::Gone
-    }
-
-    fn payload(&self, _: TaskId, _: u32, _: u32) -> &[u8] {
-        &[]
     }
 }

@@ -4,7 +4,7 @@
 use super::Shared;
 use super::operation::{Failure, Transfer};
 use crate::{Channel, Command, Finished, Lun};
-use block::{Alarm, Completion, Engine, Error, ErrorKind, Outcome, Request, Store};
+use block::{Alarm, Completion, Engine, Error, ErrorKind, Outcome, Request, Slots, Store};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -14,8 +14,7 @@ pub(super) struct Direct {
     shared: Arc<Shared>,
     commands: Channel,
     /// Requests that are under way as commands, by the command's number.
-    pending: Vec<Option<Pending>>,
-    free: Vec<usize>,
+    pending: Slots<Pending>,
     batch: Vec<(u64, Lun, Command)>,
     finished: Vec<(u64, Finished)>,
     /// Those that take more than one command, or another.
@@ -55,28 +54,12 @@ impl Direct {
         Ok(Box::new(Direct {
             shared,
             commands,
-            pending: Vec::new(),
-            free: Vec::new(),
+            pending: Slots::default(),
             batch: Vec::new(),
             finished: Vec::new(),
             others,
             rest: Vec::new(),
         }))
-    }
-
-    fn place(&mut self, pending: Pending) -> usize {
-        match self.free.pop() {
-            Some(slot) => {
-                if let Some(place) = self.pending.get_mut(slot) {
-                    *place = Some(pending);
-                }
-                slot
-            }
-            None => {
-                self.pending.push(Some(pending));
-                self.pending.len() - 1
-            }
-        }
     }
 }
 
@@ -96,7 +79,7 @@ impl Store for Direct {
             };
             let room = buffer.capacity();
             let command = transfer.command(buffer, request.data.clone());
-            let slot = self.place(Pending { request, transfer, room });
+            let slot = self.pending.insert(Pending { request, transfer, room });
             self.batch.push((slot as u64, lun, command));
         }
         if !self.batch.is_empty() {
@@ -110,9 +93,7 @@ impl Store for Direct {
     fn poll(&mut self, done: &mut Vec<Completion>) {
         self.commands.take(&mut self.finished);
         for (slot, finished) in self.finished.drain(..) {
-            let Some(pending) = self.pending.get_mut(slot as usize).and_then(Option::take) else { continue };
-            self.free.push(slot as usize);
-            let Pending { mut request, transfer, room } = pending;
+            let Some(Pending { mut request, transfer, room }) = self.pending.take(slot as usize) else { continue };
             let (buffer, result) = transfer.finish(finished, room);
             request.buffer = buffer;
             let result = match result {

@@ -165,7 +165,7 @@ impl Drop for Group {
 impl Backend for Group {
     fn limits(&self) -> Arc<Limits> {
         // `connect` has seen to it that the disk is known.
-        self.shared.known().map_or_else(|| Arc::new(nothing()), Known::limits)
+        self.shared.known().map_or_else(|| Arc::new(Limits::NOTHING), Known::limits)
     }
 
     fn description(&self) -> Description {
@@ -178,24 +178,6 @@ impl Backend for Group {
 
     fn refresh(&self) -> Result<bool, block::Error> {
         self.hatch.look()
-    }
-}
-
-/// The limits of a disk that nobody knows.
-fn nothing() -> Limits {
-    Limits {
-        block_length: 512,
-        blocks: 0,
-        physical_block_length: 512,
-        lowest_aligned_block: 0,
-        optimal_transfer_length: 0,
-        unmap: None,
-        write_cache: block::WriteCache::None,
-        read_only: true,
-        rotation: block::Rotation::NotReported,
-        copies: false,
-        cryptographic_erase: false,
-        atomic: None,
     }
 }
 

@@ -159,6 +159,19 @@ pub trait Memory {
     fn payload(&self, task: TaskId, offset: u32, length: u32) -> &[u8];
 }
 
+/// That of a session which carries text alone: it has no tasks.
+pub struct NoMemory;
+
+impl Memory for NoMemory {
+    fn place(&mut self, _: TaskId, _: u32, _: u32, _: u32) -> Placement<'_> {
+        Placement::Gone
+    }
+
+    fn payload(&self, _: TaskId, _: u32, _: u32) -> &[u8] {
+        &[]
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

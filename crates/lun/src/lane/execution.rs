@@ -276,21 +276,7 @@ impl Execution<'_> {
 
     /// The unit's limits; those of an empty disk where there is none.
     pub fn limits(&self) -> &Limits {
-        const NONE: &Limits = &Limits {
-            block_length: 512,
-            blocks: 0,
-            physical_block_length: 512,
-            lowest_aligned_block: 0,
-            optimal_transfer_length: 0,
-            unmap: None,
-            write_cache: WriteCache::None,
-            read_only: true,
-            rotation: Rotation::NotReported,
-            copies: false,
-            cryptographic_erase: false,
-            atomic: None,
-        };
-        self.channel.map_or(NONE, |channel| &channel.limits)
+        self.channel.map_or(&Limits::NOTHING, |channel| &channel.limits)
     }
 
     /// Bytes that the initiator is ready to send.
