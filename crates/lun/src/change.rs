@@ -107,7 +107,7 @@ const WRITE_PROTECTED: Condition = Condition::new(SenseKey::DataProtect, 0x27, 0
 impl LogicalUnit {
     /// How it stands.
     pub fn standing(&self) -> UnitStanding {
-        let (flags, limits) = (self.commons.flags(), self.backend().limits());
+        let (flags, limits) = (self.commons.flags(), self.limits());
         UnitStanding {
             online: flags & flag::OFFLINE == 0,
             read_only: flags & flag::READ_ONLY != 0 || limits.read_only,

@@ -22,6 +22,7 @@ mod operation;
 mod ports;
 pub mod reservation;
 mod service;
+mod shown;
 mod state;
 pub mod statistics;
 mod unit;
@@ -37,5 +38,6 @@ pub use scsi::inquiry::DeviceType;
 pub use service::{
     Cdb, Command, Completed, Event, NexusId, TaskAttribute, TaskManagementFunction, TaskManagementResponse, TaskTag,
 };
+pub use shown::Shown;
 pub use state::{Saved, StateError, StateKind, StateStore};
 pub use unit::{Change, Identity, LogicalUnit, LunEntry, LunMap, NexusDescription, Options};

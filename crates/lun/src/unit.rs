@@ -4,6 +4,7 @@ use crate::command::provisioning::threshold_sets;
 use crate::commons::{Commons, flag};
 use crate::limit::Limiter;
 use crate::mail::{Letter, Whom};
+use crate::shown::Shown;
 use crate::statistics::Counted;
 use crate::{StateError, StateStore, TargetPort};
 use block::{Backend, WriteCache};
@@ -52,6 +53,8 @@ pub struct Options {
     pub read_only: bool,
     /// Say that the medium can be removed, and let it.
     pub removable: bool,
+    /// What it says of itself in the place of what it would.
+    pub shown: Shown,
 }
 
 /// One disk or drive of the target. Shared by all lanes.
@@ -171,7 +174,7 @@ impl LogicalUnit {
     pub(crate) fn watch_space(self: &Arc<LogicalUnit>) {
         let Some(threshold) = self.commons.values().provisioning_threshold() else { return };
         let Some(space) = self.backend.space() else { return };
-        let reached = threshold_sets(&self.backend.limits(), space.used) >= threshold;
+        let reached = threshold_sets(&self.limits(), space.used) >= threshold;
         let was_reached = self.commons.threshold_reached(reached);
         if reached && !was_reached {
             // THIN PROVISIONING SOFT THRESHOLD REACHED.
@@ -208,6 +211,11 @@ impl LogicalUnit {
         &self.options
     }
 
+    /// What it and its store can do, as it is shown.
+    pub fn limits(&self) -> Arc<block::Limits> {
+        self.options.shown.over(self.backend.limits())
+    }
+
     /// What stands behind it.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
@@ -219,7 +227,7 @@ impl LogicalUnit {
 pub(crate) const OFFLINE: Condition = Condition::new(SenseKey::NotReady, 0x04, 0x03);
 
 fn mode_facts(options: &Options, backend: &dyn Backend) -> mode::Facts {
-    let limits = backend.limits();
+    let limits = options.shown.over(backend.limits());
     mode::Facts {
         volatile_cache: limits.write_cache == WriteCache::Volatile,
         thresholds: limits.unmap.is_some() && backend.space().is_some(),

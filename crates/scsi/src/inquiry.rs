@@ -27,6 +27,10 @@ pub struct Facts<'a> {
     pub revision: &'a str,
     /// Unit serial number, cut at 252 ASCII bytes.
     pub serial: &'a str,
+    /// The designator with T10 vendor identification, where it is not made of vendor, product and serial number.
+    pub t10_id: Option<&'a str>,
+    /// The NAA designator, where it is not made of the identity: 8 or 16 bytes.
+    pub naa: Option<&'a [u8]>,
     /// What it is.
     pub device_type: DeviceType,
     /// RMB: the medium can be removed.
@@ -328,6 +332,8 @@ pub(crate) mod tests {
             product: "Disk",
             revision: "0001",
             serial: "S-42",
+            t10_id: None,
+            naa: None,
             device_type: DeviceType::Disk,
             removable: false,
             rotation: Rotation::NonRotating,

@@ -26,7 +26,7 @@ pub(crate) struct Reach {
 
 impl Reach {
     fn new(entry: &LunEntry) -> Reach {
-        let limits = entry.unit.backend().limits();
+        let limits = entry.unit.limits();
         let read_only = entry.read_only || limits.read_only;
         let generation = entry.unit.commons.generation();
         Reach { unit: Arc::clone(&entry.unit), limits, read_only, generation }

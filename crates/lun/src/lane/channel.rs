@@ -39,7 +39,7 @@ impl Channel {
             tally: unit.commons.ledger.tally(),
             store: None,
             retired: Vec::new(),
-            limits: unit.backend().limits(),
+            limits: unit.limits(),
             batch: Vec::new(),
             fences,
             parked: Vec::new(),
@@ -88,7 +88,7 @@ impl Channel {
             store.submit(&mut self.batch, done);
             self.retired.push(store);
         }
-        self.limits = self.unit.backend().limits();
+        self.limits = self.unit.limits();
     }
 
     /// Takes a request into the batch.

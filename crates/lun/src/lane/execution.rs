@@ -388,6 +388,8 @@ impl Execution<'_> {
             serial: &identity.serial,
             device_type: entry.unit.options().device_type,
             removable: entry.unit.options().removable,
+            t10_id: entry.unit.options().shown.t10_id.as_deref(),
+            naa: entry.unit.options().shown.naa.as_deref(),
             rotation: match limits.rotation {
                 Rotation::NotReported => inquiry::Rotation::NotReported,
                 Rotation::NonRotating => inquiry::Rotation::NonRotating,

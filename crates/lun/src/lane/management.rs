@@ -173,7 +173,7 @@ impl Lane {
                 }
                 Letter::Limits { unit } => {
                     if let Some(channel) = self.channel(&unit) {
-                        self.channels[channel].limits = unit.backend().limits();
+                        self.channels[channel].limits = unit.limits();
                     }
                 }
                 Letter::Paced => self.paced.look_again(),

@@ -67,7 +67,7 @@ fn image(blocks: u64, byte: u8) -> Arc<dyn Backend> {
 
 fn drive(medium: Arc<dyn Backend>, lanes: usize) -> (Rig, Arc<Drive>) {
     let drive = Drive::new(medium);
-    let options = Options { device_type: DeviceType::Optical, read_only: true, removable: true };
+    let options = Options { device_type: DeviceType::Optical, read_only: true, removable: true, ..Options::default() };
     (Rig::with(options, drive.clone(), lanes), drive)
 }
 

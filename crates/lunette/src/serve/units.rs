@@ -124,6 +124,7 @@ fn unit(disk: &Disk, uuid: [u8; 16], opened: Opened, state: Option<&Arc<dyn Stat
         device_type: disk.device_type,
         read_only: backend.limits().read_only,
         removable: disk.removable || optical,
+        shown: Default::default(),
     };
     // A disk that forgets its data at the end has no use for fences that do not.
     let state = state.filter(|_| kept).map(Arc::clone);

@@ -62,13 +62,17 @@ pub fn eui64(uuid: [u8; 16]) -> [u8; 16] {
 }
 
 pub(super) fn encode(facts: &Facts<'_>, out: &mut Vec<u8>) {
-    let naa = naa(facts.uuid);
-    push(out, Association::LogicalUnit, BINARY, TYPE_NAA, |out| out.extend_from_slice(&naa));
+    let own = naa(facts.uuid);
+    let naa = facts.naa.unwrap_or(&own);
+    push(out, Association::LogicalUnit, BINARY, TYPE_NAA, |out| out.extend_from_slice(naa));
     push(out, Association::LogicalUnit, BINARY, TYPE_EUI_64, |out| out.extend_from_slice(&eui64(facts.uuid)));
-    push(out, Association::LogicalUnit, ASCII, TYPE_T10, |out| {
-        field::push_ascii(out, facts.vendor, 8);
-        field::push_ascii(out, facts.product, 16);
-        field::push_ascii(out, facts.serial, facts.serial.len().min(200));
+    push(out, Association::LogicalUnit, ASCII, TYPE_T10, |out| match facts.t10_id {
+        Some(whole) => field::push_ascii(out, whole, whole.len().min(200)),
+        None => {
+            field::push_ascii(out, facts.vendor, 8);
+            field::push_ascii(out, facts.product, 16);
+            field::push_ascii(out, facts.serial, facts.serial.len().min(200));
+        }
     });
     let name: String = naa.iter().map(|byte| format!("{byte:02X}")).collect();
     push(out, Association::LogicalUnit, UTF_8, TYPE_NAME, |out| field::push_padded_utf8(out, &format!("naa.{name}")));
@@ -172,6 +176,17 @@ mod tests {
         );
         assert_eq!(list[4].value, [0, 0, 0, 2], "the port by which the question came");
         assert_eq!(list[3].name(), Some("naa.646AC10B58CC4372A5670E02B2C3D479"));
+    }
+
+    #[test]
+    fn names_that_somebody_chose_stand_in_the_place_of_our_own() {
+        let naa = [0x30, 0, 0, 0xa0, 0, 0, 0, 0x11];
+        let chosen = Facts { t10_id: Some("IET     000a0011"), naa: Some(&naa), ..facts() };
+        let list = parse(&page(0x83, &chosen)).unwrap();
+        assert_eq!((list[0].designator_type, &list[0].value[..]), (3, &naa[..]));
+        assert_eq!((list[2].designator_type, &list[2].value[..]), (1, &b"IET     000a0011"[..]));
+        assert_eq!(list[3].name(), Some("naa.300000A000000011"));
+        assert_eq!(list.len(), parse(&page(0x83, &facts())).unwrap().len(), "none more, and none less");
     }
 
     #[test]
