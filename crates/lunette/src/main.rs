@@ -12,6 +12,7 @@ mod nodes;
 mod remote;
 mod serve;
 mod status;
+mod trace;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -37,6 +38,8 @@ enum Command {
     Serve(Box<serve::Arguments>),
     /// Show how a daemon stands: its bounds, who was refused and why.
     Status(status::Arguments),
+    /// Show PDUs decoded as they pass, or write them for Wireshark.
+    Trace(Box<trace::Arguments>),
     /// Find the targets of a portal or of an iSNS server.
     Discover(client::discover::Arguments),
     /// List targets and their disks.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
     let result = match Line::try_parse() {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
+        Ok(Line { command: Command::Trace(arguments) }) => trace::run(&arguments),
         Ok(Line { command: Command::Discover(arguments) }) => client::discover::run(&arguments),
         Ok(Line { command: Command::Ls(arguments) }) => client::ls::run(&arguments),
         Ok(Line { command: Command::Inquiry(arguments) }) => client::inquiry::run(&arguments),

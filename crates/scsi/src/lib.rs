@@ -3,6 +3,7 @@
 
 pub mod blocks;
 pub mod cdb;
+pub mod commands;
 pub mod copy;
 mod field;
 pub mod inquiry;

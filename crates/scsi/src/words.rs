@@ -39,6 +39,19 @@ pub fn sense_key(key: u8) -> &'static str {
     NAMES[usize::from(key & 0x0f)]
 }
 
+/// The name of a reservation's type (SPC-5 table 62).
+pub fn reservation_type(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        1 => "write exclusive",
+        3 => "exclusive access",
+        5 => "write exclusive, registrants only",
+        6 => "exclusive access, registrants only",
+        7 => "write exclusive, all registrants",
+        8 => "exclusive access, all registrants",
+        _ => return None,
+    })
+}
+
 /// The words of an additional sense code with its qualifier, of those that disks and drives say.
 pub fn additional(code: u8, qualifier: u8) -> Option<&'static str> {
     let at = ADDITIONAL.binary_search_by_key(&(code, qualifier), |(key, _)| *key).ok()?;

@@ -3,6 +3,7 @@
 
 use crate::door::{Cause, Door, Record};
 use crate::limits::BOUNDS;
+use crate::trace::{Trace, TraceWish};
 use crate::worker::WorkerOverview;
 use lun::LogicalUnit;
 use lun::statistics::SessionCells;
@@ -111,6 +112,16 @@ impl Door {
             workers.push(tokio::time::timeout(WORKER_TIME, worker.overview()).await.ok().flatten());
         }
         workers
+    }
+
+    /// Has PDUs told as they pass; `None` where [`TRACES`](crate::TRACES) watch already.
+    pub async fn trace(&self, wish: TraceWish) -> Option<Trace> {
+        let mut trace = self.traces.begin(wish)?;
+        for worker in &self.workers {
+            let watched = tokio::time::timeout(WORKER_TIME, worker.trace(trace.tracer())).await;
+            trace.connections += watched.unwrap_or(0);
+        }
+        Some(trace)
     }
 
     /// The door as it stands now.

@@ -2,6 +2,8 @@
 
 use crate::limits::Limits;
 use crate::target::{Target, Targets, Viewer};
+use crate::trace::{LinkWatcher, TracedConnection, Traces};
+use io::link::tap::Digests;
 use io::link::{Link, LinkError, NoMemory, Received, Scratch};
 use iscsi::login::target::LoggedIn;
 use iscsi::name::Name;
@@ -120,12 +122,16 @@ impl Discoveries {
     pub async fn serve(
         &self,
         stream: TcpStream,
+        peer: SocketAddr,
         logged_in: LoggedIn,
         targets: &Served<'_>,
         viewer: &Viewer,
+        traces: &Traces,
     ) -> Result<(), LinkError> {
-        let place = self.here.enter(&logged_in, stream.local_addr()?);
-        let session = serve(stream, logged_in, targets, viewer, &self.limits.session, &self.scratch);
+        let local = stream.local_addr()?;
+        let place = self.here.enter(&logged_in, local);
+        let link = watched(stream, peer, &logged_in, traces)?;
+        let session = serve(link, logged_in, local, targets, viewer, &self.limits.session, &self.scratch);
         let work = async {
             tokio::select! {
                 biased;
@@ -144,15 +150,40 @@ impl Discoveries {
     }
 }
 
+/// The link of a session, with those who watch it.
+fn watched(stream: TcpStream, peer: SocketAddr, logged_in: &LoggedIn, traces: &Traces) -> Result<Link, LinkError> {
+    let (local, asked) = (stream.local_addr()?, &logged_in.asked);
+    let mut link = Link::new(stream, Vec::new());
+    for tracer in traces.all() {
+        let parameters = &logged_in.opening.parameters;
+        let digests = Digests { header: parameters.header_digest, data: parameters.data_digest };
+        let connection = TracedConnection {
+            number: 0,
+            login: false,
+            initiator: Some(asked.initiator_name.clone()),
+            target: asked.target_name.clone(),
+            session: None,
+            cid: Some(asked.cid),
+            peer,
+            local,
+            digests,
+        };
+        if let Some(watcher) = LinkWatcher::new(&tracer, connection) {
+            link.watch(tracer.number(), digests, Box::new(watcher));
+        }
+    }
+    Ok(link)
+}
+
 async fn serve(
-    stream: TcpStream,
+    mut link: Link,
     logged_in: LoggedIn,
+    local: SocketAddr,
     targets: &Served<'_>,
     viewer: &Viewer,
     limits: &SessionLimits,
     scratch: &Mutex<Scratch>,
 ) -> Result<(), LinkError> {
-    let local = stream.local_addr()?;
     let limits = SessionLimits { nop_interval: Duration::ZERO, ..limits.clone() };
     let (mut session, c) = Session::new(
         SessionKind::Discovery,
@@ -162,7 +193,6 @@ async fn serve(
         logged_in.opening,
         Instant::now(),
     );
-    let mut link = Link::new(stream, Vec::new());
     poll_fn(|cx| {
         let scratch = &mut *scratch.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::refusal::Refusal;
 use crate::registry::{Admitted, Arrival, Registry};
 use crate::target::{Handover, Targets, Viewer};
+use crate::trace::{LoginWatch, Traces};
 use crate::worker::WorkerHandle;
 use failures::{Failures, Sentence};
 use iscsi::counter::Counter;
@@ -53,6 +54,7 @@ pub struct Door {
     pub(crate) failures: Arc<Failures>,
     /// Logins that succeeded.
     pub(crate) succeeded: Counter,
+    pub(crate) traces: Arc<Traces>,
     discoveries: Discoveries,
 }
 
@@ -97,6 +99,7 @@ impl Door {
             places: Places::new(Arc::clone(&limits)),
             failures: Failures::new(Arc::clone(&limits)),
             succeeded: Counter::default(),
+            traces: Arc::default(),
             discoveries: Discoveries::new(&limits),
             limits,
         })
@@ -197,6 +200,7 @@ impl Door {
         let mut login = Box::new(Login::new(Offers::default(), self.limits.login));
         let policy = &mut **policy.insert(Box::new(Admission::new(self, *peer, *portal_group)));
         let (mut out, mut data) = (Vec::new(), Vec::new());
+        let mut watch = LoginWatch::new(&self.traces, *peer, stream.local_addr().ok());
         loop {
             let length = login.data_bytes(&header).map_err(|failure| self.failed(failure, Vec::new()))?;
             // Memory grows with what comes, not with what was announced.
@@ -204,8 +208,10 @@ impl Door {
             if data.len() < length {
                 return Err(Unfinished::closed(Cause::Connection, "closed by the peer"));
             }
+            watch.iter_mut().for_each(|watch| watch.received(&header, &data));
             let step = login.handle(&header, &data, policy, &mut out);
             if let Step::Failed(failure) = step {
+                watch.iter_mut().for_each(|watch| watch.sent(&out));
                 return Err(self.failed(failure, out));
             }
             if let (Step::Done(logged_in), Some(admitted)) = (&step, &mut policy.admitted) {
@@ -218,11 +224,13 @@ impl Door {
                     }
                     Err(failure) => {
                         join::refuse(&mut out, failure.status);
+                        watch.iter_mut().for_each(|watch| watch.sent(&out));
                         return Err(self.failed(failure, out));
                     }
                 }
             }
             stream.write_all(&out).await?;
+            watch.iter_mut().for_each(|watch| watch.sent(&out));
             if let Step::Done(logged_in) = step {
                 self.succeeded.count();
                 return Ok(logged_in);
@@ -285,7 +293,7 @@ impl Door {
         let initiator = &logged_in.asked.initiator_name;
         self.lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, not_shown, "discovery"));
         let targets = || self.targets();
-        if let Err(error) = self.discoveries.serve(stream, logged_in, &targets, &viewer).await {
+        if let Err(error) = self.discoveries.serve(stream, peer, logged_in, &targets, &viewer, &self.traces).await {
             tracing::debug!(%peer, "discovery: {error}");
         }
         drop(seat);
@@ -330,6 +338,7 @@ impl Door {
             target_resets: rule.target_resets,
             limiter: Arc::clone(&rule.limiter),
             limits: Arc::clone(&self.limits),
+            traces: Arc::clone(&self.traces),
             lines: Arc::clone(&self.lines),
         };
         if !self.workers.get(worker).is_some_and(|worker| worker.serve(handover, registered)) {

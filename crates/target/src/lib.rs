@@ -14,6 +14,7 @@ mod refusal;
 mod registry;
 mod state_files;
 mod target;
+mod trace;
 mod worker;
 
 pub use access::{Access, Chap, Initiators, NamePattern, Network, NetworkError, NoRule, PatternError, Rule};
@@ -26,4 +27,5 @@ pub use refusal::{NoAccess, Refusal};
 pub use registry::{Closed, Registered};
 pub use state_files::StateFiles;
 pub use target::{Discovery, Handover, Portal, Target, Targets, Viewer};
+pub use trace::{TRACE_BYTES, TRACES, Trace, TraceWish, Traced, TracedConnection};
 pub use worker::{ConnectionOverview, SessionOverview, WorkerHandle, WorkerOverview};

@@ -4,6 +4,7 @@ use crate::access::{Access, Rule};
 use crate::address::HostPort;
 use crate::door::Lines;
 use crate::limits::Limits;
+use crate::trace::Traces;
 use iscsi::auth::{Account, Algorithm};
 use iscsi::login::target::LoggedIn;
 use lun::{Limiter, LunMap, NexusDescription, TargetPortGroups};
@@ -208,6 +209,8 @@ pub struct Handover {
     pub limiter: Arc<Limiter>,
     /// Bounds the log lines about it.
     pub(crate) lines: Arc<Lines>,
+    /// Who watches PDUs.
+    pub(crate) traces: Arc<Traces>,
     /// The bounds.
     pub limits: Arc<Limits>,
 }

@@ -13,6 +13,7 @@ pub use session::{ConnectionOverview, SessionOverview};
 use crate::limits::Limits;
 use crate::registry::Registered;
 use crate::target::Handover;
+use crate::trace::Tracer;
 use block::Pool;
 use io::engine::{Engines, WorkerEngine};
 use io::link::Scratch;
@@ -41,6 +42,9 @@ pub(crate) enum Order {
     Serve(Box<Handover>, Registered),
     /// Tell how it stands.
     Overview(oneshot::Sender<WorkerOverview>),
+    /// Have the PDUs of the sessions that are there told, as far as they are asked for; answer on how many
+    /// connections.
+    Trace(Arc<Tracer>, oneshot::Sender<usize>),
     /// Finish what is in flight within this time, tell the initiators, close, then answer.
     Stop(Duration, oneshot::Sender<()>),
 }
@@ -114,6 +118,13 @@ impl WorkerHandle {
         let (answer, answered) = oneshot::channel();
         self.orders.send(Order::Overview(answer)).ok()?;
         answered.await.ok()
+    }
+
+    /// Has PDUs told to a tracer; how many connections it watches.
+    pub(crate) async fn trace(&self, tracer: Arc<Tracer>) -> usize {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.orders.send(Order::Trace(tracer, answer)).is_ok();
+        if sent { answered.await.unwrap_or(0) } else { 0 }
     }
 
     /// Ends the worker's sessions and waits for it, at most this long.
@@ -251,6 +262,10 @@ async fn run(engine: WorkerEngine, workers: usize, limits: Arc<Limits>, mut orde
                 };
                 let sessions = shared.sessions.borrow().iter().map(overview).collect();
                 let _ = answer.send(WorkerOverview { sessions, data_bytes: shared.pool.taken_bytes() });
+            }
+            Order::Trace(tracer, answer) => {
+                let watched = |driver: &Rc<RefCell<Driver>>| driver.borrow_mut().watch(&tracer);
+                let _ = answer.send(shared.sessions.borrow().values().map(watched).sum());
             }
             Order::Stop(grace, done) => {
                 // What cannot be finished in this time is given up, so that everybody is told in the rest.

@@ -12,6 +12,7 @@
 
 mod low_water;
 mod receive;
+pub mod tap;
 mod transmit;
 
 pub use receive::Received;
@@ -233,6 +234,8 @@ pub struct Link {
     low_water: low_water::LowWater,
     /// The last data segment was large: the next will be, and staging would only be copied.
     large: bool,
+    /// Who watches what passes.
+    taps: Vec<tap::Tap>,
 }
 
 impl Link {
@@ -248,7 +251,31 @@ impl Link {
             counters: LinkCounters::default(),
             low_water: low_water::LowWater::default(),
             large: false,
+            taps: Vec::new(),
         }
+    }
+
+    /// Has what passes from the next PDUs on told to a watcher of this name, unless it is told already.
+    pub fn watch(&mut self, name: u64, digests: tap::Digests, watcher: Box<dyn tap::Watcher>) {
+        if self.taps.iter().any(|tap| tap.name == name) {
+            return;
+        }
+        let digest = |there: bool| if there { 4 } else { 0 };
+        let skip = match &self.reading {
+            receive::Reading::Header => 0,
+            receive::Reading::Data { incoming, done, .. } => {
+                (incoming.length - done + incoming.padding) as usize + digest(incoming.digest)
+            }
+            receive::Reading::Trailer { incoming, .. } => incoming.padding as usize + digest(incoming.digest),
+        };
+        // What was read and not parsed yet was not seen by anybody.
+        let offset = self.counters.received_bytes.saturating_sub(self.leftover.len() as u64);
+        let received = tap::Standing { offset, skip };
+        let sent = tap::Standing { offset: self.counters.sent_bytes, skip: self.unsent_bytes() };
+        let tap = tap::Tap::new(name, watcher, digests, received, sent);
+        let mut one = vec![tap];
+        tap::feed(&mut one, tap::Direction::Received, &self.leftover);
+        self.taps.append(&mut one);
     }
 
     /// What went through it.

@@ -1,5 +1,6 @@
 //! The receiving half of [`Link`](super::Link): one read, then all that it brought.
 
+use super::tap::{Direction, feed};
 use super::{Core, DIRECT_BYTES, LARGE_BYTES, Link, LinkError, Memory, Placement, SHORT_STAGING_BYTES, Scratch};
 use crate::crc32c::Crc32c;
 use iscsi::session::{Incoming, Place};
@@ -95,6 +96,13 @@ impl Link {
                         *done += landed as u32;
                     }
                     let staged = &staging[..count - landed];
+                    if !self.taps.is_empty() {
+                        let from = offset + done;
+                        if let Placement::Here(place) = memory.place(task, expected, from, landed as u32) {
+                            feed(&mut self.taps, Direction::Received, place);
+                        }
+                        feed(&mut self.taps, Direction::Received, staged);
+                    }
                     self.parse_staged(now, core, c, memory, staged)
                 }
                 Placement::Gone => self.read_staged(cx, now, core, c, memory, staging),
@@ -131,6 +139,9 @@ impl Link {
         self.counters.received_bytes += count as u64;
         self.counters.reads += 1;
         self.leftover.clear();
+        if !self.taps.is_empty() {
+            feed(&mut self.taps, Direction::Received, &staging[kept..kept + count]);
+        }
         self.parse_staged(now, core, c, memory, &staging[..kept + count])
     }
 

@@ -1,5 +1,6 @@
 //! The sending half of [`Link`](super::Link): one batch, one system call.
 
+use super::tap::{Direction, feed};
 use super::{Core, Link, LinkError, Memory, Scratch};
 use crate::crc32c::Crc32c;
 use iscsi::session::{Digest, Segment, TxBatch};
@@ -53,6 +54,13 @@ impl Link {
         }
     }
 
+    /// Bytes of the batch that have not left.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        let Some(batch) = &self.batch else { return 0 };
+        let left: usize = batch.segments.iter().skip(self.sent.segment).map(length_of).sum();
+        left.saturating_sub(self.sent.bytes)
+    }
+
     /// Writes the batch. Ready when all of it has left.
     fn poll_write<M: Memory>(&mut self, cx: &mut Context<'_>, memory: &M) -> Poll<Result<(), LinkError>> {
         let Some(batch) = &self.batch else { return Poll::Ready(Ok(())) };
@@ -76,6 +84,14 @@ impl Link {
             };
             self.counters.sent_bytes += written as u64;
             self.counters.writes += 1;
+            if !self.taps.is_empty() {
+                let mut passed = written;
+                for piece in &pieces[..count] {
+                    let here = piece.len().min(passed);
+                    feed(&mut self.taps, Direction::Sent, &piece[..here]);
+                    passed -= here;
+                }
+            }
             let mut left = written + self.sent.bytes;
             self.sent.bytes = 0;
             for segment in segments {

@@ -4,14 +4,15 @@
 //! are bounded in size, time and number; nothing that is asked for waits for a command or makes one wait.
 
 mod json;
+mod trace;
 
 pub use json::timestamp;
 
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +22,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use target::Door;
 use tokio::sync::Semaphore;
@@ -128,7 +130,7 @@ fn is_socket(path: &Path) -> bool {
 
 async fn accept(listener: UnixListener, door: Arc<Door>) -> std::io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let service = TowerToHyperService::new(router(door));
+    let router = router(door);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let owner = rustix::process::geteuid().as_raw();
     loop {
@@ -145,21 +147,44 @@ async fn accept(listener: UnixListener, door: Arc<Door>) -> std::io::Result<()> 
             tracing::warn!(uid = uid.ok(), "the administration is for the daemon's owner and root; refused");
             continue;
         }
-        let service = service.clone();
+        let lasting = Lasting::default();
+        let service = TowerToHyperService::new(router.clone().layer(Extension(lasting.clone())));
         tokio::spawn(async move {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIME)
                 .max_buf_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
+            tokio::select! {
+                _ = connection => {}
+                () = lasting.too_long() => {}
+            }
             drop(place);
         });
     }
 }
 
+/// Set by a route whose answer lasts as long as it is read.
+#[derive(Clone, Default)]
+struct Lasting(Arc<AtomicBool>);
+
+impl Lasting {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Comes back when a connection has lasted longer than it may.
+    async fn too_long(&self) {
+        tokio::time::sleep(CONNECTION_TIME).await;
+        if self.0.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 fn router(door: Arc<Door>) -> Router {
     Router::new()
+        .route("/v1/trace", get(trace::route))
         .route("/v1/door", get(|State(door): State<Arc<Door>>| async move { Json(json::door(&door.view())) }))
         .route(
             "/v1/sessions",
@@ -168,6 +193,20 @@ fn router(door: Arc<Door>) -> Router {
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(error("there is nothing of this name"))) })
         .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, Json(error("it can only be read"))) })
         .with_state(door)
+}
+
+/// Nobody serves the socket.
+pub fn nobody(path: &Path, error: &std::io::Error) -> Failure {
+    let line = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("{}: {error}; it is for the daemon's owner and root: try sudo", path.display())
+        }
+        _ => format!(
+            "no daemon answers at {}: {error}; start one with `lunette serve …`, or name its socket with --control PATH or --state-dir DIR",
+            path.display()
+        ),
+    };
+    Failure::because(Cause::Unreachable, line)
 }
 
 fn error(why: &str) -> Value {

@@ -129,6 +129,7 @@ impl Driver {
         let c = self.session.attach(arrival.opening, Instant::now());
         let link = Link::new(stream, Vec::new());
         self.lines.push(Line { link, c, cid, peer, local, since: SystemTime::now() });
+        self.watch_by_all();
         true
     }
 }

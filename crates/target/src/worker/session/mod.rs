@@ -5,6 +5,7 @@ mod joining;
 mod life;
 mod lines;
 mod overview;
+mod watching;
 
 pub(super) use life::serve;
 pub use overview::{ConnectionOverview, SessionOverview};
@@ -14,6 +15,7 @@ use super::memory::TaskMemory;
 use crate::door::Lines;
 use crate::limits::Limits;
 use crate::target::{Handover, Target};
+use crate::trace::Traces;
 use block::Account;
 use change::Closing;
 use io::link::{Link, LinkError};
@@ -45,6 +47,7 @@ pub(crate) struct Driver {
     target: Arc<Target>,
     limits: Arc<Limits>,
     log: Arc<Lines>,
+    traces: Arc<Traces>,
     waker: Option<Waker>,
     hungry: Vec<TaskId>,
     /// What [`block::Pool::reliefs`] said when they last asked.
@@ -115,7 +118,9 @@ enum Ended {
 impl Driver {
     /// A session with its leading connection; `None` where the socket is gone already.
     fn new(handover: Handover, nexus: NexusId, account: Rc<Account>) -> Option<Driver> {
-        let Handover { stream, early, peer, logged_in, target, rule, target_resets, limits, lines: log, .. } = handover;
+        let Handover {
+            stream, early, peer, logged_in, target, rule, target_resets, limits, lines: log, traces, ..
+        } = handover;
         let stream = TcpStream::from_std(stream).ok()?;
         let local = stream.local_addr().ok()?;
         let first_burst = logged_in.session.first_burst_length;
@@ -128,7 +133,7 @@ impl Driver {
             session.forbid_target_resets();
         }
         let link = Link::new(stream, early);
-        Some(Driver {
+        let mut driver = Driver {
             session,
             lines: vec![Line { link, c, cid, peer, local, since: SystemTime::now() }],
             first: 0,
@@ -139,6 +144,7 @@ impl Driver {
             target,
             limits,
             log,
+            traces,
             waker: None,
             hungry: Vec::new(),
             reliefs: 0,
@@ -160,7 +166,9 @@ impl Driver {
             doomed: std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|name| name == initiator),
             initiator,
             strayed: false,
-        })
+        };
+        driver.watch_by_all();
+        Some(driver)
     }
 
     /// Ends the session once nothing is in flight, or at once where it is `overdue`. The initiator is asked to

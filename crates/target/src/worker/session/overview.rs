@@ -87,6 +87,11 @@ impl Identity {
             since: SystemTime::now(),
         }
     }
+
+    /// The target's part of the session's identity.
+    pub fn tsih(&self) -> u16 {
+        self.tsih
+    }
 }
 
 impl Driver {
