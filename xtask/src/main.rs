@@ -1,16 +1,17 @@
-//! The project's own chores: `cargo xtask tidy`, `test`, `conformance`, `fuzz`, `bench` and `counts`.
+//! The project's own chores: `cargo xtask tidy`, `test`, `conformance`, `fuzz`, `bench`, `counts` and `package`.
 
 mod bench;
 mod conformance;
 mod counts;
 mod fuzz;
+mod package;
 mod suites;
 mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...] | cargo xtask counts [--write] | cargo xtask conformance [--write] [--run FILE...] | cargo xtask fuzz TARGET [--time 1h | INPUT...]\n\nSuites, all of them where none is named:";
+const USAGE: &str = "usage: cargo xtask tidy | cargo xtask test [SUITE...] | cargo xtask bench [ROW...] | cargo xtask counts [--write] | cargo xtask conformance [--write] [--run FILE...] | cargo xtask package [deb] [rpm] [dist] | cargo xtask fuzz TARGET [--time 1h | INPUT...]\n\nSuites, all of them where none is named:";
 
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         ["conformance", ..] => conformance::run(&root, &words[1..]),
         ["fuzz", ..] => fuzz::run(&root, &words[1..]),
         ["counts", ..] => counts::run(&root, &words[1..]),
+        ["package", ..] => package::run(&root, &words[1..]),
         ["test", ..] => suites::run(&root, &words[1..]),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}\n{}", suites::list());

@@ -10,7 +10,7 @@
 mod parse;
 mod secrets;
 
-pub use secrets::read_secret_file;
+pub use secrets::{read_secret, read_secret_file};
 
 use iscsi::auth::{Account, Algorithm, Secret};
 use iscsi::login::initiator::DigestOffer;

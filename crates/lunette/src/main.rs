@@ -8,8 +8,10 @@ mod configuration;
 mod control;
 mod failure;
 mod logging;
+mod manual;
 mod nodes;
 mod remote;
+mod sandbox;
 mod serve;
 mod status;
 mod trace;
@@ -77,6 +79,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
         words: Vec<String>,
     },
+    /// Show what the daemon's sandbox keeps out on this machine.
+    Sandbox(sandbox::Arguments),
+    /// Write the manual pages.
+    Man(manual::ManArguments),
+    /// Write what a shell completes.
+    Completions(manual::CompletionsArguments),
+    /// The process that opens files for a daemon in its sandbox.
+    #[command(hide = true)]
+    Opener {
+        /// What may be opened.
+        policy: Vec<std::ffi::OsString>,
+    },
     /// The process that holds what is attached.
     #[command(hide = true)]
     Hold {
@@ -109,6 +123,10 @@ fn main() -> ExitCode {
         Ok(Line { command: Command::Node(arguments) }) => nodes::command::run(&arguments),
         Ok(Line { command: Command::Boot(arguments) }) => nodes::boot::run(&arguments),
         Ok(Line { command: Command::Iscsiadm { words } }) => return nodes::iscsiadm::main(&words),
+        Ok(Line { command: Command::Sandbox(arguments) }) => sandbox::run(&arguments),
+        Ok(Line { command: Command::Man(arguments) }) => manual::man(&arguments),
+        Ok(Line { command: Command::Completions(arguments) }) => manual::completions(&arguments),
+        Ok(Line { command: Command::Opener { policy } }) => sandbox::run_opener(&policy),
         Ok(Line { command: Command::Hold { .. } }) => attach::hold_run(),
         Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
         // Help and version. Whoever asked may have closed the pipe.

@@ -9,6 +9,7 @@ use initiator::{Address, Group, GroupOptions, Lun, Options, Policy, RemoteDisk, 
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use stores::host::{How, host};
 use stores::{OpenError, Opened};
 use tokio::runtime::Handle;
 
@@ -94,7 +95,23 @@ fn path(text: &str) -> Result<(Address, u16), OpenError> {
     if let Some(user) = address.user.as_ref().filter(|_| !has_secret) {
         return Err(OpenError::new(place, format!("there is no secret of {user}")).remedy(INSTEAD));
     }
+    let address = with_secrets_of_files(address).map_err(wrong)?;
     Ok((address.resolve_with(elsewhere).map_err(wrong)?, lun))
+}
+
+/// The address with what stands in the files that it names, opened by who opens files for this process.
+fn with_secrets_of_files(mut address: Address) -> Result<Address, initiator::AddressError> {
+    let read = |path: &std::path::Path| {
+        let secret = initiator::address::read_secret(path, host().open(path, How::READ))?;
+        Ok(iscsi::auth::Secret::weak(secret.as_bytes()))
+    };
+    if let (None, Some(path), Some(_)) = (&address.secret, &address.secret_file, &address.user) {
+        address.secret = Some(read(path)?);
+    }
+    if let (None, Some(path), Some(_)) = (&address.target_secret, &address.target_secret_file, &address.target_user) {
+        address.target_secret = Some(read(path)?);
+    }
+    Ok(address)
 }
 
 /// Where a secret for another target stands in the environment.

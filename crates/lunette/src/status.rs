@@ -2,6 +2,7 @@
 
 use crate::control;
 use crate::failure::Failure;
+use crate::sandbox;
 use clap::Args;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -34,9 +35,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = control::path(arguments.control.as_deref(), arguments.state_dir.as_deref())
         .ok_or_else(|| Failure::input("where the daemon's socket is, is not known; name it with --control PATH"))?;
     let (door, sessions) = (ask(&path, "/v1/door")?, ask(&path, "/v1/sessions")?);
+    let sandbox = ask(&path, "/v1/sandbox")?;
     let text = match arguments.json {
-        true => format!("{}\n", serde_json::json!({ "door": door, "sessions": sessions })),
-        false => people(&door) + &table(&sessions),
+        true => format!("{}\n", serde_json::json!({ "door": door, "sessions": sessions, "sandbox": sandbox })),
+        false => format!("Sandbox      {}\n{}{}", sandbox::line(&sandbox), people(&door), table(&sessions)),
     };
     // Whoever asked may have closed the pipe.
     let _ = std::io::stdout().write_all(text.as_bytes());

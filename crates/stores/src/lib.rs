@@ -9,6 +9,7 @@ mod address;
 mod encrypted;
 mod error;
 mod file;
+pub mod host;
 mod memory;
 mod size;
 mod tray;

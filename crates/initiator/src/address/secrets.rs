@@ -64,10 +64,15 @@ impl Address {
 
 /// The secret in the first line of a file that only those can read who may know it.
 pub fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, AddressError> {
+    read_secret(path, std::fs::File::open(path))
+}
+
+/// The same of a file that somebody else has opened.
+pub fn read_secret(path: &Path, file: std::io::Result<std::fs::File>) -> Result<Zeroizing<String>, AddressError> {
     let name = path.display();
     let failed =
         |error: std::io::Error| AddressError::new(format!("{name}: {error}; its first line has to be the secret"));
-    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut file = file.map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     if mode & OTHERS != 0 {
         let mend = format!("mend it with: chmod 600 {name}");

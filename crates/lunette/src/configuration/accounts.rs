@@ -179,7 +179,7 @@ fn account(name: &Said<String>, table: &Table<'_>, findings: &Findings<'_>, path
     };
     let secret = match key {
         "secret" => {
-            let mode = std::fs::metadata(path).map_or(0, |facts| facts.permissions().mode());
+            let mode = stores::host::metadata(path).map_or(0, |facts| facts.permissions().mode());
             if mode & secrets::OTHERS != 0 {
                 let file = path.display();
                 let help = format!("chmod 600 {file}, or use secret-file");

@@ -4,6 +4,7 @@ use super::disk::{self, Disk, MAXIMUM_LUN};
 use super::{Configuration, RulePlan, TargetPlan, file, portals, secrets};
 use crate::failure::Failure;
 use crate::logging::Format;
+use crate::sandbox::Settings;
 use crate::serve::Arguments;
 use iscsi::session::SessionLimits;
 use std::path::Path;
@@ -17,6 +18,10 @@ pub fn from_arguments(arguments: &Arguments) -> Result<(Configuration, Vec<Strin
         Some(path) => file::from_file(Path::new(path))?,
         None => (own(arguments)?, Vec::new()),
     };
+    if arguments.no_sandbox {
+        configuration.sandbox = Settings { seccomp: false, landlock: false, ..configuration.sandbox };
+    }
+    configuration.file = arguments.config.clone();
     configuration.log_format = arguments.log_format.unwrap_or(configuration.log_format);
     configuration.log_level = match arguments.verbose {
         0 => configuration.log_level,
@@ -56,6 +61,8 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
         io_engine: arguments.io_engine,
         state_dir: arguments.state_dir.clone(),
         control: arguments.control.clone(),
+        sandbox: Settings { user: arguments.user.clone(), ..Settings::default() },
+        file: None,
         isns: arguments.isns.clone(),
         limits: limits(arguments)?,
         listens,

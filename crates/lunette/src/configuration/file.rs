@@ -8,6 +8,7 @@ use super::reader::{Said, Table};
 use super::{Configuration, TargetPlan, rules};
 use crate::failure::Failure;
 use crate::logging::{Format, LEVELS};
+use crate::sandbox::Settings;
 use crate::serve::isns::{self, Isns};
 use io::engine::Choice;
 use iscsi::auth::Algorithm;
@@ -28,11 +29,10 @@ const MAXIMUM_ALIAS: usize = 255;
 pub fn from_file(path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
     let name = path.display().to_string();
     let failed = |why: String| Failure::input(format!("{name}: {why}"));
-    let facts = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
-    if facts.len() > MAXIMUM_BYTES {
-        return Err(failed("is too long for a configuration file".into()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = stores::host::read_to_string(path, MAXIMUM_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => failed("is too long for a configuration file".into()),
+        _ => failed(error.to_string()),
+    })?;
     parse(&name, &text, path)
 }
 
@@ -66,6 +66,7 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: &Path) -> Configu
     let state_dir = path_at("state-dir");
     let access_states = path_at("access-states");
     let access_management = daemon_ref.and_then(|daemon| daemon.understood("access-management", management));
+    let sandbox = sandbox(&root, daemon_ref);
     daemon.into_iter().for_each(Table::finish);
 
     let isns = root.table("isns").and_then(|table| isns(table, findings));
@@ -90,6 +91,8 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: &Path) -> Configu
         io_engine: io_engine.map_or(Choice::Auto, |one| one.value),
         state_dir,
         control,
+        sandbox,
+        file: None,
         isns,
         limits,
         listens,
@@ -125,6 +128,24 @@ fn management(text: &str) -> Result<TargetPortGroupSupport, String> {
         "both" => Ok(TargetPortGroupSupport::Both),
         _ => Err("is nobody who could; there are implicit and both".to_owned()),
     }
+}
+
+/// What the daemon gives up.
+fn sandbox(root: &Table<'_>, daemon: Option<&Table<'_>>) -> Settings {
+    let text = |key| daemon.and_then(|daemon| daemon.text(key)).map(|one| one.value);
+    let mut settings = Settings { user: text("user"), group: text("group"), ..Settings::default() };
+    if let Some(table) = root.table("sandbox") {
+        let on = |key| table.flag(key) || !table.has(key);
+        (settings.seccomp, settings.landlock) = (on("seccomp"), on("landlock"));
+        let absolute = |text: &str| match Path::new(text).is_absolute() {
+            true => Ok(PathBuf::from(text)),
+            false => Err("is no directory; write its whole path, from / on"),
+        };
+        let allow = table.texts("allow").unwrap_or_default();
+        settings.allow = allow.iter().filter_map(|one| table.take(one, absolute)).map(|one| one.value).collect();
+        table.finish();
+    }
+    settings
 }
 
 fn isns(table: Table<'_>, findings: &Findings<'_>) -> Option<Isns> {

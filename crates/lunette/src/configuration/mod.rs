@@ -41,6 +41,10 @@ pub struct Configuration {
     pub state_dir: Option<PathBuf>,
     /// Where the daemon answers `lunette status`, if not at its usual place.
     pub control: Option<PathBuf>,
+    /// What the daemon gives up before it serves.
+    pub sandbox: crate::sandbox::Settings,
+    /// The file that says all this, where it is one.
+    pub file: Option<PathBuf>,
     /// The iSNS server.
     pub isns: Option<Isns>,
     /// The bounds.

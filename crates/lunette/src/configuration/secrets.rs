@@ -57,5 +57,6 @@ impl Source<'_> {
 
 /// The secret in the first line of a file that only those can read who may know it.
 pub fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    initiator::address::read_secret_file(path).map_err(|error| error.to_string())
+    let file = stores::host::host().open(path, stores::host::How::READ);
+    initiator::address::read_secret(path, file).map_err(|error| error.to_string())
 }

@@ -41,7 +41,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Where the socket is, for the daemon and for whoever asks it.
 pub fn path(named: Option<&Path>, state_directory: Option<&Path>) -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let directory = || match (state_directory, rustix::process::geteuid().is_root()) {
+    let directory = || match (state_directory, crate::sandbox::is_root()) {
         (Some(directory), _) => Some(directory.to_owned()),
         (None, true) => Some(PathBuf::from("/run/lunette")),
         (None, false) => variable("XDG_RUNTIME_DIR")
@@ -55,12 +55,25 @@ pub fn path(named: Option<&Path>, state_directory: Option<&Path>) -> Option<Path
 pub struct Control {
     path: PathBuf,
     listener: UnixListener,
+    /// Whether the socket's name was made by us.
+    own: bool,
 }
 
 impl Control {
     /// Opens the socket at the place that was named, or where it is by default. Without one the daemon serves
     /// none the less, unless a place was named.
-    pub fn open(named: Option<&Path>, state_directory: Option<&Path>) -> Result<Option<Control>, Failure> {
+    ///
+    /// `handed` is the socket where the service manager has opened it.
+    pub fn open(
+        named: Option<&Path>,
+        state_directory: Option<&Path>,
+        handed: Option<UnixListener>,
+    ) -> Result<Option<Control>, Failure> {
+        if let Some(listener) = handed {
+            let address = listener.local_addr().map_err(Failure::runtime)?;
+            let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
+            return Ok(Some(Control { path, listener, own: false }));
+        }
         let Some(path) = path(named, state_directory) else {
             tracing::warn!(
                 "there is no administration: no place for its socket is known; name one with --control PATH"
@@ -68,7 +81,7 @@ impl Control {
             return Ok(None);
         };
         match bind(&path) {
-            Ok(listener) => Ok(Some(Control { path, listener })),
+            Ok(listener) => Ok(Some(Control { path, listener, own: true })),
             Err(why) if named.is_some() => Err(Failure::input(format!("--control {}: {why}", path.display()))),
             Err(why) => {
                 let path = path.display();
@@ -76,6 +89,11 @@ impl Control {
                 Ok(None)
             }
         }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Serves it as long as the process lives.
@@ -94,7 +112,9 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.own {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -185,6 +205,7 @@ impl Lasting {
 fn router(door: Arc<Door>) -> Router {
     Router::new()
         .route("/v1/trace", get(trace::route))
+        .route("/v1/sandbox", get(|| async { Json(crate::sandbox::view()) }))
         .route("/v1/door", get(|State(door): State<Arc<Door>>| async move { Json(json::door(&door.view())) }))
         .route(
             "/v1/sessions",
@@ -226,7 +247,7 @@ mod tests {
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         assert!(bind(&path).unwrap_err().contains("another process"));
         drop(first);
-        let control = Control { path: path.clone(), listener: bind(&path).unwrap() };
+        let control = Control { path: path.clone(), listener: bind(&path).unwrap(), own: true };
         drop(control);
         assert!(!path.exists());
         std::fs::write(&path, "a file").unwrap();

@@ -5,12 +5,14 @@ use crate::configuration;
 use crate::failure::Failure;
 use lun::{LogicalUnit, TargetPortGroups};
 use scsi::port_groups::AccessState;
-use std::fs::{self, File};
+#[cfg(test)]
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::host;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -59,11 +61,11 @@ impl AccessStates {
     fn read(&self) -> Seen {
         let text = |error: std::io::Error| error.to_string();
         // Asked before it is opened: a pipe would keep us waiting for its other end.
-        let facts = fs::metadata(&self.path).map_err(text)?;
+        let facts = host::metadata(&self.path).map_err(text)?;
         if !facts.is_file() || facts.len() > MAXIMUM_BYTES {
             return Err("is no file of a few lines".to_owned());
         }
-        let file = File::open(&self.path).map_err(text)?;
+        let file = host::host().open(&self.path, host::How::READ).map_err(text)?;
         let facts = file.metadata().map_err(text)?;
         let mut content = String::new();
         file.take(MAXIMUM_BYTES).read_to_string(&mut content).map_err(text)?;

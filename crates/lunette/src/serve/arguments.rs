@@ -35,7 +35,7 @@ Examples:
 Exit codes: 0 told to stop and did, 1 it failed while running, 2 what was asked cannot be done as asked.";
 
 /// What a configuration file says instead.
-const OF_FILE: [&str; 18] = [
+const OF_FILE: [&str; 19] = [
     "stores",
     "listen",
     "access_states",
@@ -54,6 +54,7 @@ const OF_FILE: [&str; 18] = [
     "limit",
     "control",
     "isns",
+    "user",
 ];
 
 /// Arguments of `lunette serve`.
@@ -126,6 +127,12 @@ pub struct Arguments {
     /// in /run/lunette as root, else in $XDG_RUNTIME_DIR/lunette]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    /// After ports and stores are open, become this user (started as root)
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Keep what the daemon does not need: no filter of system calls (seccomp), all files of the user (landlock)
+    #[arg(long)]
+    pub no_sandbox: bool,
     /// How events are written [default: text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<Format>,

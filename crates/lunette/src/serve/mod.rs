@@ -1,11 +1,13 @@
 //! `lunette serve`: stores in, a target on the network out.
 
 mod access_states;
+mod activation;
 mod arguments;
 mod banner;
 mod flush;
 pub mod isns;
 mod refresh;
+pub mod service;
 mod units;
 
 pub use arguments::Arguments;
@@ -14,14 +16,16 @@ use crate::configuration::{self, Configuration, Listen, RulePlan, TargetPlan};
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::logging;
+use crate::sandbox::{self, Needs};
 use access_states::AccessStates;
+use activation::Handed;
 use banner::Banner;
 use io::engine::Engines;
 use lun::{GroupSettings, LogicalUnit, StateStore, TargetPortGroups};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use target::{Access, Door, Initiators, Isns, Notified, Portal, Rule, StateFiles, Target, Targets, WorkerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,6 +36,7 @@ const BACKLOG: i32 = 1024;
 
 /// Serves until it is told to stop.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut handed = Handed::take()?;
     let (mut configuration, warnings) = configuration::from_arguments(arguments)?;
     logging::start(configuration.log_format, configuration.log_level);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -40,9 +45,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(path) => Some(access_states(path, &mut configuration.groups)?),
         None => None,
     };
-    let listeners = bind(&configuration.listens)?;
+    let listeners = bind(&configuration, &mut handed)?;
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
     warn_of_strangers(&configuration, &portals);
+    let (control, state_dir) = (configuration.control.as_deref(), configuration.state_dir.as_deref());
+    let control = Control::open(control, state_dir, handed.control.take())?;
+    // From here on other threads are started, and each is in it.
+    sandbox::enter(&configuration.sandbox, &needs(&configuration, control.as_ref()))?;
     let notified = configuration.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
     let state = state(configuration.state_dir.as_ref())?;
     let units = units::open(&configuration.targets, state.as_ref())?;
@@ -62,11 +71,28 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
-    let outcome = runtime.block_on(serve(configuration, targets, listeners, notified, &served, states, &ready));
+    let parts = Parts { targets, listeners, notified, control, states };
+    let outcome = runtime.block_on(serve(configuration, parts, &served, &ready));
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
     outcome?;
     flush::all(&served.into_iter().flat_map(|(_, units)| units).collect::<Vec<_>>())
+}
+
+/// What of the machine a daemon in its sandbox still needs.
+fn needs(configuration: &Configuration, control: Option<&Control>) -> Needs {
+    let mut needs = Needs { configuration: configuration.file.clone(), ..Needs::default() };
+    let state = configuration.state_dir.clone().or_else(own_state_directory);
+    needs.directories.extend(state.map(|directory| ("state-dir", directory)));
+    needs.sockets.extend(control.map(|control| control.path().to_owned()));
+    needs.named.extend(configuration.access_states.clone());
+    for disk in configuration.targets.iter().flat_map(|target| &target.disks) {
+        if let Ok(address) = stores::Address::parse(&disk.address) {
+            needs.named.extend(address.option("key").map(PathBuf::from));
+            needs.named.push(address.place.into());
+        }
+    }
+    needs
 }
 
 /// The groups of a target, and its units.
@@ -97,20 +123,20 @@ fn target(plan: &TargetPlan, units: &[Unit], configuration: &Configuration, port
     }
 }
 
-async fn serve(
-    configuration: Configuration,
+/// What is open before anything is served.
+struct Parts {
     targets: Vec<Target>,
     listeners: Vec<(TcpListener, Portal)>,
     notified: Vec<Notified>,
-    served: &[Served],
+    control: Option<Control>,
     states: Option<AccessStates>,
-    ready: &str,
-) -> Result<(), Failure> {
-    let Configuration { limits, io_engine, threads, discovery, algorithms, isns, control, state_dir, .. } =
-        configuration;
+}
+
+async fn serve(configuration: Configuration, parts: Parts, served: &[Served], ready: &str) -> Result<(), Failure> {
+    let Configuration { limits, io_engine, threads, discovery, algorithms, isns, .. } = configuration;
+    let Parts { targets, listeners, notified, control, states } = parts;
     let limits = Arc::new(limits);
     let grace = limits.grace;
-    let control = Control::open(control.as_deref(), state_dir.as_deref())?;
     let mut signals = Signals::new()?;
     let engines = Engines::new(io_engine);
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
@@ -137,11 +163,15 @@ async fn serve(
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::runtime)?;
         doors.push(tokio::spawn(Arc::clone(&door).listen(listener, portal.group)));
     }
+    let counts = (served.len(), served.iter().map(|(_, units)| units.len()).sum());
+    let place = control.as_ref().map(|control| control.path().to_owned());
+    let telling = tokio::spawn(service::watch(Arc::clone(&door), place, move || counts));
     let units = served.iter().flat_map(|(_, units)| units).cloned().collect();
     let refreshing = tokio::spawn(refresh::now_and_then(units, signals.look()?));
     let watching = states.map(|states| tokio::spawn(access_states::watch(states, served.to_vec())));
     // Whoever reads this may have gone; that is no reason to stop serving.
     let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
+    service::ready(&service::line(counts.0, counts.1, 0));
     let died = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, sessions = door.sessions(), "stopping: what is in flight is finished and flushed");
@@ -152,6 +182,8 @@ async fn serve(
             true
         }
     };
+    service::stopping(grace);
+    telling.abort();
     refreshing.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
     for listening in &doors {
@@ -201,12 +233,13 @@ fn access_states(path: &Path, groups: &mut [GroupSettings]) -> Result<AccessStat
     Ok(file)
 }
 
-fn bind(listens: &[Listen]) -> Result<Vec<(TcpListener, Portal)>, Failure> {
+fn bind(configuration: &Configuration, handed: &mut Handed) -> Result<Vec<(TcpListener, Portal)>, Failure> {
+    let listens = &configuration.listens;
     let mut listeners = Vec::new();
     for Listen { address, group, advertise, said } in listens {
         // [::] takes IPv4 too, unless somebody else is to.
         let shared = listens.iter().any(|other| other.address.is_ipv4() && other.address.port() == address.port());
-        let listener = listen(*address, shared).map_err(|error| {
+        let listener = handed.portal(*address).map_or_else(|| listen(*address, shared), Ok).map_err(|error| {
             let remedy = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "another process has the port; stop it, or choose another port",
                 std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; see: ip address",
@@ -217,6 +250,16 @@ fn bind(listens: &[Listen]) -> Result<Vec<(TcpListener, Portal)>, Failure> {
         })?;
         let address = listener.local_addr().map_err(Failure::runtime)?;
         listeners.push((listener, Portal { address, group: *group, advertise: advertise.clone() }));
+    }
+    for (listener, group) in handed.rest() {
+        let address = listener.local_addr().map_err(Failure::runtime)?;
+        if !configuration.groups.iter().any(|known| known.number == group) {
+            return Err(Failure::input(format!(
+                "the service manager has handed over {address} for portal group {group}, which the configuration does \
+                 not have; add a portal of that group, or another FileDescriptorName="
+            )));
+        }
+        listeners.push((listener, Portal { address, group, advertise: None }));
     }
     Ok(listeners)
 }
@@ -258,13 +301,7 @@ fn state(directory: Option<&PathBuf>) -> Result<Option<Arc<dyn StateStore>>, Fai
     if let Some(directory) = directory {
         return open(directory).map(Some).map_err(|error| Failure::input(format!("--state-dir: {error}")));
     }
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let directory = match rustix::process::geteuid().is_root() {
-        true => Some(PathBuf::from("/var/lib")),
-        false => std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home),
-    };
-    let opened = directory.map(|directory| open(&directory.join("lunette")));
-    match opened {
+    match own_state_directory().as_ref().map(open) {
         Some(Ok(state)) => Ok(Some(state)),
         Some(Err(error)) => {
             tracing::warn!("reservations end with this process: {error}; name another place with --state-dir DIR");
@@ -275,6 +312,20 @@ fn state(directory: Option<&PathBuf>) -> Result<Option<Arc<dyn StateStore>>, Fai
             Ok(None)
         }
     }
+}
+
+/// Where reservations are kept where nothing is said: by whom the daemon was started as.
+fn own_state_directory() -> Option<PathBuf> {
+    static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        let directory = match sandbox::is_root() {
+            true => Some(PathBuf::from("/var/lib")),
+            false => std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home),
+        };
+        Some(directory?.join("lunette"))
+    };
+    DIRECTORY.get_or_init(find).clone()
 }
 
 /// What tells the daemon to stop.

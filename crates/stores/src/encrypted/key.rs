@@ -1,11 +1,12 @@
 //! The key of a disk and the file that holds it: 64 bytes, readable by its owner alone.
 
+use crate::host::{self, How, host};
 use aes::Aes256;
 use aes::cipher::KeyInit;
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use xts_mode::{Xts128, get_tweak_default};
@@ -93,8 +94,8 @@ impl KeyFile {
         let failed =
             |error: std::io::Error| problem(error.to_string(), "name a place where it can be read and written");
         // A link stays a link: what is renewed is the file behind it.
-        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let opened = OpenOptions::new().read(true).write(!read_only).open(path);
+        let path = &host::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let opened = host().open(path, How::of(read_only));
         let (file, bytes) = match opened {
             Ok(file) => {
                 if file.try_lock().is_err() {
@@ -108,7 +109,7 @@ impl KeyFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && new => {
                 let bytes = random().map_err(failed)?;
                 let file = write(path, &bytes).map_err(failed)?;
-                File::open(directory_of(path)).and_then(|directory| directory.sync_all()).map_err(failed)?;
+                host().sync_directory(directory_of(path)).map_err(failed)?;
                 (file, bytes)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -118,11 +119,7 @@ impl KeyFile {
             Err(error) => return Err(failed(error)),
         };
         if let Some(disk) = &disk {
-            let mut kept = [0; 64];
-            let kept = rustix::fs::fgetxattr(&**disk, ATTRIBUTE, &mut kept[..])
-                .ok()
-                .and_then(|length| kept.get(..length).map(<[u8]>::to_vec));
-            match kept {
+            match host().attribute(disk, ATTRIBUTE).ok() {
                 Some(kept) if kept != check(&bytes) => {
                     let what = "is not the key of this disk".to_owned();
                     return Err(problem(what, REMEDY_OF_OTHER));
@@ -140,7 +137,7 @@ impl KeyFile {
         let bytes = random()?;
         if let Some(disk) = &self.disk {
             // From here on neither key is told to be the wrong one, whenever this ends.
-            let _ = rustix::fs::fremovexattr(&**disk, ATTRIBUTE);
+            let _ = host().set_attribute(disk, ATTRIBUTE, None, false);
             disk.sync_all()?;
         }
         let fresh = write(&self.path, &bytes)?;
@@ -168,7 +165,7 @@ fn forget(mut old: File, path: &Path) -> std::io::Result<()> {
     old.seek(SeekFrom::Start(0))?;
     old.write_all(&noise[..])?;
     old.sync_all()?;
-    File::open(directory_of(path))?.sync_all()
+    host().sync_directory(directory_of(path))
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -199,12 +196,12 @@ fn write(path: &Path, bytes: &[u8; KEY_BYTES]) -> std::io::Result<File> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
-    let _ = std::fs::remove_file(&fresh);
-    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let _ = host().remove(&fresh);
+    let mut file = host().open(&fresh, How { create: true, ..How::WRITE })?;
     file.lock()?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
+    host().rename(&fresh, path)?;
     Ok(file)
 }
 
@@ -217,7 +214,7 @@ fn check(bytes: &[u8; KEY_BYTES]) -> Vec<u8> {
 
 /// Where the file system has no attributes, a wrong key is not noticed.
 fn remember(disk: &File, bytes: &[u8; KEY_BYTES]) {
-    let kept = rustix::fs::fsetxattr(disk, ATTRIBUTE, &check(bytes), rustix::fs::XattrFlags::empty());
+    let kept = host().set_attribute(disk, ATTRIBUTE, Some(&check(bytes)), false);
     let _ = kept.map(|()| disk.sync_all());
 }
 

@@ -2,10 +2,9 @@
 
 use super::channel::Channel;
 use super::facts::{self, Facts, Nature};
+use crate::host::{How, host};
 use block::{Backend, Description, Engine, Error, ErrorKind, Limits, Space, Store, WriteCache};
-use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -81,7 +80,7 @@ impl FileBackend {
 
     /// Whether the file can be opened for direct I/O.
     pub(super) fn try_direct(&self) -> std::io::Result<()> {
-        self.0.reopen(rustix::fs::OFlags::DIRECT).map(drop)
+        self.0.reopen(true).map(drop)
     }
 }
 
@@ -96,12 +95,8 @@ impl Shared {
     }
 
     /// The same file opened once more, whatever its name has become since.
-    fn reopen(&self, flags: rustix::fs::OFlags) -> std::io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(!self.access.read_only)
-            .custom_flags(flags.bits().cast_signed())
-            .open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    fn reopen(&self, direct: bool) -> std::io::Result<File> {
+        host().reopen(&self.file, How { direct, ..How::of(self.access.read_only) })
     }
 
     fn set_blocks(&self, blocks: u64) -> bool {
@@ -131,11 +126,10 @@ impl Backend for FileBackend {
         // Each channel has an open file of its own, because Linux tells of a failed writeback once for
         // each open file: channels cannot take that news from each other. Without /proc they share one
         // (and `lost`), which leaves a moment between two workers' flushes.
-        let none = rustix::fs::OFlags::empty();
-        let buffered = self.0.reopen(none).or_else(|_| self.0.file.try_clone()).map_err(|error| from_io(&error))?;
+        let buffered = self.0.reopen(false).or_else(|_| self.0.file.try_clone()).map_err(|error| from_io(&error))?;
         let direct = match self.0.access.direct {
             true => {
-                let file = self.0.reopen(rustix::fs::OFlags::DIRECT).map_err(|error| from_io(&error))?;
+                let file = self.0.reopen(true).map_err(|error| from_io(&error))?;
                 Some(Arc::new(file))
             }
             false => None,

@@ -5,6 +5,7 @@
 //! path has to do.
 
 use super::facts::Nature;
+use crate::host;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,15 +19,14 @@ pub(super) fn identity(file: &File, nature: Nature, path: &str, read_only: bool)
         Nature::Device => device(file),
     };
     own.unwrap_or_else(|| {
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let path = host::canonicalize(path).unwrap_or_else(|_| path.into());
         format!("path:{}", path.display())
     })
 }
 
 fn attribute(file: &File, read_only: bool) -> Option<String> {
-    let mut found = [0; 64];
-    if let Ok(length) = rustix::fs::fgetxattr(file, ATTRIBUTE, &mut found[..]) {
-        let text = std::str::from_utf8(found.get(..length)?).ok()?;
+    if let Ok(found) = host::host().attribute(file, ATTRIBUTE) {
+        let text = std::str::from_utf8(&found).ok()?;
         return (text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .then(|| format!("uuid:{text}"));
     }
@@ -37,7 +37,7 @@ fn attribute(file: &File, read_only: bool) -> Option<String> {
     getrandom::fill(&mut random).ok()?;
     let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     // Another process cannot have written it meanwhile: the file is locked.
-    rustix::fs::fsetxattr(file, ATTRIBUTE, text.as_bytes(), rustix::fs::XattrFlags::CREATE).ok()?;
+    host::host().set_attribute(file, ATTRIBUTE, Some(text.as_bytes()), true).ok()?;
     Some(format!("uuid:{text}"))
 }
 

@@ -5,7 +5,7 @@ use super::backend::{Access, FileBackend};
 use super::facts::{self, Nature};
 use super::lock::{self, Hold};
 use super::open::{failed, open_as};
-use crate::{Address, OpenError};
+use crate::{Address, OpenError, host};
 use block::{Backend, Completion, Description, Engine, Error, Limits, Operation, Outcome, Request, RequestId, Store};
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -31,7 +31,7 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// What lies at this path now.
     pub(crate) fn of(path: &str) -> std::io::Result<Stamp> {
-        std::fs::metadata(path).map(|metadata| Stamp::from(&metadata))
+        host::metadata(path).map(|metadata| Stamp::from(&metadata))
     }
 
     fn from(metadata: &Metadata) -> Stamp {
@@ -50,7 +50,7 @@ pub(crate) struct Image {
 /// Opens the image at this address for reading, beside others who only read it.
 pub(crate) fn open_image(address: &Address) -> Result<(Image, Stamp), OpenError> {
     let io = |error: std::io::Error| failed(address, &error);
-    let metadata = std::fs::metadata(&address.place).map_err(io)?;
+    let metadata = host::metadata(&address.place).map_err(io)?;
     if !metadata.is_file() && !metadata.file_type().is_block_device() {
         return Err(address.error("is neither a file nor a block device"));
     }

@@ -53,6 +53,6 @@ pub const DEVICE: StoreKind = StoreKind {
         DIRECT,
         KEY,
     ],
-    probe: |place| std::fs::metadata(place).is_ok_and(|metadata| metadata.file_type().is_block_device()),
+    probe: |place| crate::host::metadata(place).is_ok_and(|metadata| metadata.file_type().is_block_device()),
     open: open::open,
 };

@@ -4,16 +4,14 @@ use super::backend::{Access, FileBackend};
 use super::facts::{self, Nature};
 use super::lock::{self, Hold};
 use crate::encrypted::{Encrypted, KeyFile};
+use crate::host::{self, How};
 use crate::{Address, OpenError, Opened, Size};
 use block::Backend;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
-
-/// O_EXCL without O_CREAT: a block device that nobody has mounted or put into an array.
-const EXCLUSIVE: u32 = rustix::fs::OFlags::EXCL.bits();
 
 pub(super) fn open(address: &Address) -> Result<Opened, OpenError> {
     let size = address.size()?;
@@ -21,7 +19,7 @@ pub(super) fn open(address: &Address) -> Result<Opened, OpenError> {
     if let Some(size) = size {
         address.blocks(size, block.unwrap_or(512))?;
     }
-    match std::fs::metadata(&address.place) {
+    match host::metadata(&address.place) {
         Ok(metadata) if metadata.is_dir() => {
             let inside = Path::new(&address.place).join("disk.img,size=10G");
             Err(address.error("is a directory").remedy(format!("name a file in it: {}", inside.display())))
@@ -35,7 +33,7 @@ pub(super) fn open(address: &Address) -> Result<Opened, OpenError> {
             let file = create(address, size)?;
             take(address, file, Origin::Created).inspect_err(|_| {
                 // A file that could not be used is not left behind. It was made by us just now.
-                let _ = std::fs::remove_file(&address.place);
+                let _ = host::host().remove(Path::new(&address.place));
             })
         }
         Err(error) => Err(failed(address, &error)),
@@ -53,18 +51,16 @@ fn open_existing(address: &Address, device: bool) -> Result<File, OpenError> {
 }
 
 pub(super) fn open_as(address: &Address, device: bool, read_only: bool) -> Result<File, OpenError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(!read_only);
-    if device && !read_only {
-        options.custom_flags(EXCLUSIVE.cast_signed());
-    }
-    options.open(&address.place).map_err(|error| failed(address, &error))
+    // A block device that nobody has mounted or put into an array.
+    let how = How { exclusive: device && !read_only, ..How::of(read_only) };
+    host::host().open(Path::new(&address.place), how).map_err(|error| failed(address, &error))
 }
 
 fn create(address: &Address, size: Option<u64>) -> Result<File, OpenError> {
     let place = Path::new(&address.place);
     let directory = place.parent().filter(|directory| !directory.as_os_str().is_empty());
-    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+    let is_directory = |directory: &&Path| host::metadata(directory).is_ok_and(|found| found.is_dir());
+    if let Some(directory) = directory.filter(|directory| !is_directory(directory)) {
         let problem = format!("its directory {} does not exist", directory.display());
         return Err(address.error(problem).remedy(format!("make it with: mkdir -p {}", directory.display())));
     }
@@ -74,10 +70,7 @@ fn create(address: &Address, size: Option<u64>) -> Result<File, OpenError> {
     if size.is_none() {
         return Err(address.error("does not exist").remedy("add ,size=10G to create it"));
     }
-    let mut options = OpenOptions::new();
-    // What is on a disk is its owner's business.
-    options.read(true).write(true).create_new(true).mode(0o600);
-    options.open(place).map_err(|error| failed(address, &error))
+    host::host().open(place, How { create: true, ..How::WRITE }).map_err(|error| failed(address, &error))
 }
 
 /// Locks an open file, looks at it, and makes a backend of it.
@@ -168,7 +161,8 @@ pub(super) fn failed(address: &Address, error: &std::io::Error) -> OpenError {
             .error("no permission to read and write it")
             .remedy("give this user permission, or add ,ro if reading is enough"),
         ErrorKind::ReadOnlyFilesystem => {
-            address.error("lies on a file system that cannot be written").remedy("add ,ro if reading is enough")
+            let remedy = "add ,ro if reading is enough; a service may need: systemctl edit lunette, ReadWritePaths=";
+            address.error("lies on a file system that cannot be written").remedy(remedy)
         }
         ErrorKind::ResourceBusy => address
             .error("is in use: mounted, or part of an array, a volume group or another target")
