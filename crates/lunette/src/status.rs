@@ -18,6 +18,8 @@ const ANSWER_BYTES: u64 = 64 << 20;
 
 /// Arguments of `lunette status`.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  lunette status\n  lunette status --json | jq .door.logins\n\n\
+    Exit codes: 0 it answered, 1 nobody does there, 2 what was asked cannot be done as it was asked.")]
 pub struct Arguments {
     /// The daemon's socket [default: where `lunette serve` puts it]
     #[arg(long, value_name = "PATH")]

@@ -105,6 +105,7 @@ fn a_daemon_that_became_another_user_serves_what_only_root_may_open() {
         return;
     }
     let folder = Folder::new();
+    // Nobody but root gets in.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let stores = [
         format!("{},size=4M", folder.file("new.img")),

@@ -56,6 +56,16 @@ pub fn run(root: &Path, wanted: &[String]) -> ExitCode {
     }
 }
 
+/// The Debian packages.
+pub fn deb(root: &Path, binary: &Path, dist: &Path) -> Result<Vec<PathBuf>, String> {
+    debian::build(root, binary, dist)
+}
+
+/// The RPM packages, where rpmbuild is there.
+pub fn rpm(root: &Path, binary: &Path, dist: &Path) -> Result<Option<Vec<PathBuf>>, String> {
+    tool("rpmbuild").then(|| rpm::build(root, binary, dist)).transpose()
+}
+
 /// Pages and completions, in a folder of target.
 pub fn dist(root: &Path, binary: &Path) -> Result<PathBuf, String> {
     let dist = target(root).join("dist");

@@ -8,6 +8,7 @@ mod image;
 mod isns;
 mod libiscsi;
 mod licences;
+mod packages;
 mod peers;
 mod qemu;
 pub mod served;
@@ -87,6 +88,12 @@ const SUITES: &[Suite] = &[
         about: "each front-end of this machine through its kernel: FUSE with loop, nbd, ublk",
         needs: &["mkfs.ext4", "fsck.ext4", "fstrim", "blkdiscard", "fallocate"],
         run: attach::run,
+    },
+    Suite {
+        name: "packages",
+        about: "pages and units; the Debian packages in a clean root: installed, used, purged; RPM packages",
+        needs: &["dpkg-deb", "groff", "mmdebstrap", "rpmbuild", "systemd-analyze", "unshare"],
+        run: packages::run,
     },
     Suite {
         name: "vm",

@@ -23,6 +23,12 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ss", "iproute2"),
     ("valgrind", "valgrind"),
     ("c++", "g++"),
+    ("dpkg-deb", "dpkg"),
+    ("groff", "groff"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("rpmbuild", "rpm"),
+    ("systemd-analyze", "systemd"),
+    ("unshare", "util-linux"),
 ];
 
 /// Where the block driver of qemu-img for iscsi:// lies, which is a module of its own package.

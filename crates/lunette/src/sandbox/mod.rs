@@ -73,6 +73,26 @@ struct InForce {
 static IN_FORCE: OnceLock<InForce> = OnceLock::new();
 static OPENER: OnceLock<Client> = OnceLock::new();
 
+/// Makes the directories that the daemon writes, and where they are new, whose it becomes.
+pub fn prepare(settings: &Settings, directories: &[(&'static str, PathBuf)]) -> Result<(), Failure> {
+    is_root();
+    let account = account(settings)?;
+    if !settings.landlock && account.is_none() {
+        return Ok(());
+    }
+    for (what, directory) in directories {
+        let made = match &account {
+            Some(account) => account.prepare(directory),
+            None => make(directory),
+        };
+        // What needs the directory tells what is missing.
+        if let Err(why) = made {
+            tracing::debug!("{what}: {why}");
+        }
+    }
+    Ok(())
+}
+
 /// Goes into the sandbox for good. To be called while there is one thread.
 pub fn enter(settings: &Settings, needs: &Needs) -> Result<(), Failure> {
     is_root();
@@ -94,16 +114,6 @@ pub fn enter(settings: &Settings, needs: &Needs) -> Result<(), Failure> {
         })?;
         let client = OPENER.get_or_init(|| client);
         stores::host::delegate(Box::new(client));
-    }
-    for (what, directory) in &needs.directories {
-        let made = match &account {
-            Some(account) => account.prepare(directory),
-            None => make(directory),
-        };
-        // What needs the directory tells what is missing.
-        if let Err(why) = made {
-            tracing::debug!("{what}: {why}");
-        }
     }
     if let Some(account) = &account {
         needs.sockets.iter().for_each(|socket| account.own(socket));
@@ -149,6 +159,7 @@ fn confine_opener() {
 }
 
 /// Replaces the configuration file whole, by whoever may do it: the opener where there is one.
+#[allow(dead_code, reason = "live changes of the configuration call it")]
 pub fn replace_configuration(path: &Path, content: &[u8]) -> std::io::Result<()> {
     match OPENER.get() {
         Some(client) => client.replace(path, content),

@@ -48,10 +48,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let listeners = bind(&configuration, &mut handed)?;
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
     warn_of_strangers(&configuration, &portals);
+    let mut needs = needs(&configuration);
+    sandbox::prepare(&configuration.sandbox, &needs.directories)?;
     let (control, state_dir) = (configuration.control.as_deref(), configuration.state_dir.as_deref());
     let control = Control::open(control, state_dir, handed.control.take())?;
     // From here on other threads are started, and each is in it.
-    sandbox::enter(&configuration.sandbox, &needs(&configuration, control.as_ref()))?;
+    needs.sockets.extend(control.as_ref().map(|control| control.path().to_owned()));
+    sandbox::enter(&configuration.sandbox, &needs)?;
     let notified = configuration.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
     let state = state(configuration.state_dir.as_ref())?;
     let units = units::open(&configuration.targets, state.as_ref())?;
@@ -80,11 +83,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// What of the machine a daemon in its sandbox still needs.
-fn needs(configuration: &Configuration, control: Option<&Control>) -> Needs {
+fn needs(configuration: &Configuration) -> Needs {
     let mut needs = Needs { configuration: configuration.file.clone(), ..Needs::default() };
     let state = configuration.state_dir.clone().or_else(own_state_directory);
     needs.directories.extend(state.map(|directory| ("state-dir", directory)));
-    needs.sockets.extend(control.map(|control| control.path().to_owned()));
     needs.named.extend(configuration.access_states.clone());
     for disk in configuration.targets.iter().flat_map(|target| &target.disks) {
         if let Ok(address) = stores::Address::parse(&disk.address) {
