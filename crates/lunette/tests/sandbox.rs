@@ -45,7 +45,7 @@ fn carries(daemon: &Daemon, lun: u16) -> bool {
     fs::write(&out, &bytes).unwrap();
     let url = format!("iscsi://{}/{TARGET}/{lun}", daemon.address());
     for words in [["copy", &out, &url], ["copy", &url, &back]] {
-        let done = lunette(&words);
+        let done = lunette(&[words, ["--overwrite"; 3]].concat()[..4]);
         assert!(done.status.success(), "{words:?}: {}", text(&done.stderr));
     }
     fs::read(back).unwrap().get(..bytes.len()) == Some(&bytes[..])

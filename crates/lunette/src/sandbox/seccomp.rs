@@ -224,7 +224,8 @@ const PRCTL: &[u64] = &[
 ];
 const PR_SET_VMA: u64 = 0x5356_4d41;
 /// What would write into the terminal that we were started from.
-const TERMINAL: &[u64] = &[libc::TIOCSTI as u64, TIOCLINUX];
+const TERMINAL: &[u64] = &[TIOCSTI, TIOCLINUX];
+const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 
 /// Whose filter it is.
