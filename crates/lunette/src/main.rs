@@ -9,6 +9,7 @@ mod control;
 mod failure;
 mod logging;
 mod manual;
+mod metrics;
 mod nodes;
 mod remote;
 mod sandbox;

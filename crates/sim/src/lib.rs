@@ -16,6 +16,7 @@
 
 pub mod capture;
 pub mod daemon;
+pub mod exposition;
 pub mod frame;
 pub mod golden;
 pub mod isns;

@@ -3,6 +3,7 @@
 
 use crate::door::{Cause, Door, Record};
 use crate::limits::BOUNDS;
+use crate::slow::SlowCommands;
 use crate::trace::{Trace, TraceWish};
 use crate::worker::WorkerOverview;
 use lun::LogicalUnit;
@@ -98,6 +99,11 @@ impl Door {
             (0..target.units.entries.len()).filter_map(one).collect::<Vec<_>>()
         };
         self.targets().all().iter().flat_map(of_target).collect()
+    }
+
+    /// Which commands are slow, and those that there will be.
+    pub fn slow_commands(&self) -> &Arc<SlowCommands> {
+        &self.limits.slow
     }
 
     /// Every session, for what was counted of it. Asks no worker.

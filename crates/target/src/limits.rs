@@ -1,6 +1,7 @@
 //! Every bound of the target: its name, its default, what it may be set to, how often it struck. Nothing that a
 //! stranger does goes past one of these.
 
+use crate::slow::SlowCommands;
 use iscsi::counter::Counter;
 use iscsi::login::target::LoginLimits;
 use iscsi::session::SessionLimits;
@@ -59,6 +60,8 @@ pub struct Limits {
     pub grace: Duration,
     /// How often those struck that are not a session's own.
     pub struck: Arc<Counters>,
+    /// Which commands are slow.
+    pub slow: Arc<SlowCommands>,
 }
 
 /// How often the bounds of the door and of the workers struck.
@@ -117,6 +120,7 @@ impl Default for Limits {
             isns_notifier_time: Duration::from_secs(10),
             grace: Duration::from_secs(10),
             struck: Arc::default(),
+            slow: Arc::default(),
         }
     }
 }

@@ -206,6 +206,7 @@ fn router(door: Arc<Door>) -> Router {
     Router::new()
         .route("/v1/trace", get(trace::route))
         .route("/v1/sandbox", get(|| async { Json(crate::sandbox::view()) }))
+        .route("/metrics", get(|State(door): State<Arc<Door>>| async move { crate::metrics::answer(&door) }))
         .route("/v1/door", get(|State(door): State<Arc<Door>>| async move { Json(json::door(&door.view())) }))
         .route(
             "/v1/sessions",

@@ -39,6 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut handed = Handed::take()?;
     let (mut configuration, warnings) = configuration::from_arguments(arguments)?;
     logging::start(configuration.log_format, configuration.log_level);
+    crate::metrics::starts();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // The portals before the stores: where a port is in use, no file has been made.
     let states = match &configuration.access_states {

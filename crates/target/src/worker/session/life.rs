@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
+use tracing::Instrument;
 
 /// Serves a session to its end. A defect that panics ends this session and no other (F38).
 pub(in crate::worker) async fn serve(shared: Rc<Shared>, handover: Handover, mut registered: Registered) {
@@ -23,7 +24,9 @@ pub(in crate::worker) async fn serve(shared: Rc<Shared>, handover: Handover, mut
     cells.into_iter().for_each(|cells| registered.count(cells));
     shared.lane.borrow_mut().limit_nexus(nexus, Arc::clone(&handover.limiter));
     let died = {
-        let mut session = Box::pin(converse(&shared, handover, &mut registered, nexus));
+        let target = handover.target.name.clone();
+        let span = tracing::debug_span!("session", tsih = handover.logged_in.tsih, %initiator, %target);
+        let mut session = Box::pin(converse(&shared, handover, &mut registered, nexus).instrument(span));
         poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx))) {
             Ok(polled) => polled.map(|()| false),
             Err(_) => Poll::Ready(true),

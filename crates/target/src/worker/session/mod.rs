@@ -5,6 +5,7 @@ mod joining;
 mod life;
 mod lines;
 mod overview;
+mod told;
 mod watching;
 
 pub(super) use life::serve;
@@ -365,6 +366,7 @@ impl Driver {
                 }
                 Some(task) => {
                     self.memory.slot(task).in_lane = false;
+                    self.tell_of(task, &completed.times, Some(&completed));
                     if let Some(sense) = &completed.sense {
                         self.note(sense);
                     }
@@ -385,8 +387,9 @@ impl Driver {
                     self.session.complete(task, response);
                 }
             },
-            lun::Event::Aborted { tag, .. } => {
+            lun::Event::Aborted { tag, times, .. } => {
                 if let Some(task) = self.task_of(tag) {
+                    self.tell_of(task, &times, None);
                     let slot = self.memory.slot(task);
                     slot.in_lane = false;
                     match (slot.refused, slot.fault) {
