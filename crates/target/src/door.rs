@@ -10,6 +10,7 @@ pub(crate) use lines::{Lines, printable};
 use crate::admission::Admission;
 use crate::discovery::Discoveries;
 use crate::limits::Limits;
+use crate::portals::Portals;
 use crate::refusal::Refusal;
 use crate::registry::{Admitted, Arrival, Registry};
 use crate::target::{Handover, Targets, Viewer};
@@ -26,6 +27,7 @@ use lun::{NexusDescription, TargetPort};
 use places::{Places, Seat};
 use scsi::transport_id::TransportId;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +58,7 @@ pub struct Door {
     pub(crate) succeeded: Counter,
     pub(crate) traces: Arc<Traces>,
     discoveries: Discoveries,
+    pub(crate) portals: Portals,
 }
 
 /// A connection in its login.
@@ -101,6 +104,7 @@ impl Door {
             succeeded: Counter::default(),
             traces: Arc::default(),
             discoveries: Discoveries::new(&limits),
+            portals: Portals::default(),
             limits,
         })
     }
@@ -115,14 +119,19 @@ impl Door {
         self.registry.len()
     }
 
-    /// Accepts for ever at a portal of this group.
+    /// Accepts for ever at a portal of this group, which [`Door::open_portal`] does not know of.
     pub async fn listen(self: Arc<Door>, listener: TcpListener, portal_group: u16) {
+        self.accept(listener, Arc::new(AtomicU16::new(portal_group))).await;
+    }
+
+    /// Accepts for ever. A connection belongs to the portal group that is set when it comes.
+    pub(crate) async fn accept(self: Arc<Door>, listener: TcpListener, portal_group: Arc<AtomicU16>) {
         let mut exhausted = None::<Instant>;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     exhausted = None;
-                    self.welcome(stream, peer, portal_group);
+                    self.welcome(stream, peer, portal_group.load(Ordering::Relaxed));
                 }
                 // No descriptors: those who are here go on; look again a little later (F23).
                 Err(error) => {

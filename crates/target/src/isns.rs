@@ -52,6 +52,7 @@ pub struct Notified {
 
 /// The client, running.
 pub struct Isns {
+    shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
 }
@@ -59,7 +60,10 @@ pub struct Isns {
 /// What the connection to the server and the listeners share.
 struct Shared {
     settings: IsnsSettings,
-    targets: Vec<Arc<Target>>,
+    /// What is registered; replaced by [`Isns::register`].
+    targets: Mutex<Vec<Arc<Target>>>,
+    /// The entity's identifier, once it has one: it stays whatever becomes of the targets.
+    entity: Mutex<Option<String>>,
     limits: Arc<Limits>,
     /// Where the listeners are.
     notified: Vec<SocketAddr>,
@@ -90,8 +94,9 @@ impl Isns {
         let _ = getrandom::fill(&mut entropy);
         let entropy = u64::from_ne_bytes(entropy);
         let shared = Arc::new(Shared {
+            entity: Mutex::new(settings.entity.clone()),
             settings,
-            targets,
+            targets: Mutex::new(targets),
             limits,
             notified: listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<Result<_, _>>()?,
             client: Mutex::new(Client::new(Instant::now(), entropy)),
@@ -104,11 +109,20 @@ impl Isns {
             .into_iter()
             .map(|listener| tokio::spawn(listen(Arc::clone(&shared), listener)).abort_handle())
             .collect();
+        let served = Arc::clone(&shared);
         let running = tokio::spawn(async move {
-            Connection::default().run(&shared, stopped).await;
+            Connection::default().run(&served, stopped).await;
             listening.iter().for_each(AbortHandle::abort);
         });
-        Ok(Isns { stop, running })
+        Ok(Isns { shared, stop, running })
+    }
+
+    /// These are the targets from now on, with their portals: the server is told at once. The entity keeps its
+    /// identifier, also where that was the name of a target that has gone.
+    pub fn register(&self, targets: Vec<Arc<Target>>) {
+        *self.shared.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets;
+        self.shared.client().renew(Instant::now());
+        self.shared.stirred.notify_one();
     }
 
     /// Takes everything out of the server, in a bounded time.
@@ -143,7 +157,8 @@ impl Shared {
     async fn registration(&self, local: SocketAddr) -> Registration {
         let mut portals: Vec<Portal> = Vec::new();
         let mut targets = Vec::new();
-        for target in &self.targets {
+        let served = self.targets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for target in &served {
             let Ok(name) = Name::lenient(&target.name) else { continue };
             let mut reached = Vec::new();
             for (host, group) in target.addresses(local) {
@@ -164,8 +179,11 @@ impl Shared {
             }
             targets.push(Node { name, alias: target.alias.clone(), portals: reached });
         }
-        let first = || self.targets.first().map(|target| target.name.clone()).unwrap_or_default();
-        let entity = self.settings.entity.clone().unwrap_or_else(first);
+        let mut entity = self.entity.lock().unwrap_or_else(PoisonError::into_inner);
+        if entity.is_none() {
+            *entity = served.first().map(|target| target.name.clone());
+        }
+        let entity = entity.clone().unwrap_or_default();
         Registration { entity, period: self.settings.period, portals, targets }
     }
 

@@ -201,11 +201,31 @@ impl Client {
             return self.leave(now);
         }
         let same = self.registration == registration;
-        self.registration = registration;
+        let before = std::mem::replace(&mut self.registration, registration);
+        // A node that the server does not know may not speak for the entity, and one without targets has none.
+        let speaks = self.registration.source().is_some_and(|source| before.has(source));
+        if self.sent && !same && !speaks {
+            self.registered = None;
+            self.sent = false;
+            self.ask(now, before.deregister().map(|message| (Purpose::TakeOut, message)));
+        }
         match self.registered {
             Some(_) if same => self.inquire(now),
             _ => self.register(now, Manner::Replace),
         }
+    }
+
+    /// What is to be registered has changed: it is asked for at once, with a new connection.
+    pub fn renew(&mut self, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        match self.state {
+            State::Connecting { .. } | State::Connected(_) => self.actions.push_back(Action::Close),
+            State::Resting { .. } => {}
+            State::Finished => return,
+        }
+        self.state = State::Resting { until: now };
     }
 
     /// Bytes of the server.

@@ -148,6 +148,46 @@ fn dsc_10_it_asks_three_times_within_the_period_that_the_server_has_said() {
 }
 
 #[test]
+fn dsc_10_what_has_changed_is_registered_at_once_and_the_last_target_takes_the_entity_out() {
+    let mut world = World::new();
+    world.registered(90);
+    let other = Node { name: name("iqn.2026-11.com.example:other"), alias: None, portals: vec![(portal(), 2)] };
+    let mut more = registration();
+    more.targets.push(other.clone());
+    let mut renew = |world: &mut World, next: &Registration| {
+        world.client.renew(world.now);
+        assert_eq!([world.action(), world.action()], [Action::Close, Action::Connect]);
+        world.client.handle_connected(world.now, next.clone());
+        world.request()
+    };
+    let request = renew(&mut world, &more);
+    assert_eq!((request.function, request.replace), (Function::DEVICE_ATTRIBUTE_REGISTRATION, true));
+    assert_eq!(tags(&request).iter().filter(|tag| **tag == 32).count(), 3, "the source and two targets");
+    world.answer(&request, Status::SUCCESSFUL, known(90));
+    // Nothing has changed: it is only asked for.
+    assert_eq!(world.request().function, Function::STATE_CHANGE_REGISTRATION);
+    let request = renew(&mut world, &more);
+    assert_eq!(request.function, Function::DEVICE_ATTRIBUTE_QUERY);
+    // None that the server knows is left to speak for the entity: it is taken out by who was, and registered anew.
+    let third = Node { name: name("iqn.2026-11.com.example:third"), ..other };
+    let left = Registration { targets: vec![third], ..registration() };
+    let request = renew(&mut world, &left);
+    assert_eq!(request.function, Function::DEVICE_DEREGISTRATION);
+    assert_eq!(request.attributes[0].as_text(), Some(TARGET));
+    world.answer(&request, Status::SUCCESSFUL, Vec::new());
+    let request = world.request();
+    assert_eq!(request.function, Function::DEVICE_ATTRIBUTE_REGISTRATION);
+    assert_eq!(request.attributes[0].as_text(), Some("iqn.2026-11.com.example:third"));
+    world.answer(&request, Status::SUCCESSFUL, known(90));
+    assert_eq!(world.request().function, Function::STATE_CHANGE_REGISTRATION);
+    let none = Registration { targets: Vec::new(), portals: Vec::new(), ..registration() };
+    let request = renew(&mut world, &none);
+    assert_eq!(request.function, Function::DEVICE_DEREGISTRATION);
+    world.answer(&request, Status::SUCCESSFUL, Vec::new());
+    assert!(world.seconds() < 2, "at once: {}", world.seconds());
+}
+
+#[test]
 fn a_server_that_does_not_say_its_period_is_asked_for_it() {
     let mut world = World::new();
     world.connect();
