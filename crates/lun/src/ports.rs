@@ -80,17 +80,27 @@ impl TargetPortGroups {
         settings: &[GroupSettings],
         management: TargetPortGroupSupport,
     ) -> Arc<TargetPortGroups> {
-        let _whole = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let next = TargetPortGroups::new(settings, management);
-        for member in &next.members {
-            let before = self.members.iter().find(|before| before.number == member.number);
-            if let Some(before) = before {
-                member.state.store(before.state.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-        }
+        next.inherit(self);
         *next.units.lock().unwrap_or_else(PoisonError::into_inner) =
             self.units.lock().unwrap_or_else(PoisonError::into_inner).clone();
         next
+    }
+
+    /// Takes over the states of those groups that were there before, as they have come to be.
+    pub fn inherit(&self, before: &TargetPortGroups) {
+        let _whole = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        for member in &self.members {
+            if let Some(before) = before.members.iter().find(|before| before.number == member.number) {
+                member.state.store(before.state.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether an initiator is told the same of both.
+    pub(crate) fn says_as(&self, other: &TargetPortGroups) -> bool {
+        let told = |member: &Member| (member.number, member.preferred, member.state.load(Ordering::Relaxed) & 0x0f);
+        self.management == other.management && self.members.iter().map(told).eq(other.members.iter().map(told))
     }
 
     /// Whether these are the same groups, to be managed in the same way, whatever their states.

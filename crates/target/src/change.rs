@@ -187,7 +187,8 @@ impl Door {
     ///
     /// A session that is there is judged as if it logged in again, but for its secret. One that is still admitted
     /// goes on; where its units are others now, it gets the new map ([`lun::Lane::change_nexus`]), and where its
-    /// target's name, alias, portals or rights are, it has those. One that is not admitted any more is told by an
+    /// target's alias, portals or rights are, it has those. Portal groups that stay keep the access states that they
+    /// have come to ([`lun::TargetPortGroups::change`] changes them). One that is not admitted any more is told by an
     /// asynchronous message that its connections are dropped, and closed. With [`Sessions::Spare`] nothing at
     /// all is changed where anybody would be disturbed: who is the error.
     ///
@@ -212,7 +213,16 @@ impl Door {
             if sessions == Sessions::Spare && !disturbed.is_empty() {
                 return (Err(disturbed), Vec::new());
             }
-            *self.targets.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+            let before = std::mem::replace(
+                &mut *self.targets.write().unwrap_or_else(PoisonError::into_inner),
+                Arc::clone(&next),
+            );
+            for target in next.all() {
+                if let Some(before) = before.named(&target.name).filter(|old| !Arc::ptr_eq(&old.groups, &target.groups))
+                {
+                    target.groups.inherit(&before.groups);
+                }
+            }
             let (mut standings, mut ends) = (Vec::new(), Vec::new());
             let mut units_changed = 0;
             for (session, verdict) in known.into_iter().zip(verdicts) {

@@ -168,8 +168,10 @@ impl Door {
         });
         let Guest { stream, peer, seat, .. } = guest;
         let unfinished = match (outcome, policy.as_mut()) {
-            (Ok(logged_in), Some(policy)) if logged_in.asked.kind == SessionKind::Discovery => {
-                let viewer = policy.viewer(&logged_in.asked.initiator_name);
+            (Ok(logged_in), Some(admission)) if logged_in.asked.kind == SessionKind::Discovery => {
+                let viewer = admission.viewer(&logged_in.asked.initiator_name);
+                // What was served when it began is not kept for it.
+                drop(policy.take());
                 // It keeps its place at the door: strangers may discover.
                 return self.discover(stream, peer, *logged_in, viewer, seat).await;
             }

@@ -45,7 +45,8 @@ impl Lane {
     /// What stays under its number goes on undisturbed. Tasks at a number that has gone end with LOGICAL UNIT NOT
     /// SUPPORTED, but for those that a store has, which end as they end; later commands there hear the same. A unit
     /// that comes owes what it owes a new nexus. All units that stay owe REPORTED LUNS DATA HAS CHANGED where the
-    /// inventory is another; MODE PARAMETERS CHANGED where the nexus may write no more, or again.
+    /// inventory is another, MODE PARAMETERS CHANGED where the nexus may write no more, or again, and ASYMMETRIC ACCESS
+    /// STATE CHANGED where the groups of the port say something else.
     pub fn change_nexus(&mut self, id: NexusId, units: Arc<LunMap>, target_port: Arc<TargetPort>) {
         if self.mailbox.is_waiting() {
             self.read_mail();
@@ -53,7 +54,7 @@ impl Lane {
         let Some(nexus) = self.nexuses.get(&id).filter(|nexus| !nexus.closing) else { return };
         let old = Arc::clone(&nexus.description.units);
         let identity = Arc::clone(&nexus.identity);
-        let ports_changed = !Arc::ptr_eq(nexus.description.target_port.groups(), target_port.groups());
+        let ports_changed = !nexus.description.target_port.groups().says_as(target_port.groups());
         // Where each view is found afterwards.
         let places: Vec<Option<usize>> =
             old.entries.iter().map(|entry| units.entries.iter().position(|new| same(entry, new))).collect();
