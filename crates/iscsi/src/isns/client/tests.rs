@@ -154,7 +154,7 @@ fn dsc_10_what_has_changed_is_registered_at_once_and_the_last_target_takes_the_e
     let other = Node { name: name("iqn.2026-11.com.example:other"), alias: None, portals: vec![(portal(), 2)] };
     let mut more = registration();
     more.targets.push(other.clone());
-    let mut renew = |world: &mut World, next: &Registration| {
+    let renew = |world: &mut World, next: &Registration| {
         world.client.renew(world.now);
         assert_eq!([world.action(), world.action()], [Action::Close, Action::Connect]);
         world.client.handle_connected(world.now, next.clone());
