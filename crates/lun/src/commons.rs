@@ -79,6 +79,7 @@ pub(crate) struct Commons {
     /// The threshold of thin provisioning was reached when last looked at.
     threshold_reached: AtomicBool,
     state: Option<Arc<dyn StateStore>>,
+    _held: Option<Held>,
 }
 
 #[derive(Default)]
@@ -94,11 +95,28 @@ struct Roster {
     queued: VecDeque<(Fence, Ticket)>,
 }
 
+/// The unit's state, kept from other processes as long as this lives.
+struct Held {
+    state: Arc<dyn StateStore>,
+    unit: [u8; 16],
+}
+
+impl Held {
+    fn take(state: Arc<dyn StateStore>, unit: [u8; 16]) -> Result<Held, StateError> {
+        state.hold(unit)?;
+        Ok(Held { state, unit })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.state.release(self.unit);
+    }
+}
+
 impl Commons {
     pub fn open(unit: [u8; 16], facts: mode::Facts, state: Option<Arc<dyn StateStore>>) -> Result<Commons, StateError> {
-        if let Some(state) = &state {
-            state.hold(unit)?;
-        }
+        let held = state.clone().map(|state| Held::take(state, unit)).transpose()?;
         let saved = match &state {
             Some(state) => state.load(unit, StateKind::ModePages)?,
             None => None,
@@ -126,6 +144,7 @@ impl Commons {
             limiter: Limiter::default(),
             threshold_reached: AtomicBool::new(false),
             state,
+            _held: held,
         })
     }
 
@@ -147,6 +166,7 @@ impl Commons {
             limiter: Limiter::default(),
             threshold_reached: AtomicBool::new(false),
             state: None,
+            _held: None,
         }
     }
 

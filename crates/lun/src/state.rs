@@ -38,6 +38,9 @@ pub trait StateStore: Send + Sync {
         Ok(())
     }
 
+    /// Lets others have the unit's state again: it is served no more.
+    fn release(&self, _unit: [u8; 16]) {}
+
     /// Keeps a copy of what is damaged where a person may look at it; the original stays until it is
     /// replaced.
     fn set_aside(&self, _unit: [u8; 16], _kind: StateKind) -> Result<(), StateError> {

@@ -130,6 +130,11 @@ fn shown(text: &str) -> String {
     }
 }
 
+/// Whether an address is one that could be opened, as far as it says by itself.
+pub fn check(text: &str) -> Result<(), OpenError> {
+    Wanted::parse(text).map(drop)
+}
+
 /// Connects and opens the disk.
 ///
 /// Fails with one line that says what is wrong, where, and what would mend it.

@@ -62,7 +62,7 @@ struct Place {
     directory: PathBuf,
     descriptor: File,
     /// Locked as long as they are open: until the last save has ended.
-    held: Mutex<Vec<File>>,
+    held: Mutex<Vec<([u8; 16], File)>>,
 }
 
 impl Place {
@@ -122,7 +122,7 @@ impl StateStore for StateFiles {
             .map_err(|error| failed("cannot open", &path, &error))?;
         match file.try_lock() {
             Ok(()) => {
-                self.place.held.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+                self.place.held.lock().unwrap_or_else(PoisonError::into_inner).push((unit, file));
                 Ok(())
             }
             Err(TryLockError::WouldBlock) => Err(StateError::Failed(
@@ -132,6 +132,10 @@ impl StateStore for StateFiles {
             )),
             Err(TryLockError::Error(error)) => Err(failed("cannot lock", &path, &error)),
         }
+    }
+
+    fn release(&self, unit: [u8; 16]) {
+        self.place.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|(held, _)| *held != unit);
     }
 
     fn set_aside(&self, unit: [u8; 16], kind: StateKind) -> Result<(), StateError> {
@@ -238,6 +242,8 @@ mod tests {
         one.hold(UNIT).unwrap();
         assert!(other.hold(UNIT).unwrap_err().to_string().contains("same identity"));
         other.hold([8; 16]).unwrap();
+        other.release([8; 16]);
+        one.hold([8; 16]).expect("what is released is there for others");
         // The thread that saves has it to its end.
         drop(one);
         while other.hold(UNIT).is_err() {

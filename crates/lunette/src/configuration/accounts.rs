@@ -31,7 +31,7 @@ struct Entry {
 
 impl<'a> Accounts<'a> {
     /// Those of the file at this path.
-    pub fn read(root: &Table<'a>, findings: &'a Findings<'a>, path: &Path) -> Accounts<'a> {
+    pub fn read(root: &Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) -> Accounts<'a> {
         let mut list = Vec::new();
         for (name, table) in root.table("account").iter().flat_map(Table::named) {
             let account = account(&name, &table, findings, path);
@@ -45,6 +45,12 @@ impl<'a> Accounts<'a> {
             });
         }
         Accounts { findings, list }
+    }
+
+    /// All of which nothing is wrong, by their names in the file.
+    pub fn all(&self) -> Vec<(String, Account)> {
+        let entries = self.list.iter().filter_map(|entry| Some((entry.name.clone(), entry.account.clone()?)));
+        entries.collect()
     }
 
     fn find(&self, name: &Said<String>) -> Option<&Entry> {
@@ -144,7 +150,7 @@ impl Wanted {
     }
 }
 
-fn account(name: &Said<String>, table: &Table<'_>, findings: &Findings<'_>, path: &Path) -> Option<Account> {
+fn account(name: &Said<String>, table: &Table<'_>, findings: &Findings<'_>, path: Option<&Path>) -> Option<Account> {
     let user = table.text("user").unwrap_or_else(|| name.clone());
     if user.value.is_empty() {
         findings.error(user.at.clone(), "the user's name is empty", "say what the initiator sends as its name");
@@ -179,8 +185,9 @@ fn account(name: &Said<String>, table: &Table<'_>, findings: &Findings<'_>, path
     };
     let secret = match key {
         "secret" => {
-            let mode = stores::host::metadata(path).map_or(0, |facts| facts.permissions().mode());
-            if mode & secrets::OTHERS != 0 {
+            let mode =
+                path.and_then(|path| stores::host::metadata(path).ok()).map_or(0, |facts| facts.permissions().mode());
+            if let Some(path) = path.filter(|_| mode & secrets::OTHERS != 0) {
                 let file = path.display();
                 let help = format!("chmod 600 {file}, or use secret-file");
                 wrong(format!("everybody can read {file}, and the secret of `{}` in it", name.value), &help);

@@ -1,34 +1,72 @@
 //! The command line's way to the model: one target, one rule.
 
 use super::disk::{self, Disk, MAXIMUM_LUN};
-use super::{Configuration, RulePlan, TargetPlan, file, portals, secrets};
+use super::finding::{self, Found};
+use super::{Configuration, RulePlan, TargetPlan, file, portals, secrets, written};
 use crate::failure::Failure;
 use crate::logging::Format;
 use crate::sandbox::Settings;
 use crate::serve::Arguments;
+use crate::serve::administrator::Document;
+use iscsi::auth::Account;
 use iscsi::session::SessionLimits;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use target::{Chap, Discovery, Initiators, Limits, Rule};
 
-/// What the command line says: itself, or by the file that it names. Beside it come lines about what is
-/// hardly meant.
-pub fn from_arguments(arguments: &Arguments) -> Result<(Configuration, Vec<String>), Failure> {
-    let (mut configuration, warnings) = match &arguments.config {
-        Some(path) => file::from_file(Path::new(path))?,
-        None => (own(arguments)?, Vec::new()),
+/// What the command line says: itself, or by the file that it names, as the document that is served and what that
+/// says. Beside it come lines about what is hardly meant.
+pub fn from_arguments(arguments: &Arguments) -> Result<(Document, Configuration, Vec<String>), Failure> {
+    let (document, mut configuration, warnings) = match &arguments.config {
+        Some(path) => {
+            let document = Document::load(path)?;
+            let read = file::read(&document.name(), document.text(), Some(path)).whole();
+            let (configuration, warnings) = read.map_err(|all| Failure::Findings(finding::text(&all)))?;
+            (document, configuration, warnings.iter().map(Found::in_a_line).collect())
+        }
+        None => {
+            let configuration = own(arguments)?;
+            (Document::in_memory(&written::document(arguments, &configuration)), configuration, Vec::new())
+        }
     };
-    if arguments.no_sandbox {
-        configuration.sandbox = Settings { seccomp: false, landlock: false, ..configuration.sandbox };
+    Overrides::of(arguments).apply(&mut configuration);
+    Ok((document, configuration, warnings))
+}
+
+/// What the command line says before whatever a file says.
+#[derive(Debug, Clone)]
+pub struct Overrides {
+    no_sandbox: bool,
+    file: Option<PathBuf>,
+    log_format: Option<Format>,
+    log_level: Option<&'static str>,
+}
+
+impl Overrides {
+    /// Of these arguments.
+    pub fn of(arguments: &Arguments) -> Overrides {
+        let log_level = match arguments.verbose {
+            0 => None,
+            1 => Some("debug"),
+            _ => Some("trace"),
+        };
+        Overrides {
+            no_sandbox: arguments.no_sandbox,
+            file: arguments.config.clone(),
+            log_format: arguments.log_format,
+            log_level,
+        }
     }
-    configuration.file = arguments.config.clone();
-    configuration.log_format = arguments.log_format.unwrap_or(configuration.log_format);
-    configuration.log_level = match arguments.verbose {
-        0 => configuration.log_level,
-        1 => "debug",
-        _ => "trace",
-    };
-    Ok((configuration, warnings))
+
+    /// Puts it in the place of what a document says.
+    pub fn apply(&self, configuration: &mut Configuration) {
+        if self.no_sandbox {
+            (configuration.sandbox.seccomp, configuration.sandbox.landlock) = (false, false);
+        }
+        configuration.file = self.file.clone();
+        configuration.log_format = self.log_format.unwrap_or(configuration.log_format);
+        configuration.log_level = self.log_level.unwrap_or(configuration.log_level);
+    }
 }
 
 fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
@@ -54,6 +92,7 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
         disks: disks(&arguments.stores)?,
         rules: vec![RulePlan { rule, units: None, read_only: false }],
     };
+    let accounts = chap_accounts(&target.rules);
     Ok(Configuration {
         log_format: Format::Text,
         log_level: "info",
@@ -70,9 +109,19 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
         access_states: arguments.access_states.clone(),
         access_management: arguments.access_management,
         algorithms: arguments.chap_algorithms.clone(),
+        accounts,
         discovery,
-        targets: vec![target],
+        targets: if arguments.empty { Vec::new() } else { vec![target] },
     })
+}
+
+/// The accounts by the names that they have in the document.
+fn chap_accounts(rules: &[RulePlan]) -> Vec<(String, Account)> {
+    let chap = rules.first().and_then(|plan| plan.rule.chap.as_ref());
+    let user = chap.and_then(|chap| chap.accounts.first());
+    let own = chap.and_then(|chap| chap.own.as_ref());
+    let named = |name: &str, account: Option<&Account>| account.map(|account| (name.to_owned(), account.clone()));
+    named(written::USER, user).into_iter().chain(named(written::OWN, own)).collect()
 }
 
 fn limits(arguments: &Arguments) -> Result<Limits, Failure> {

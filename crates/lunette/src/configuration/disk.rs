@@ -12,8 +12,19 @@ pub const OPTIONS: &[&str] = &["lun", "serial", "vendor", "product", "removable"
 /// A wish for one disk.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// The address of its store.
+    /// The address of its store, without its size where that is said by itself.
     pub address: String,
+    /// How large it is to be, in bytes; as large as its store where nothing is said.
+    pub size: Option<u64>,
+    /// It stays so large when what is behind it grows by other hands. What only its address says is a size to begin
+    /// with.
+    pub fixed: bool,
+    /// It is there and answers that it is not ready.
+    pub offline: bool,
+    /// Nobody may write it.
+    pub read_only: bool,
+    /// Whether writes may wait in the system's cache; initiators' own choice where nothing is said.
+    pub write_cache: Option<bool>,
     /// Its number.
     pub number: u16,
     /// Its serial number, if not one made from its identity.
@@ -35,9 +46,10 @@ impl Disk {
     pub fn from_address(text: &str) -> Result<(Disk, Option<u16>), Failure> {
         let (address, options) = stores::take_options(text, OPTIONS);
         let device_type = device_type(&address);
-        let mut disk = Disk { address, device_type, ..Disk::default() };
-        let mut number = None;
         let wrong = |what: String| Failure::input(format!("{text}: {what}"));
+        let (address, size) = sized(&address).map_err(|why| wrong(format!("size={why}")))?;
+        let mut disk = Disk { address, size, device_type, ..Disk::default() };
+        let mut number = None;
         for (name, value) in options {
             let value = value.filter(|value| !value.is_empty());
             match (name.as_str(), value) {
@@ -64,6 +76,26 @@ impl Disk {
         }
         Ok((disk, number))
     }
+}
+
+/// An address without the size that it says of a file or device, and that size in bytes. Memory is made of its
+/// size, which stays.
+pub fn sized(address: &str) -> Result<(String, Option<u64>), String> {
+    if crate::remote::is_remote(address) || is_memory(address) {
+        return Ok((address.to_owned(), None));
+    }
+    let (rest, options) = stores::take_options(address, &["size"]);
+    match &options[..] {
+        [] => Ok((address.to_owned(), None)),
+        [(_, Some(text))] if !text.is_empty() => Ok((rest, Some(stores::parse_size(text)?))),
+        // Whoever opens it says what is wrong.
+        _ => Ok((address.to_owned(), None)),
+    }
+}
+
+/// Whether it is memory, whose size is its place.
+pub fn is_memory(address: &str) -> bool {
+    ["ram:", "null:"].iter().any(|kind| address.starts_with(kind))
 }
 
 /// What a store at this address is where nothing is said of it.

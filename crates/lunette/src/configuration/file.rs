@@ -1,11 +1,12 @@
 //! `lunette.toml`, read whole: all that is wrong with it is told at once.
 
 use super::accounts::{Accounts, Wanted};
-use super::disk::{self, Disk, MAXIMUM_LUN};
-use super::finding::{Findings, suggest, there_are};
+#[cfg(test)]
+use super::finding;
+use super::finding::{Findings, Found, suggest, there_are};
 use super::portals::{self, GROUP, Listen};
-use super::reader::{Said, Table};
-use super::{Configuration, TargetPlan, rules};
+use super::reader::Table;
+use super::{Configuration, TargetPlan, luns, rules};
 use crate::failure::Failure;
 use crate::logging::{Format, LEVELS};
 use crate::sandbox::Settings;
@@ -25,18 +26,36 @@ const MAXIMUM_BYTES: u64 = 64 << 20;
 /// The longest text of TargetAlias.
 const MAXIMUM_ALIAS: usize = 255;
 
-/// Reads the file. Beside what it says come lines about what is hardly meant.
-pub fn from_file(path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
-    let name = path.display().to_string();
-    let failed = |why: String| Failure::input(format!("{name}: {why}"));
-    let text = stores::host::read_to_string(path, MAXIMUM_BYTES).map_err(|error| match error.kind() {
-        std::io::ErrorKind::FileTooLarge => failed("is too long for a configuration file".into()),
-        _ => failed(error.to_string()),
-    })?;
-    parse(&name, &text, path)
+/// What a document says, and what was found in it.
+pub struct Reading {
+    /// Nothing where an error is among the findings.
+    pub configuration: Option<Configuration>,
+    /// By their places.
+    pub findings: Vec<Found>,
 }
 
-pub(super) fn parse(name: &str, text: &str, path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
+impl Reading {
+    /// What it says, and the warnings; or all findings.
+    pub fn whole(self) -> Result<(Configuration, Vec<Found>), Vec<Found>> {
+        match self.configuration {
+            Some(configuration) => Ok((configuration, self.findings)),
+            None => Err(self.findings),
+        }
+    }
+}
+
+/// The text of a configuration file.
+pub fn load(path: &Path) -> Result<String, Failure> {
+    let failed = |why: String| Failure::input(format!("{}: {why}", path.display()));
+    stores::host::read_to_string(path, MAXIMUM_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => failed("is too long for a configuration file".into()),
+        _ => failed(error.to_string()),
+    })
+}
+
+/// What a document says that findings call `name`. `path` is where it lies, if anywhere: a file with secrets must
+/// not be everybody's to read.
+pub fn read(name: &str, text: &str, path: Option<&Path>) -> Reading {
     let findings = Findings::new(name, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -44,13 +63,24 @@ pub(super) fn parse(name: &str, text: &str, path: &Path) -> Result<(Configuratio
     }
     // What stands behind an error of syntax is guesswork.
     let configuration = errors.is_empty().then(|| root(Table::root(&findings, document.get_ref()), &findings, path));
-    match configuration {
-        Some(configuration) if !findings.has_errors() => Ok((configuration, findings.warnings())),
-        _ => Err(Failure::Findings(findings.text())),
+    Reading { configuration: configuration.filter(|_| !findings.has_errors()), findings: findings.all() }
+}
+
+/// Reads the file, for tests. Beside what it says come lines about what is hardly meant.
+#[cfg(test)]
+pub fn from_file(path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
+    parse(&path.display().to_string(), &load(path)?, path)
+}
+
+#[cfg(test)]
+pub(super) fn parse(name: &str, text: &str, path: &Path) -> Result<(Configuration, Vec<String>), Failure> {
+    match read(name, text, Some(path)).whole() {
+        Ok((configuration, warnings)) => Ok((configuration, warnings.iter().map(Found::in_a_line).collect())),
+        Err(findings) => Err(Failure::Findings(finding::text(&findings))),
     }
 }
 
-fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: &Path) -> Configuration {
+fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) -> Configuration {
     let log = root.table("log");
     let log_format =
         log.as_ref().and_then(|log| log.understood("format", format)).map_or(Format::Text, |one| one.value);
@@ -100,6 +130,7 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: &Path) -> Configu
         access_states,
         access_management: access_management.map_or(TargetPortGroupSupport::Both, |one| one.value),
         algorithms: algorithms.unwrap_or_else(|| Algorithm::ALL.to_vec()),
+        accounts: accounts.all(),
         discovery,
         targets,
     }
@@ -301,9 +332,6 @@ fn targets<'a>(
     let mut targets: Vec<TargetPlan> = Vec::new();
     let mut names = std::collections::HashSet::new();
     let tables = root.tables("target");
-    if tables.is_empty() && !root.has("target") {
-        findings.error(0..0, "there is no target", "add [[target]] with name = \"iqn.2026-11.com.example:disk\"");
-    }
     for table in tables {
         let said = table.needed("name", "\"iqn.2026-11.com.example:disk\"");
         let name = said.as_ref().and_then(|name| table.take(name, Name::parse));
@@ -314,7 +342,7 @@ fn targets<'a>(
         }
         let alias = table.understood("alias", alias).map(|one| one.value);
         let at_groups = groups_of(&table, groups, findings);
-        let disks = disks(&table, findings);
+        let disks = luns::read(&table, findings);
         let shown = said.map_or_else(|| "the target".to_owned(), |name| name.value);
         let rules = rules::read(&table, &shown, &disks, accounts, findings);
         table.finish();
@@ -343,59 +371,6 @@ fn groups_of(table: &Table<'_>, groups: &[GroupSettings], findings: &Findings<'_
         findings.error(table.place("groups"), "nobody could reach the target", "leave `groups` out for all of them");
     }
     said.into_iter().map(|number| number.value).collect()
-}
-
-fn disks(target: &Table<'_>, findings: &Findings<'_>) -> Vec<Disk> {
-    let tables = target.tables("lun");
-    let (mut disks, mut wishes) = (Vec::new(), Vec::new());
-    for table in tables {
-        let number = table.number("number", 0..=MAXIMUM_LUN);
-        let place = number.as_ref().map_or_else(|| table.at.clone(), |number| number.at.clone());
-        wishes.push((number.map(|number| number.value), place));
-        disks.push(disk(table, findings));
-    }
-    let numbers = disk::numbers(&wishes.iter().map(|(number, _)| *number).collect::<Vec<_>>());
-    match numbers {
-        Ok(numbers) => disks.iter_mut().zip(numbers).for_each(|(disk, number)| disk.number = number),
-        Err(at) => {
-            let place = wishes.get(at).map_or_else(|| target.at.clone(), |(_, place)| place.clone());
-            match wishes.get(at) {
-                Some((Some(number), _)) => {
-                    findings.error(place, format!("LUN {number} is there twice"), "give it another number");
-                    // What the rules say of numbers is looked at all the same.
-                    for (disk, (number, _)) in disks.iter_mut().zip(&wishes) {
-                        disk.number = number.unwrap_or(u16::MAX);
-                    }
-                }
-                _ => findings.error(place, "there are more LUNs than numbers", "make another target"),
-            }
-        }
-    }
-    disks.sort_by_key(|disk| disk.number);
-    disks
-}
-
-/// One `[[target.lun]]`, whose number is found when all are known.
-fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
-    let store = table.needed("store", "\"/srv/disk.img,size=10G\"");
-    let ascii = |name: &'static str| {
-        let fits = |text: &str| disk::ascii(name, text.to_owned()).map_err(|(_, error)| error);
-        table.understood(name, fits).map(|one| one.value)
-    };
-    let (vendor, product, serial) = (ascii("vendor"), ascii("product"), ascii("serial"));
-    let named = table.understood("type", disk::type_named).map(|one| one.value);
-    let removable = table.flag("removable");
-    let Said { value: address, at } = store.unwrap_or(Said { value: String::new(), at: table.at.clone() });
-    let (_, options) = stores::take_options(&address, disk::OPTIONS);
-    for (option, _) in options {
-        let key = if option == "lun" { "number" } else { &option };
-        let what = format!("`{option}` is said of the disk, not of its store");
-        findings.error(at.clone(), what, format!("write {key} = … on a line of its own"));
-    }
-    let device_type = named.unwrap_or_else(|| disk::device_type(&address));
-    table.finish();
-    let place = Some(findings.place(at.start));
-    Disk { address, number: 0, serial, vendor, product, removable, device_type, place }
 }
 
 #[cfg(test)]

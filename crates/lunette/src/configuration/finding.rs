@@ -1,7 +1,6 @@
 //! What is wrong in a configuration file: where, what, and how to mend it.
 
 use std::cell::RefCell;
-use std::fmt::Write;
 use std::ops::Range;
 
 /// Whether a finding keeps the file from being used.
@@ -11,6 +10,88 @@ pub enum Severity {
     Error,
     /// It is told, and no more.
     Warning,
+}
+
+impl Severity {
+    /// As compilers call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
+/// A finding by itself, for whoever shows it or sends it elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The file.
+    pub file: String,
+    /// Its line, from 1.
+    pub line: usize,
+    /// The first letter of the line that is meant, from 1.
+    pub column: usize,
+    /// The letter behind the last one that is meant.
+    pub end_column: usize,
+    /// Whether it keeps the file from being used.
+    pub severity: Severity,
+    /// What is wrong.
+    pub what: String,
+    /// What would be right; empty where there is nothing to say.
+    pub help: String,
+    /// The line, without its secret.
+    pub shown: String,
+}
+
+impl Found {
+    /// One that belongs to no place of the file but to all of it.
+    #[allow(dead_code)] // `lunette check` comes next.
+    pub fn of_file(file: &str, severity: Severity, what: impl Into<String>, help: impl Into<String>) -> Found {
+        let (what, help) = (what.into(), help.into());
+        Found { file: file.to_owned(), line: 1, column: 1, end_column: 2, severity, what, help, shown: String::new() }
+    }
+
+    /// In a line: `FILE:LINE:COLUMN: what; help`.
+    pub fn in_a_line(&self) -> String {
+        let Found { file, line, column, what, help, .. } = self;
+        let help = if help.is_empty() { String::new() } else { format!("; {help}") };
+        format!("{file}:{line}:{column}: {what}{help}")
+    }
+
+    /// For programs.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "end_column": self.end_column,
+            "severity": self.severity.name(),
+            "message": self.what,
+            "help": self.help,
+            "text": self.shown,
+        })
+    }
+}
+
+/// A line that begins with its place, the text that is meant, and beneath it what would be right.
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Found { file, line, column, severity, what, help, shown, .. } = self;
+        writeln!(f, "{file}:{line}:{column}: {}: {what}", severity.name())?;
+        let number = line.to_string();
+        let margin = " ".repeat(number.len());
+        // What is marked stays on its line, and within what is shown of it.
+        let room = (shown.chars().count() + 1).saturating_sub(*column).max(1);
+        let before: String = shown.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let marks = "^".repeat(self.end_column.saturating_sub(*column).clamp(1, room));
+        let marked = format!("{margin} | {before}{marks} {help}");
+        writeln!(f, "{margin} |\n{number} | {shown}\n{}", marked.trim_end())
+    }
+}
+
+/// All of them, as compilers show them.
+pub fn text(all: &[Found]) -> String {
+    all.iter().map(Found::to_string).collect()
 }
 
 #[derive(Debug)]
@@ -57,45 +138,27 @@ impl<'a> Findings<'a> {
         format!("{}:{line}:{column}", self.file)
     }
 
-    /// All findings by their places, each beginning with `FILE:LINE:COLUMN` and showing the text.
-    pub fn text(&self) -> String {
+    /// All findings by their places.
+    pub fn all(&self) -> Vec<Found> {
         let mut list = self.list.borrow_mut();
         list.sort_by_key(|finding| finding.at.start);
-        let mut out = String::new();
-        for finding in list.iter() {
-            self.show(finding, &mut out);
-        }
-        out
+        list.iter().map(|finding| self.found(finding)).collect()
     }
 
-    /// The warnings, a line each.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut list = self.list.borrow_mut();
-        list.sort_by_key(|finding| finding.at.start);
-        let warnings = list.iter().filter(|finding| finding.severity == Severity::Warning);
-        warnings
-            .map(|finding| format!("{}: {}; {}", self.place(finding.at.start), finding.what, finding.help))
-            .collect()
-    }
-
-    fn show(&self, finding: &Finding, out: &mut String) {
+    fn found(&self, finding: &Finding) -> Found {
         let (line, column, content) = self.line(finding.at.start);
-        let severity = match finding.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        let number = line.to_string();
-        let margin = " ".repeat(number.len());
-        let shown = without_secret(content);
-        // What is marked stays on its line, and within what is shown of it.
         let length =
             self.text.get(finding.at.clone()).map_or(1, |text| text.lines().next().unwrap_or("").chars().count());
-        let room = (shown.chars().count() + 1).saturating_sub(column).max(1);
-        let before: String = shown.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let marks = "^".repeat(length.clamp(1, room));
-        let _ = writeln!(out, "{}:{line}:{column}: {severity}: {}", self.file, finding.what);
-        let marked = format!("{margin} | {before}{marks} {}", finding.help);
-        let _ = writeln!(out, "{margin} |\n{number} | {shown}\n{}", marked.trim_end());
+        Found {
+            file: self.file.to_owned(),
+            line,
+            column,
+            end_column: column + length.max(1),
+            severity: finding.severity,
+            what: finding.what.clone(),
+            help: finding.help.clone(),
+            shown: without_secret(content),
+        }
     }
 
     /// Line and column of a byte, from 1, and the line.
@@ -181,9 +244,12 @@ mod tests {
         for line in ["secret-file = \"/etc/a\"", "# a secret", "listen = \"secret\""] {
             assert_eq!(without_secret(line), line);
         }
-        let text = "\n\tsecret = \"alice-secret-12\"";
-        let findings = Findings::new("l.toml", text);
+        let content = "\n\tsecret = \"alice-secret-12\"";
+        let findings = Findings::new("l.toml", content);
         findings.error(11..28, "is wrong", "mend it");
-        assert_eq!(findings.text(), "l.toml:2:11: error: is wrong\n  |\n2 | \tsecret = …\n  | \t         ^ mend it\n");
+        assert_eq!(
+            text(&findings.all()),
+            "l.toml:2:11: error: is wrong\n  |\n2 | \tsecret = …\n  | \t         ^ mend it\n"
+        );
     }
 }

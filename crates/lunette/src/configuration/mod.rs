@@ -7,20 +7,25 @@ mod disk;
 #[allow(dead_code, unused_imports)]
 pub mod edit;
 mod file;
-mod finding;
+pub mod finding;
+mod luns;
 mod portals;
 mod reader;
 mod rules;
 mod secrets;
+mod written;
 
-pub use command_line::from_arguments;
-pub use disk::Disk;
+pub use command_line::{Overrides, from_arguments};
+pub use disk::{Disk, is_memory};
+pub use file::{load, read};
+#[allow(unused_imports)] // The administration's routes come next.
+pub use finding::Found;
 pub use portals::{Listen, states};
 
 use crate::logging::Format;
 use crate::serve::isns::Isns;
 use io::engine::Choice;
-use iscsi::auth::Algorithm;
+use iscsi::auth::{Account, Algorithm};
 use iscsi::name::Name;
 use lun::GroupSettings;
 use scsi::inquiry::TargetPortGroupSupport;
@@ -28,6 +33,7 @@ use std::path::PathBuf;
 use target::{Discovery, Limits, Rule};
 
 /// All that `lunette serve` needs to know.
+#[derive(Debug, Clone)]
 pub struct Configuration {
     /// How events are written.
     pub log_format: Format,
@@ -59,6 +65,8 @@ pub struct Configuration {
     pub access_management: TargetPortGroupSupport,
     /// CHAP algorithms that may be used.
     pub algorithms: Vec<Algorithm>,
+    /// The CHAP accounts, by their names in the file.
+    pub accounts: Vec<(String, Account)>,
     /// What discovery sessions have to show.
     pub discovery: Discovery,
     /// The targets.
@@ -66,6 +74,7 @@ pub struct Configuration {
 }
 
 /// A target, before its stores are open.
+#[derive(Debug, Clone)]
 pub struct TargetPlan {
     /// Its name.
     pub name: Name,
@@ -80,6 +89,7 @@ pub struct TargetPlan {
 }
 
 /// A rule, before the units are there that it shows.
+#[derive(Debug, Clone)]
 pub struct RulePlan {
     /// All of it but the units.
     pub rule: Rule,

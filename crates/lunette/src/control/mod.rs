@@ -9,6 +9,7 @@ mod trace;
 pub use json::timestamp;
 
 use crate::failure::{Cause, Failure};
+use crate::serve::administrator::Administrator;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -24,7 +25,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use target::Door;
 use tokio::sync::Semaphore;
 
 /// The name of the socket in its directory.
@@ -97,12 +97,12 @@ impl Control {
     }
 
     /// Serves it as long as the process lives.
-    pub fn serve(&self, door: Arc<Door>) -> std::io::Result<()> {
+    pub fn serve(&self, administrator: Administrator) -> std::io::Result<()> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            if let Err(error) = runtime.block_on(accept(listener, door)) {
+            if let Err(error) = runtime.block_on(accept(listener, administrator)) {
                 tracing::warn!("there is no administration any more: {error}");
             }
         })?;
@@ -148,9 +148,9 @@ fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
-async fn accept(listener: UnixListener, door: Arc<Door>) -> std::io::Result<()> {
+async fn accept(listener: UnixListener, administrator: Administrator) -> std::io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let router = router(door);
+    let router = router(administrator);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let owner = rustix::process::geteuid().as_raw();
     loop {
@@ -202,19 +202,19 @@ impl Lasting {
     }
 }
 
-fn router(door: Arc<Door>) -> Router {
+fn router(administrator: Administrator) -> Router {
     Router::new()
         .route("/v1/trace", get(trace::route))
         .route("/v1/sandbox", get(|| async { Json(crate::sandbox::view()) }))
-        .route("/metrics", get(|State(door): State<Arc<Door>>| async move { crate::metrics::answer(&door) }))
-        .route("/v1/door", get(|State(door): State<Arc<Door>>| async move { Json(json::door(&door.view())) }))
+        .route("/metrics", get(|State(own): State<Administrator>| async move { crate::metrics::answer(own.door()) }))
+        .route("/v1/door", get(|State(own): State<Administrator>| async move { Json(json::door(&own.door().view())) }))
         .route(
             "/v1/sessions",
-            get(|State(door): State<Arc<Door>>| async move { Json(json::sessions(&door.workers().await)) }),
+            get(|State(own): State<Administrator>| async move { Json(json::sessions(&own.door().workers().await)) }),
         )
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(error("there is nothing of this name"))) })
         .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, Json(error("it can only be read"))) })
-        .with_state(door)
+        .with_state(administrator)
 }
 
 /// Nobody serves the socket.

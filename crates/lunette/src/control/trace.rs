@@ -4,6 +4,7 @@
 //! data segments, 0 where nothing is said) and `secrets=true`. The first line says that the taps are on.
 
 use super::{Lasting, error};
+use crate::serve::administrator::Administrator;
 use axum::Extension;
 use axum::Json;
 use axum::body::Body;
@@ -19,10 +20,9 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::UNIX_EPOCH;
-use target::{Door, TRACES, Trace, TraceWish, Traced, TracedConnection};
+use target::{TRACES, Trace, TraceWish, Traced, TracedConnection};
 
 /// Bytes of an answer that are put together before they are sent.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -31,7 +31,7 @@ const TOLD: usize = 65_536;
 
 /// Serves it.
 pub(super) async fn route(
-    State(door): State<Arc<Door>>,
+    State(administrator): State<Administrator>,
     Extension(lasting): Extension<Lasting>,
     RawQuery(query): RawQuery,
 ) -> Response {
@@ -40,7 +40,7 @@ pub(super) async fn route(
         Err(why) => return (StatusCode::BAD_REQUEST, Json(error(&why))).into_response(),
     };
     let session = wish.session;
-    let Some(trace) = door.trace(wish).await else {
+    let Some(trace) = administrator.door().trace(wish).await else {
         let why = format!("{TRACES} traces run already, which is the most; end one of them");
         return (StatusCode::CONFLICT, Json(error(&why))).into_response();
     };

@@ -159,7 +159,6 @@ fn confine_opener() {
 }
 
 /// Replaces the configuration file whole, by whoever may do it: the opener where there is one.
-#[allow(dead_code, reason = "live changes of the configuration call it")]
 pub fn replace_configuration(path: &Path, content: &[u8]) -> std::io::Result<()> {
     match OPENER.get() {
         Some(client) => client.replace(path, content),

@@ -1,9 +1,9 @@
 //! `--access-states FILE`: the access states of portal groups, by which a cluster manager drives a failover
 //! while the daemon runs. Lines are `GROUP STATE`; what follows a `#` is a comment.
 
+use super::administrator::Administrator;
 use crate::configuration;
 use crate::failure::Failure;
-use lun::{LogicalUnit, TargetPortGroups};
 use scsi::port_groups::AccessState;
 #[cfg(test)]
 use std::fs;
@@ -76,7 +76,7 @@ impl AccessStates {
 }
 
 /// Looks at the file for ever, and changes the states of the groups as it says.
-pub async fn watch(mut file: AccessStates, targets: Vec<(Arc<TargetPortGroups>, Vec<Arc<LogicalUnit>>)>) {
+pub async fn watch(mut file: AccessStates, administrator: Administrator) {
     loop {
         tokio::time::sleep(LOOK).await;
         let looked = tokio::task::spawn_blocking(move || {
@@ -89,7 +89,10 @@ pub async fn watch(mut file: AccessStates, targets: Vec<(Arc<TargetPortGroups>, 
             None => {}
             Some(Ok(states)) => {
                 // Each of them, although one that has changed already says it.
-                let changed = targets.iter().fold(false, |any, (groups, units)| groups.change(&states, units) | any);
+                let changed = administrator.served().targets.iter().fold(false, |any, target| {
+                    let units: Vec<_> = target.units.iter().map(|unit| Arc::clone(&unit.unit)).collect();
+                    target.groups.change(&states, &units) | any
+                });
                 let list: Vec<_> = states.iter().map(|(group, state)| format!("{group} {}", state.name())).collect();
                 tracing::info!(changed, states = list.join(", "), "the file of access states was read");
             }

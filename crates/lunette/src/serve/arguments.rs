@@ -62,11 +62,17 @@ const OF_FILE: [&str; 19] = [
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", limits()))]
 pub struct Arguments {
     /// What to export, as disks from LUN 1 on
-    #[arg(required_unless_present = "config", value_name = "STORE")]
+    #[arg(required_unless_present_any = ["config", "empty"], value_name = "STORE")]
     pub stores: Vec<String>,
+    /// Begin without a target: they are added while it runs
+    #[arg(long, conflicts_with_all = ["stores", "config"])]
+    pub empty: bool,
     /// A file that says all of it: targets, portals, disks, who may use them (docs/configuration.md)
     #[arg(long, value_name = "FILE", conflicts_with_all = OF_FILE)]
     pub config: Option<PathBuf>,
+    /// Apply the file of --config whenever it was written, as SIGHUP and `lunette apply` do
+    #[arg(long, requires = "config")]
+    pub watch: bool,
     /// Where to listen; may be given several times. After commas: group=N (a portal group, a target port of
     /// its own), state=STATE of that group (active-optimized, active-non-optimized, standby, unavailable),
     /// preferred

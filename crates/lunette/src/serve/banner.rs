@@ -6,6 +6,7 @@ use lun::DeviceType;
 use scsi::port_groups::{AccessState, Group};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use stores::Size;
 use target::{Portal, Target};
 
@@ -14,9 +15,9 @@ const TOLD: usize = 16;
 
 /// What is to be told.
 pub struct Banner<'a> {
-    targets: &'a [Target],
+    targets: &'a [Arc<Target>],
     /// Their disks.
-    units: &'a [Vec<Unit>],
+    units: &'a [&'a [Unit]],
     /// Where they listen.
     portals: &'a [Portal],
 }
@@ -32,7 +33,7 @@ struct One<'a> {
 
 impl<'a> Banner<'a> {
     /// These targets with their units, at these portals.
-    pub fn new(targets: &'a [Target], units: &'a [Vec<Unit>], portals: &'a [Portal]) -> Banner<'a> {
+    pub fn new(targets: &'a [Arc<Target>], units: &'a [&'a [Unit]], portals: &'a [Portal]) -> Banner<'a> {
         Banner { targets, units, portals }
     }
 
@@ -152,7 +153,7 @@ impl<'a> One<'a> {
 
     fn disks(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nLUN    SIZE      BLOCK  DISK")?;
-        for Unit { number, place, created, unit } in self.units {
+        for Unit { number, place, created, unit, .. } in self.units {
             let limits = unit.backend().limits();
             let mut notes = vec![unit.backend().description().kind];
             let optical = unit.options().device_type == DeviceType::Optical;
@@ -231,7 +232,7 @@ impl<'a> One<'a> {
         let units: Vec<_> = self
             .units
             .iter()
-            .map(|Unit { number, place, created, unit }| {
+            .map(|Unit { number, place, created, unit, .. }| {
                 let limits = unit.backend().limits();
                 serde_json::json!({
                     "lun": number,

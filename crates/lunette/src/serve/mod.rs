@@ -2,34 +2,37 @@
 
 mod access_states;
 mod activation;
+pub mod administrator;
 mod arguments;
 mod banner;
 mod flush;
 pub mod isns;
 mod refresh;
 pub mod service;
+mod targets;
 mod units;
+mod watch;
 
 pub use arguments::Arguments;
 
-use crate::configuration::{self, Configuration, Listen, RulePlan, TargetPlan};
+use crate::configuration::{self, Configuration, Listen, RulePlan};
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::logging;
 use crate::sandbox::{self, Needs};
 use access_states::AccessStates;
 use activation::Handed;
+use administrator::{Administrator, Listening, Machine, Served, ServedTarget};
 use banner::Banner;
 use io::engine::Engines;
-use lun::{GroupSettings, LogicalUnit, StateStore, TargetPortGroups};
+use lun::{LogicalUnit, StateStore};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use target::{Access, Door, Initiators, Isns, Notified, Portal, Rule, StateFiles, Target, Targets, WorkerHandle};
+use target::{Door, Initiators, Notified, Portal, StateFiles, WorkerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use units::Unit;
 
 /// Connections that the kernel holds for us.
 const BACKLOG: i32 = 1024;
@@ -37,13 +40,16 @@ const BACKLOG: i32 = 1024;
 /// Serves until it is told to stop.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut handed = Handed::take()?;
-    let (mut configuration, warnings) = configuration::from_arguments(arguments)?;
+    let (document, configuration, warnings) = configuration::from_arguments(arguments)?;
     logging::start(configuration.log_format, configuration.log_level);
     crate::metrics::starts();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // The portals before the stores: where a port is in use, no file has been made.
     let states = match &configuration.access_states {
-        Some(path) => Some(access_states(path, &mut configuration.groups)?),
+        Some(path) => {
+            let numbers = configuration.groups.iter().map(|group| group.number).collect();
+            Some(AccessStates::open(path.to_owned(), numbers)?)
+        }
         None => None,
     };
     let listeners = bind(&configuration, &mut handed)?;
@@ -59,28 +65,33 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let notified = configuration.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
     let state = state(configuration.state_dir.as_ref())?;
     let units = units::open(&configuration.targets, state.as_ref())?;
-    let targets: Vec<Target> = configuration
-        .targets
-        .iter()
-        .zip(&units)
-        .map(|(plan, units)| target(plan, units, &configuration, &portals))
+    let plans = configuration.targets.iter().zip(units);
+    let targets: Vec<ServedTarget> = plans
+        .map(|(plan, units)| ServedTarget {
+            name: plan.name.as_str().to_owned(),
+            groups: targets::groups(plan, &configuration, None),
+            units,
+        })
         .collect();
-    let ready = Banner::new(&targets, &units, &portals).text(configuration.log_format);
-    let served: Vec<Served> = targets
-        .iter()
-        .zip(units)
-        .map(|(target, units)| (Arc::clone(&target.groups), units.into_iter().map(|unit| unit.unit).collect()))
-        .collect();
+    // The groups begin as the file of their states says.
+    let states = states.map(|(file, states)| {
+        for target in &targets {
+            target.groups.change(&states, &[]);
+        }
+        file
+    });
+    let bound = portals.iter().take(configuration.listens.len()).map(|portal| portal.address).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
-    let parts = Parts { targets, listeners, notified, control, states };
-    let outcome = runtime.block_on(serve(configuration, parts, &served, &ready));
+    let served = Served { document, configuration: Arc::new(configuration), bound, targets };
+    let overrides = configuration::Overrides::of(arguments);
+    let parts = Parts { listeners, notified, control, states, state, overrides, watch: arguments.watch };
+    let outcome = runtime.block_on(serve(served, parts));
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
-    outcome?;
-    flush::all(&served.into_iter().flat_map(|(_, units)| units).collect::<Vec<_>>())
+    flush::all(&outcome?)
 }
 
 /// What of the machine a daemon in its sandbox still needs.
@@ -98,83 +109,76 @@ fn needs(configuration: &Configuration) -> Needs {
     needs
 }
 
-/// The groups of a target, and its units.
-type Served = (Arc<TargetPortGroups>, Vec<Arc<LogicalUnit>>);
-
-/// The target of a plan, with its units.
-fn target(plan: &TargetPlan, units: &[Unit], configuration: &Configuration, portals: &[Portal]) -> Target {
-    let is_own = |number: u16| plan.groups.contains(&number);
-    let groups: Vec<_> = configuration.groups.iter().copied().filter(|group| is_own(group.number)).collect();
-    let groups = TargetPortGroups::new(&groups, configuration.access_management);
-    groups.serve(units.iter().map(|unit| &unit.unit));
-    // Most rules show all of it: they share one map.
-    let whole = Arc::new(units::map(units, None, false));
-    let rule = |plan: &RulePlan| {
-        let units = match (&plan.units, plan.read_only) {
-            (None, false) => Arc::clone(&whole),
-            (shown, read_only) => Arc::new(units::map(units, shown.as_deref(), read_only)),
-        };
-        Arc::new(Rule { units, ..plan.rule.clone() })
-    };
-    Target {
-        name: plan.name.as_str().to_owned(),
-        alias: plan.alias.clone(),
-        access: Access { rules: plan.rules.iter().map(rule).collect() },
-        portals: portals.iter().filter(|portal| is_own(portal.group)).cloned().collect(),
-        groups,
-        units: whole,
-    }
-}
-
 /// What is open before anything is served.
 struct Parts {
-    targets: Vec<Target>,
     listeners: Vec<(TcpListener, Portal)>,
     notified: Vec<Notified>,
     control: Option<Control>,
     states: Option<AccessStates>,
+    state: Option<Arc<dyn StateStore>>,
+    overrides: configuration::Overrides,
+    watch: bool,
 }
 
-async fn serve(configuration: Configuration, parts: Parts, served: &[Served], ready: &str) -> Result<(), Failure> {
-    let Configuration { limits, io_engine, threads, discovery, algorithms, isns, .. } = configuration;
-    let Parts { targets, listeners, notified, control, states } = parts;
-    let limits = Arc::new(limits);
+/// Serves to the end. Returns what is to be flushed.
+async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Failure> {
+    let configuration = Arc::clone(&served.configuration);
+    let Parts { listeners, notified, control, states, state, overrides, watch } = parts;
+    let limits = Arc::new(configuration.limits.clone());
     let grace = limits.grace;
     let mut signals = Signals::new()?;
-    let engines = Engines::new(io_engine);
+    let engines = Engines::new(configuration.io_engine);
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
-    let count = threads.map_or_else(processors, usize::from);
+    let count = configuration.threads.map_or_else(processors, usize::from);
     let workers = (0..count)
         .map(|number| WorkerHandle::start(number, count, engines.clone(), Arc::clone(&limits)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
-    let targets = Targets::new(targets, discovery, algorithms);
-    let isns = match &isns {
-        Some(isns) => {
-            let started = Isns::start(isns.settings.clone(), targets.all().to_vec(), notified, Arc::clone(&limits));
-            Some(started.map_err(|error| Failure::runtime(format!("iSNS: {error}")))?)
+    for (plan, target) in configuration.targets.iter().zip(&served.targets) {
+        for (disk, unit) in plan.disks.iter().zip(&target.units) {
+            units::settle(unit, disk).await.map_err(|why| Failure::input(format!("{}: {why}", unit.place)))?;
         }
+    }
+    let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
+    let targets = targets::all(&configuration, &served.targets, &portals);
+    let units: Vec<_> = served.targets.iter().map(|target| &target.units[..]).collect();
+    let ready = Banner::new(targets.all(), &units, &portals).text(configuration.log_format);
+    let isns = match &configuration.isns {
+        Some(isns) => Some(
+            targets::start_isns(isns, &targets, notified, &limits)
+                .map_err(|error| Failure::runtime(format!("iSNS: {error}")))?,
+        ),
         None => None,
     };
-    let door = Door::new(targets, limits, workers.clone());
+    let door = Door::new(targets, Arc::clone(&limits), workers.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let mut listening = listeners
+        .into_iter()
+        .map(|(listener, portal)| Listening::start(&door, &runtime, listener, portal))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Failure::runtime)?;
+    // Those of the service manager beyond the configured ones stay as long as we do.
+    let handed = listening.split_off(configuration.listens.len().min(listening.len()));
+    let machine = Machine { runtime, listening, handed, isns, state, limits, overrides };
+    let administrator = Administrator::new(Arc::clone(&door), served, machine);
     if let Some(control) = &control {
-        control.serve(Arc::clone(&door)).map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
+        let served = control.serve(administrator.clone());
+        served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
     }
-    let mut doors = Vec::new();
-    for (listener, portal) in listeners {
-        listener.set_nonblocking(true).map_err(Failure::runtime)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::runtime)?;
-        doors.push(tokio::spawn(Arc::clone(&door).listen(listener, portal.group)));
-    }
-    let counts = (served.len(), served.iter().map(|(_, units)| units.len()).sum());
+    let counted = administrator.clone();
+    let counts = move || {
+        let served = counted.served();
+        (served.targets.len(), served.units().count())
+    };
+    let (targets, disks) = counts();
     let place = control.as_ref().map(|control| control.path().to_owned());
-    let telling = tokio::spawn(service::watch(Arc::clone(&door), place, move || counts));
-    let units = served.iter().flat_map(|(_, units)| units).cloned().collect();
-    let refreshing = tokio::spawn(refresh::now_and_then(units, signals.look()?));
-    let watching = states.map(|states| tokio::spawn(access_states::watch(states, served.to_vec())));
+    let telling = tokio::spawn(service::watch(Arc::clone(&door), place, counts));
+    let applying = tokio::spawn(watch::apply_when_asked(administrator.clone(), signals.apply()?, watch));
+    let refreshing = tokio::spawn(refresh::now_and_then(administrator.clone(), signals.look()?));
+    let watching = states.map(|states| tokio::spawn(access_states::watch(states, administrator.clone())));
     // Whoever reads this may have gone; that is no reason to stop serving.
     let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
-    service::ready(&service::line(counts.0, counts.1, 0));
+    service::ready(&service::line(targets, disks, 0));
     let died = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, sessions = door.sessions(), "stopping: what is in flight is finished and flushed");
@@ -187,13 +191,11 @@ async fn serve(configuration: Configuration, parts: Parts, served: &[Served], re
     };
     service::stopping(grace);
     telling.abort();
+    applying.abort();
     refreshing.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    for listening in &doors {
-        listening.abort();
-    }
     // Who asks the server finds us no more from now on.
-    let leaving = isns.map(|isns| tokio::spawn(isns.stop()));
+    let leaving = administrator.stop_listening().await.map(|isns| tokio::spawn(isns.stop()));
     let ended = async {
         stop(&workers, grace).await;
         if let Some(leaving) = leaving {
@@ -202,7 +204,7 @@ async fn serve(configuration: Configuration, parts: Parts, served: &[Served], re
     };
     tokio::select! {
         () = ended => match died {
-            false => Ok(()),
+            false => Ok(administrator.served().units().map(|unit| Arc::clone(&unit.unit)).collect()),
             true => Err(Failure::runtime("a worker died; please report what stands above")),
         },
         signal = signals.next() => Err(Failure::runtime(format!("{signal} again: stopped at once"))),
@@ -226,33 +228,11 @@ async fn any_ended(workers: &[WorkerHandle]) {
     .await;
 }
 
-/// Opens the file of access states; the groups begin as it says.
-fn access_states(path: &Path, groups: &mut [GroupSettings]) -> Result<AccessStates, Failure> {
-    let numbers = groups.iter().map(|group| group.number).collect();
-    let (file, states) = AccessStates::open(path.to_owned(), numbers)?;
-    for (number, state) in states {
-        groups.iter_mut().filter(|group| group.number == number).for_each(|group| group.state = state);
-    }
-    Ok(file)
-}
-
 fn bind(configuration: &Configuration, handed: &mut Handed) -> Result<Vec<(TcpListener, Portal)>, Failure> {
     let listens = &configuration.listens;
     let mut listeners = Vec::new();
-    for Listen { address, group, advertise, said } in listens {
-        // [::] takes IPv4 too, unless somebody else is to.
-        let shared = listens.iter().any(|other| other.address.is_ipv4() && other.address.port() == address.port());
-        let listener = handed.portal(*address).map_or_else(|| listen(*address, shared), Ok).map_err(|error| {
-            let remedy = match error.kind() {
-                std::io::ErrorKind::AddrInUse => "another process has the port; stop it, or choose another port",
-                std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; see: ip address",
-                std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
-                _ => "choose another address or port",
-            };
-            Failure::input(format!("{said}: {error}; {remedy}"))
-        })?;
-        let address = listener.local_addr().map_err(Failure::runtime)?;
-        listeners.push((listener, Portal { address, group: *group, advertise: advertise.clone() }));
+    for wanted in listens {
+        listeners.push(bind_one(wanted, listens, handed.portal(wanted.address))?);
     }
     for (listener, group) in handed.rest() {
         let address = listener.local_addr().map_err(Failure::runtime)?;
@@ -265,6 +245,28 @@ fn bind(configuration: &Configuration, handed: &mut Handed) -> Result<Vec<(TcpLi
         listeners.push((listener, Portal { address, group, advertise: None }));
     }
     Ok(listeners)
+}
+
+/// Binds one portal beside all others, unless it was handed over.
+fn bind_one(
+    wanted: &Listen,
+    listens: &[Listen],
+    handed: Option<TcpListener>,
+) -> Result<(TcpListener, Portal), Failure> {
+    let Listen { address, group, advertise, said } = wanted;
+    // [::] takes IPv4 too, unless somebody else is to.
+    let shared = listens.iter().any(|other| other.address.is_ipv4() && other.address.port() == address.port());
+    let listener = handed.map_or_else(|| listen(*address, shared), Ok).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another process has the port; stop it, or choose another port",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; see: ip address",
+            std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
+            _ => "choose another address or port",
+        };
+        Failure::input(format!("{said}: {error}; {remedy}"))
+    })?;
+    let address = listener.local_addr().map_err(Failure::runtime)?;
+    Ok((listener, Portal { address, group: *group, advertise: advertise.clone() }))
 }
 
 fn listen(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
@@ -335,17 +337,12 @@ fn own_state_directory() -> Option<PathBuf> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> Result<Signals, Failure> {
         let one = |kind| signal(kind).map_err(|error| Failure::runtime(format!("no signals: {error}")));
-        Ok(Signals {
-            terminate: one(SignalKind::terminate())?,
-            interrupt: one(SignalKind::interrupt())?,
-            hang_up: one(SignalKind::hangup())?,
-        })
+        Ok(Signals { terminate: one(SignalKind::terminate())?, interrupt: one(SignalKind::interrupt())? })
     }
 
     /// The signal that asks to look at the stores at once.
@@ -353,11 +350,15 @@ impl Signals {
         signal(SignalKind::user_defined1()).map_err(|error| Failure::runtime(format!("no signals: {error}")))
     }
 
+    /// The signal that asks to apply the file.
+    fn apply(&self) -> Result<Signal, Failure> {
+        signal(SignalKind::hangup()).map_err(|error| Failure::runtime(format!("no signals: {error}")))
+    }
+
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hang_up.recv() => "SIGHUP",
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Looks at the stores now and then, and when SIGUSR1 asks for it: sizes that changed, media that were
 //! exchanged.
 
-use lun::{Change, LogicalUnit};
+use super::administrator::Administrator;
+use lun::Change;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,13 @@ use tokio::signal::unix::Signal;
 const REFRESH: Duration = Duration::from_secs(10);
 
 /// Looks until it is dropped. A store that hangs holds up nobody but those after it here.
-pub async fn now_and_then(units: Vec<Arc<LogicalUnit>>, mut at_once: Signal) {
+pub async fn now_and_then(administrator: Administrator, mut at_once: Signal) {
     // Drives of which it was told that another medium waits.
     let mut held = HashSet::new();
     loop {
         let _ = tokio::time::timeout(REFRESH, at_once.recv()).await;
-        for (number, unit) in units.iter().enumerate() {
+        for unit in administrator.served().units().map(|unit| &unit.unit) {
+            let number = Arc::as_ptr(unit).addr();
             let place = unit.backend().description().address;
             let looking = Arc::clone(unit);
             let looked = tokio::task::spawn_blocking(move || looking.refresh()).await;

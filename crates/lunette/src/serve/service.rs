@@ -29,7 +29,6 @@ pub fn ready(line: &str) {
 }
 
 /// The configuration is read anew. To be followed by [`ready`].
-#[allow(dead_code, reason = "live changes of the configuration call it")]
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),

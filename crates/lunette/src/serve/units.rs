@@ -3,12 +3,15 @@
 use crate::configuration::{Disk, ShownUnit, TargetPlan};
 use crate::failure::Failure;
 use crate::remote;
+use block::Backend;
+use block::layer::Bounded;
 use lun::{DeviceType, Identity, LogicalUnit, LunEntry, LunMap, Options, StateStore};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use stores::Opened;
+use stores::{OpenError, Opened, Size};
 
 /// A unit with what a person wants to see of it.
+#[derive(Clone)]
 pub struct Unit {
     /// Its number.
     pub number: u16,
@@ -18,6 +21,8 @@ pub struct Unit {
     pub created: bool,
     /// The unit.
     pub unit: Arc<LogicalUnit>,
+    /// What shows as much of its store as is configured; nothing for a drive.
+    pub bounded: Option<Arc<Bounded>>,
 }
 
 /// Opens the stores of all targets. Memory of several targets is told apart by their names.
@@ -44,18 +49,14 @@ fn placed(disk: &Disk, failure: Failure) -> Failure {
     }
 }
 
-fn one<'a>(
+/// Opens the store of one disk beside those that are open. Memory is told apart by `scope`.
+pub fn one<'a>(
     disk: &Disk,
     scope: &str,
     mut others: impl Iterator<Item = &'a Unit>,
     state: Option<&Arc<dyn StateStore>>,
 ) -> Result<Unit, Failure> {
-    let opened = match disk.device_type {
-        DeviceType::Disk if remote::is_remote(&disk.address) => remote::open(&disk.address),
-        DeviceType::Disk => stores::open(&disk.address),
-        DeviceType::Optical => stores::open_drive(&disk.address),
-    };
-    let opened = opened.map_err(Failure::input)?;
+    let (opened, bounded) = opened(disk).map_err(Failure::input)?;
     let uuid = uuid(&opened, disk.number, scope);
     if let Some(twin) = others.find(|other| other.unit.identity().uuid == uuid) {
         let place = opened.backend.description().address;
@@ -75,7 +76,119 @@ fn one<'a>(
             twin.place
         )));
     }
-    unit(disk, uuid, opened, state)
+    let unit = unit(disk, uuid, opened, state)?;
+    Ok(Unit { bounded, ..unit })
+}
+
+/// The store of a disk, as large as the disk is to be.
+fn opened(disk: &Disk) -> Result<(Opened, Option<Arc<Bounded>>), OpenError> {
+    let address = &disk.address;
+    let opened = match disk.device_type {
+        DeviceType::Optical => return Ok((stores::open_drive(address)?, None)),
+        DeviceType::Disk if remote::is_remote(address) => remote::open(address)?,
+        DeviceType::Disk => match disk.size.filter(|_| is_to_be_made(address)) {
+            Some(size) => stores::open(&format!("{address},size={size}"))?,
+            None => stores::open(address)?,
+        },
+    };
+    let place = || opened.backend.description().address;
+    let limits = opened.backend.limits();
+    let bound = match disk.size {
+        None => None,
+        Some(size) if !size.is_multiple_of(u64::from(limits.block_length)) => {
+            let problem =
+                format!("its size of {size} bytes is not a whole number of {}-byte blocks", limits.block_length);
+            let next = size.next_multiple_of(u64::from(limits.block_length));
+            return Err(OpenError::new(place(), problem).remedy(format!("size={next} would be")));
+        }
+        Some(size) => Some(size / u64::from(limits.block_length)),
+    };
+    // A size to begin with holds the disk back only where more is behind it by now.
+    let holds = |bound: &u64| disk.fixed || *bound < limits.blocks;
+    let bounded = Bounded::new(Arc::clone(&opened.backend), bound.filter(holds));
+    if bound.is_some_and(|bound| bound < limits.blocks) {
+        let place = place();
+        tracing::warn!(%place, "holds {}; its size says that less of it is shown", Size(limits.capacity()));
+    }
+    if let Some(bound) = bound.filter(|bound| *bound > limits.blocks) {
+        let (has, wanted) = (Size(limits.capacity()), Size(bound * u64::from(limits.block_length)));
+        // Its own end is all that it has behind it: what is asked for is there from now on.
+        bounded.resize(bound).map_err(|error| {
+            OpenError::new(
+                place(),
+                format!("holds {has}, not the {wanted} asked for, and cannot be made larger: {error}"),
+            )
+            .remedy("leave out size=")
+        })?;
+        if !disk.fixed {
+            bounded.bind(None);
+        }
+        tracing::info!(place = place(), "grown from {has} to {wanted}, as its size says");
+    }
+    let backend: Arc<dyn Backend> = Arc::clone(&bounded) as Arc<dyn Backend>;
+    Ok((Opened { backend, ..opened }, Some(bounded)))
+}
+
+/// Whether a file is not there, or has no bytes: then its size makes it.
+fn is_to_be_made(address: &str) -> bool {
+    let place = stores::Address::parse(address).map(|address| address.place).unwrap_or_default();
+    stores::host::metadata(place).map_or(true, |facts| facts.is_file() && facts.len() == 0)
+}
+
+/// Makes the unit what is configured of it, before anybody uses it.
+pub async fn settle(unit: &Unit, disk: &Disk) -> Result<(), String> {
+    if let Some(on) = disk.write_cache
+        && unit.unit.standing().write_cache.is_some_and(|is| is != on)
+    {
+        unit.unit.set_write_cache(on).await.map_err(|error| format!("write-cache: {error}"))?;
+    }
+    if disk.read_only {
+        unit.unit.set_read_only(true).await.map_err(|error| format!("read-only: {error}"))?;
+    }
+    if disk.offline {
+        unit.unit.take_offline().await.map_err(|error| format!("online: {error}"))?;
+    }
+    Ok(())
+}
+
+/// The unit has this size from now on, for which there is room.
+pub async fn resize(unit: &Unit, disk: &Disk, bytes: u64) -> Result<(), String> {
+    let blocks = blocks(bytes, unit)?;
+    target::resize(&unit.unit, bytes).await.map_err(|error| error.to_string())?;
+    // Where there is no more behind it, a size to begin with holds nothing back.
+    if let Some(bounded) = unit.bounded.as_ref().filter(|_| !disk.fixed) {
+        bounded.bind(None);
+        if unit.unit.backend().limits().blocks != blocks {
+            bounded.bind(Some(blocks));
+        }
+    }
+    Ok(())
+}
+
+/// A size of this unit in its blocks.
+pub fn blocks(bytes: u64, unit: &Unit) -> Result<u64, String> {
+    let length = u64::from(unit.unit.backend().limits().block_length);
+    match bytes.is_multiple_of(length) {
+        true => Ok(bytes / length),
+        false => Err(format!("{bytes} bytes are not a whole number of {length}-byte blocks")),
+    }
+}
+
+/// Why there is no more room behind a unit.
+pub fn cannot_grow(unit: &Unit, error: &block::Error) -> String {
+    let place = &unit.place;
+    match unit.unit.backend().description().kind {
+        "device" => format!("{place}: a device has the size that it has; make the device larger, and leave out size"),
+        "iscsi" => format!("{place}: a remote disk has the size that it has there"),
+        _ => format!("{place}: cannot be made larger: {error}"),
+    }
+}
+
+/// The unit is as large as its store from now on.
+pub fn unbind(unit: &Unit) -> Result<(), String> {
+    let Some(bounded) = &unit.bounded else { return Ok(()) };
+    bounded.bind(None);
+    unit.unit.refresh().map(drop).map_err(|error| error.to_string())
 }
 
 /// The units as a rule shows them, in ascending order of number; as the target numbers them where it says
@@ -103,7 +216,7 @@ fn unit(disk: &Disk, uuid: [u8; 16], opened: Opened, state: Option<&Arc<dyn Stat
     let kept = own.is_some();
     let place = match description.kind {
         "file" | "device" | "iscsi" => description.address.clone(),
-        kind => format!("{kind}:{}", stores::Size(backend.limits().capacity())),
+        kind => format!("{kind}:{}", Size(backend.limits().capacity())),
     };
     let optical = disk.device_type == DeviceType::Optical;
     let product = match description.kind {
@@ -137,7 +250,7 @@ fn unit(disk: &Disk, uuid: [u8; 16], opened: Opened, state: Option<&Arc<dyn Stat
              --replace-lost --param-sark=KEY --prout-type=5) the disk serves nobody"
         );
     }
-    Ok(Unit { number: disk.number, place, created, unit })
+    Ok(Unit { number: disk.number, place, created, unit, bounded: None })
 }
 
 /// A disk's identity: what its store is called by itself, or its number on this machine where the store

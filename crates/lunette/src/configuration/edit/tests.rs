@@ -326,7 +326,7 @@ fn random_edit(random: &mut sim::Random, before: &BTreeMap<String, String>) -> (
             (alias, Some(format!("target {target}")), "set")
         }
         (3, Some(target)) => (Edit::Remove(Place::Target(target.clone())), Some(format!("target {target}")), "remove"),
-        (4 | 5, Some(_)) => match before.keys().filter(|key| key.contains(" lun ")).last() {
+        (4 | 5, Some(_)) => match before.keys().rfind(|key| key.contains(" lun ")) {
             Some(key) => {
                 let mut words = key.split(' ').skip(1).step_by(2);
                 let target = words.next().unwrap().to_owned();

@@ -90,7 +90,6 @@ impl Client {
     }
 
     /// Replaces the configuration file.
-    #[allow(dead_code, reason = "live changes of the configuration call it")]
     pub fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
         let memory = rustix::fs::memfd_create("lunette.toml", rustix::fs::MemfdFlags::CLOEXEC)?;
         let mut memory = File::from(memory);
@@ -101,7 +100,6 @@ impl Client {
 }
 
 /// Replaces a file whole, by this process itself.
-#[allow(dead_code, reason = "live changes of the configuration call it")]
 pub fn replace_directly(path: &Path, content: &[u8]) -> Result<()> {
     server::replace(path, content)
 }
