@@ -28,6 +28,11 @@ impl TaskReporting {
         }
     }
 
+    /// The word of it.
+    pub fn name(self) -> &'static str {
+        TaskReporting::WORDS.iter().find(|(known, _)| *known == self).map_or("RFC3720", |(_, word)| word)
+    }
+
     pub(crate) fn from_word(word: &str) -> Option<TaskReporting> {
         TaskReporting::WORDS.iter().find(|(_, known)| *known == word).map(|(value, _)| *value)
     }

@@ -1,6 +1,7 @@
 //! The `lunette` binary: the command line, and what comes of it as an exit code.
 #![forbid(unsafe_code)]
 
+mod administer;
 mod attach;
 mod bench;
 mod client;
@@ -43,6 +44,26 @@ enum Command {
     Status(status::Arguments),
     /// Show PDUs decoded as they pass, or write them for Wireshark.
     Trace(Box<trace::Arguments>),
+    /// Show targets, add them, change them while they are used.
+    Target(administer::Arguments<{ administer::TARGET }>),
+    /// The same with their disks: sizes, online and offline, who may write.
+    Lun(administer::Arguments<{ administer::LUN }>),
+    /// The same with the addresses at which the daemon listens.
+    Portal(administer::Arguments<{ administer::PORTAL }>),
+    /// The same with the groups of these.
+    Group(administer::Arguments<{ administer::GROUP }>),
+    /// The same with who may use a target.
+    Acl(administer::Arguments<{ administer::ACL }>),
+    /// The same with CHAP accounts.
+    Account(administer::Arguments<{ administer::ACCOUNT }>),
+    /// Show who is logged in, and drop sessions.
+    Session(administer::Arguments<{ administer::SESSION }>),
+    /// Show their connections, and drop them.
+    Connection(administer::Arguments<{ administer::CONNECTION }>),
+    /// Show who has reserved disks, and end that.
+    Reservation(administer::Arguments<{ administer::RESERVATION }>),
+    /// Show what happens at a daemon as it happens.
+    Events(administer::events::Arguments),
     /// Find the targets of a portal or of an iSNS server.
     Discover(client::discover::Arguments),
     /// List targets and their disks.
@@ -108,6 +129,16 @@ fn main() -> ExitCode {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
         Ok(Line { command: Command::Trace(arguments) }) => trace::run(&arguments),
+        Ok(Line { command: Command::Target(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Lun(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Portal(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Group(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Acl(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Account(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Session(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Connection(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Reservation(arguments) }) => arguments.run(),
+        Ok(Line { command: Command::Events(arguments) }) => administer::events::run(&arguments),
         Ok(Line { command: Command::Discover(arguments) }) => client::discover::run(&arguments),
         Ok(Line { command: Command::Ls(arguments) }) => client::ls::run(&arguments),
         Ok(Line { command: Command::Inquiry(arguments) }) => client::inquiry::run(&arguments),

@@ -68,7 +68,7 @@ fn ask(path: &Path, what: &str) -> Result<Value, Failure> {
     let body: Value = serde_json::from_str(body).map_err(|error| failed(&format!("its answer is no JSON: {error}")))?;
     match status {
         "200" => Ok(body),
-        _ => Err(failed(&format!("status {status}: {}", body["error"].as_str().unwrap_or_default()))),
+        _ => Err(failed(&format!("status {status}: {}", body["message"].as_str().unwrap_or_default()))),
     }
 }
 

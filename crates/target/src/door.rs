@@ -150,7 +150,7 @@ impl Door {
         let now = Instant::now();
         let Some(seat) = self.places.enter(now, peer.ip()) else {
             let why = "connection refused: too many logins at a time";
-            return self.lines.write(peer, |not_shown| tracing::warn!(%peer, not_shown, "{why}"));
+            return self.lines.write(peer, |not_shown| tracing::warn!(event = "refused", %peer, not_shown, "{why}"));
         };
         let number = seat.number();
         let guest = Guest { stream, peer, portal_group, seat };
@@ -272,7 +272,10 @@ impl Door {
         let Sentence { delay, place } = match redirected {
             true => {
                 let peer = refusal.peer;
-                self.lines.write(peer, |not_shown| tracing::info!(%peer, not_shown, "login redirected: {refusal}"));
+                self.lines.write(
+                    peer,
+                    |not_shown| tracing::info!(event = "redirected", %peer, not_shown, "login redirected: {refusal}"),
+                );
                 Sentence { delay: Duration::ZERO, place: None }
             }
             false => {
@@ -297,12 +300,14 @@ impl Door {
     /// Says why a login was refused, unless too many are: a stranger does not fill the log.
     fn tell(&self, refusal: &Refusal) {
         let peer = refusal.peer;
-        self.lines.write(peer, |not_shown| tracing::warn!(%peer, not_shown, "login refused: {refusal}"));
+        self.lines
+            .write(peer, |not_shown| tracing::warn!(event = "refused", %peer, not_shown, "login refused: {refusal}"));
     }
 
     async fn discover(&self, stream: TcpStream, peer: SocketAddr, logged_in: LoggedIn, viewer: Viewer, seat: Seat) {
         let initiator = &logged_in.asked.initiator_name;
-        self.lines.write(peer, |not_shown| tracing::info!(%peer, %initiator, not_shown, "discovery"));
+        self.lines
+            .write(peer, |not_shown| tracing::info!(event = "discovery", %peer, %initiator, not_shown, "discovery"));
         let targets = || self.targets();
         if let Err(error) = self.discoveries.serve(stream, peer, logged_in, &targets, &viewer, &self.traces).await {
             tracing::debug!(%peer, "discovery: {error}");

@@ -8,6 +8,7 @@ mod image;
 mod isns;
 mod libiscsi;
 mod licences;
+mod openapi;
 mod packages;
 mod peers;
 mod qemu;
@@ -81,6 +82,12 @@ const SUITES: &[Suite] = &[
         about: "a captured session, decoded",
         needs: &["tshark", "iscsi-test-cu"],
         run: tshark::run,
+    },
+    Suite {
+        name: "openapi",
+        about: "the administration's API against its document, by schemathesis",
+        needs: &["python3"],
+        run: openapi::run,
     },
     Suite { name: "isns", about: "registration with open-isns' server", needs: &[], run: isns::run },
     Suite {

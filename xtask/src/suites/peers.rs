@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("rpmbuild", "rpm"),
     ("systemd-analyze", "systemd"),
     ("unshare", "util-linux"),
+    ("python3", "python3-venv"),
 ];
 
 /// Where the block driver of qemu-img for iscsi:// lies, which is a module of its own package.

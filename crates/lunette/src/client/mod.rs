@@ -48,7 +48,7 @@ fn bytes_or_none(text: &str) -> Result<u64, String> {
 }
 
 /// A size for people, as exact as it is round: `4 GiB`, `1.5 MiB`, `1000 bytes`.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let power = (bytes.max(1).ilog2() / 10) as usize;
     let Some(unit) = power.checked_sub(1).and_then(|at| UNITS.get(at)) else { return format!("{bytes} bytes") };

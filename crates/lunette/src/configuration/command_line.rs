@@ -102,6 +102,7 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
         control: arguments.control.clone(),
         sandbox: Settings { user: arguments.user.clone(), ..Settings::default() },
         file: None,
+        administration: None,
         isns: arguments.isns.clone(),
         limits: limits(arguments)?,
         listens,

@@ -1,6 +1,7 @@
 //! `lunette.toml`, read whole: all that is wrong with it is told at once.
 
 use super::accounts::{Accounts, Wanted};
+use super::administration;
 #[cfg(test)]
 use super::finding;
 use super::finding::{Findings, Found, suggest, there_are};
@@ -99,6 +100,7 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) ->
     let sandbox = sandbox(&root, daemon_ref);
     daemon.into_iter().for_each(Table::finish);
 
+    let administration = root.table("administration").and_then(administration::read);
     let isns = root.table("isns").and_then(|table| isns(table, findings));
     let limits = limits(&root, findings);
     let (listens, portal_groups) = portals(&root, findings);
@@ -123,6 +125,7 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) ->
         control,
         sandbox,
         file: None,
+        administration,
         isns,
         limits,
         listens,

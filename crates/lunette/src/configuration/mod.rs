@@ -1,10 +1,9 @@
 //! What the daemon is to serve: one model, made from `lunette.toml` or from the command line.
 
 mod accounts;
+mod administration;
 mod command_line;
 mod disk;
-// Used by the routes of the API, and by tgtadm.
-#[allow(dead_code, unused_imports)]
 pub mod edit;
 mod file;
 pub mod finding;
@@ -15,6 +14,7 @@ mod rules;
 mod secrets;
 mod written;
 
+pub use administration::Administration;
 pub use command_line::{Overrides, from_arguments};
 pub use disk::{Disk, is_memory};
 pub use file::{load, read};
@@ -51,6 +51,8 @@ pub struct Configuration {
     pub sandbox: crate::sandbox::Settings,
     /// The file that says all this, where it is one.
     pub file: Option<PathBuf>,
+    /// Where it is administered over TCP.
+    pub administration: Option<Administration>,
     /// The iSNS server.
     pub isns: Option<Isns>,
     /// The bounds.

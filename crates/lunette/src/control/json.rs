@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use target::admin::DoorView;
+use target::admin::{BoundView, DoorView};
 use target::{Record, SessionOverview, WorkerOverview};
 
 /// The front door.
@@ -10,15 +10,7 @@ pub fn door(view: &DoorView) -> Value {
     let crowds =
         view.crowds.iter().map(|(address, count)| json!({ "address": address.to_string(), "connections": count }));
     let failed = view.failed.iter().map(|(cause, count)| (cause.name().to_owned(), json!(count)));
-    let bounds = view.bounds.iter().map(|bound| {
-        json!({
-            "name": bound.name,
-            "setting": bound.text,
-            "value": bound.value,
-            "struck": bound.struck,
-            "what": bound.what,
-        })
-    });
+    let bounds = view.bounds.iter().map(bound);
     json!({
         "at_the_door": view.at_the_door,
         "oldest_seconds": view.oldest.as_millis() as f64 / 1000.0,
@@ -28,6 +20,17 @@ pub fn door(view: &DoorView) -> Value {
         "logins": { "succeeded": view.succeeded, "failed": Value::Object(failed.collect()) },
         "bounds": bounds.collect::<Vec<_>>(),
         "refusals": view.refusals.iter().map(refusal).collect::<Vec<_>>(),
+    })
+}
+
+/// A bound.
+pub fn bound(bound: &BoundView) -> Value {
+    json!({
+        "name": bound.name,
+        "setting": bound.text,
+        "value": bound.value,
+        "struck": bound.struck,
+        "what": bound.what,
     })
 }
 
@@ -55,6 +58,8 @@ fn session(worker: usize, session: &SessionOverview) -> Value {
             "sent_bytes": connection.sent_bytes,
             "header_digest": parameters.header_digest,
             "data_digest": parameters.data_digest,
+            "max_recv_data_segment_length": parameters.max_recv_data_segment_length,
+            "max_send_data_segment_length": parameters.max_send_data_segment_length,
         })
     });
     let parameters = &session.parameters;
@@ -75,6 +80,13 @@ fn session(worker: usize, session: &SessionOverview) -> Value {
         "first_burst_length": parameters.first_burst_length,
         "initial_r2t": parameters.initial_r2t,
         "immediate_data": parameters.immediate_data,
+        "max_outstanding_r2t": parameters.max_outstanding_r2t,
+        "default_time_2_wait": parameters.default_time_2_wait,
+        "default_time_2_retain": parameters.default_time_2_retain,
+        "data_pdu_in_order": parameters.data_pdu_in_order,
+        "data_sequence_in_order": parameters.data_sequence_in_order,
+        "task_reporting": parameters.task_reporting.name(),
+        "protocol_level": parameters.protocol_level,
         "connections": connections.collect::<Vec<_>>(),
     })
 }

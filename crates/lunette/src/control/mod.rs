@@ -1,43 +1,42 @@
-//! The administration's socket: HTTP with JSON for whoever runs the daemon, on a thread of its own.
+//! The administration: HTTP with JSON for whoever runs the daemon, on a thread of its own.
 //!
-//! The socket is the owner's alone (mode 0600), and who connects is asked for by the system as well. Requests
-//! are bounded in size, time and number; nothing that is asked for waits for a command or makes one wait.
+//! The unix socket is the owner's alone (mode 0600), and who connects is asked for by the system as well. Over TCP it
+//! is there only with TLS and a token ([`remote`]). Requests are bounded in size, time and number; nothing that is
+//! asked for waits for a command or makes one wait.
+//!
+//! [`routes`] is the table of all that can be asked for; from it and from [`shapes`] the OpenAPI document is made.
 
+mod change;
+mod dispatch;
+mod document;
+pub mod events;
 mod json;
+pub mod keys;
+pub mod openapi;
+mod problem;
+pub mod remote;
+mod route;
+mod routes;
+mod serving;
+mod sessions;
+pub mod shape;
+mod shapes;
+mod show;
 mod trace;
+mod units;
 
 pub use json::timestamp;
 
 use crate::failure::{Cause, Failure};
 use crate::serve::administrator::Administrator;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Extension, Json, Router};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use serde_json::Value;
+use remote::Remote;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// The name of the socket in its directory.
 const SOCKET: &str = "control.sock";
-/// Requests at a time.
-const CONNECTIONS: usize = 16;
-/// Bytes of a request's head.
-const HEAD_BYTES: usize = 16 << 10;
-/// How long a request's head may take.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// How long a connection may last.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
-
 /// Where the socket is, for the daemon and for whoever asks it.
 pub fn path(named: Option<&Path>, state_directory: Option<&Path>) -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -100,14 +99,29 @@ impl Control {
     pub fn serve(&self, administrator: Administrator) -> std::io::Result<()> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            if let Err(error) = runtime.block_on(accept(listener, administrator)) {
-                tracing::warn!("there is no administration any more: {error}");
-            }
-        })?;
-        Ok(())
+        in_a_thread("control", move || async move {
+            serving::local(tokio::net::UnixListener::from_std(listener)?, administrator).await
+        })
     }
+}
+
+/// Serves the administration over TCP as long as the process lives.
+pub fn serve_remote(remote: Remote, administrator: Administrator) -> std::io::Result<()> {
+    in_a_thread("control-tls", move || remote.serve(administrator))
+}
+
+/// Does this in a thread with a runtime of its own.
+fn in_a_thread<F: Future<Output = std::io::Result<()>>>(
+    name: &str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Err(error) = runtime.block_on(async { work().await }) {
+            tracing::warn!("there is no administration any more: {error}");
+        }
+    })?;
+    Ok(())
 }
 
 impl Drop for Control {
@@ -138,7 +152,7 @@ fn bind(path: &Path) -> Result<UnixListener, String> {
         socket.bind(&address)?;
         // Nobody connects before it listens, and so nobody before it is ours alone.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        socket.listen(CONNECTIONS as i32)?;
+        socket.listen(serving::CONNECTIONS as i32)?;
         Ok(socket.into())
     };
     open().map_err(|error| error.to_string())
@@ -146,75 +160,6 @@ fn bind(path: &Path) -> Result<UnixListener, String> {
 
 fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
-}
-
-async fn accept(listener: UnixListener, administrator: Administrator) -> std::io::Result<()> {
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    let router = router(administrator);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let owner = rustix::process::geteuid().as_raw();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let uid = stream.peer_cred().map(|peer| peer.uid());
-        if !matches!(uid, Ok(uid) if uid == owner || uid == 0) {
-            tracing::warn!(uid = uid.ok(), "the administration is for the daemon's owner and root; refused");
-            continue;
-        }
-        let lasting = Lasting::default();
-        let service = TowerToHyperService::new(router.clone().layer(Extension(lasting.clone())));
-        tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
-                .max_buf_size(HEAD_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                _ = connection => {}
-                () = lasting.too_long() => {}
-            }
-            drop(place);
-        });
-    }
-}
-
-/// Set by a route whose answer lasts as long as it is read.
-#[derive(Clone, Default)]
-struct Lasting(Arc<AtomicBool>);
-
-impl Lasting {
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Comes back when a connection has lasted longer than it may.
-    async fn too_long(&self) {
-        tokio::time::sleep(CONNECTION_TIME).await;
-        if self.0.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-fn router(administrator: Administrator) -> Router {
-    Router::new()
-        .route("/v1/trace", get(trace::route))
-        .route("/v1/sandbox", get(|| async { Json(crate::sandbox::view()) }))
-        .route("/metrics", get(|State(own): State<Administrator>| async move { crate::metrics::answer(own.door()) }))
-        .route("/v1/door", get(|State(own): State<Administrator>| async move { Json(json::door(&own.door().view())) }))
-        .route(
-            "/v1/sessions",
-            get(|State(own): State<Administrator>| async move { Json(json::sessions(&own.door().workers().await)) }),
-        )
-        .fallback(|| async { (StatusCode::NOT_FOUND, Json(error("there is nothing of this name"))) })
-        .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, Json(error("it can only be read"))) })
-        .with_state(administrator)
 }
 
 /// Nobody serves the socket.
@@ -229,10 +174,6 @@ pub fn nobody(path: &Path, error: &std::io::Error) -> Failure {
         ),
     };
     Failure::because(Cause::Unreachable, line)
-}
-
-fn error(why: &str) -> Value {
-    serde_json::json!({ "error": why })
 }
 
 #[cfg(test)]

@@ -3,14 +3,9 @@
 //! Asked for by `session`, `initiator`, `target` (whose), `opcodes` (numbers with commas between), `data` (bytes of
 //! data segments, 0 where nothing is said) and `secrets=true`. The first line says that the taps are on.
 
-use super::{Lasting, error};
-use crate::serve::administrator::Administrator;
-use axum::Extension;
-use axum::Json;
+use super::problem::Problem;
+use super::route::{Answer, Call, Reply};
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -30,28 +25,19 @@ const CHUNK_BYTES: usize = 64 << 10;
 const TOLD: usize = 65_536;
 
 /// Serves it.
-pub(super) async fn route(
-    State(administrator): State<Administrator>,
-    Extension(lasting): Extension<Lasting>,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let wish = match wish(query.as_deref().unwrap_or_default()) {
-        Ok(wish) => wish,
-        Err(why) => return (StatusCode::BAD_REQUEST, Json(error(&why))).into_response(),
-    };
+pub(super) async fn route(call: Call) -> Answer {
+    let wish = wish(&call.raw_query).map_err(|why| Problem::new("bad-request", why, ""))?;
     let session = wish.session;
-    let Some(trace) = administrator.door().trace(wish).await else {
-        let why = format!("{TRACES} traces run already, which is the most; end one of them");
-        return (StatusCode::CONFLICT, Json(error(&why))).into_response();
-    };
+    let trace = call.administrator.door().trace(wish).await.ok_or_else(|| {
+        Problem::new("busy", format!("{TRACES} traces run already, which is the most"), "end one of them")
+    })?;
     if let Some(session) = session.filter(|_| trace.connections == 0) {
-        let why = format!("there is no session {session}; `lunette status` lists them");
-        return (StatusCode::NOT_FOUND, Json(error(&why))).into_response();
+        let what = format!("there is no session {session}");
+        return Err(Problem::not_found(what, "`lunette session list` lists them"));
     }
-    lasting.set();
     let first = line(&json!({ "type": "start", "connections": trace.connections }));
     let body = Body::new(Lines { trace, told: HashSet::new(), missed: 0, first });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    Ok(Reply::Stream("application/x-ndjson", body))
 }
 
 fn wish(query: &str) -> Result<TraceWish, String> {

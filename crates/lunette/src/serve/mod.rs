@@ -17,6 +17,7 @@ pub use arguments::Arguments;
 
 use crate::configuration::{self, Configuration, Listen, RulePlan};
 use crate::control::Control;
+use crate::control::remote::Remote;
 use crate::failure::Failure;
 use crate::logging;
 use crate::sandbox::{self, Needs};
@@ -59,6 +60,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     sandbox::prepare(&configuration.sandbox, &needs.directories)?;
     let (control, state_dir) = (configuration.control.as_deref(), configuration.state_dir.as_deref());
     let control = Control::open(control, state_dir, handed.control.take())?;
+    let remote = configuration.administration.as_ref().map(Remote::open).transpose()?;
+    if let Some(remote) = &remote {
+        tracing::info!(address = %remote.address().map_err(Failure::runtime)?, "administered over TLS with a token");
+    }
     // From here on other threads are started, and each is in it.
     needs.sockets.extend(control.as_ref().map(|control| control.path().to_owned()));
     sandbox::enter(&configuration.sandbox, &needs)?;
@@ -87,7 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
     let served = Served { document, configuration: Arc::new(configuration), bound, targets };
     let overrides = configuration::Overrides::of(arguments);
-    let parts = Parts { listeners, notified, control, states, state, overrides, watch: arguments.watch };
+    let parts = Parts { listeners, notified, control, remote, states, state, overrides, watch: arguments.watch };
     let outcome = runtime.block_on(serve(served, parts));
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
@@ -114,6 +119,7 @@ struct Parts {
     listeners: Vec<(TcpListener, Portal)>,
     notified: Vec<Notified>,
     control: Option<Control>,
+    remote: Option<Remote>,
     states: Option<AccessStates>,
     state: Option<Arc<dyn StateStore>>,
     overrides: configuration::Overrides,
@@ -123,7 +129,7 @@ struct Parts {
 /// Serves to the end. Returns what is to be flushed.
 async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Failure> {
     let configuration = Arc::clone(&served.configuration);
-    let Parts { listeners, notified, control, states, state, overrides, watch } = parts;
+    let Parts { listeners, notified, control, remote, states, state, overrides, watch } = parts;
     let limits = Arc::new(configuration.limits.clone());
     let grace = limits.grace;
     let mut signals = Signals::new()?;
@@ -163,6 +169,10 @@ async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Fa
     let administrator = Administrator::new(Arc::clone(&door), served, machine);
     if let Some(control) = &control {
         let served = control.serve(administrator.clone());
+        served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
+    }
+    if let Some(remote) = remote {
+        let served = crate::control::serve_remote(remote, administrator.clone());
         served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
     }
     let counted = administrator.clone();

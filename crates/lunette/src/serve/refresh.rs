@@ -27,14 +27,18 @@ pub async fn now_and_then(administrator: Administrator, mut at_once: Signal) {
                 held.remove(&number);
             }
             match looked {
-                Ok(Ok(Change::Size)) => tracing::info!(%place, bytes = bytes(), "the size has changed"),
-                Ok(Ok(Change::Medium)) => tracing::info!(%place, bytes = bytes(), "another medium is in the drive"),
-                Ok(Ok(Change::Gone(why))) => tracing::warn!(%place, "the drive is empty: {why}"),
+                Ok(Ok(Change::Size)) => tracing::info!(event = "size", %place, bytes = bytes(), "the size has changed"),
+                Ok(Ok(Change::Medium)) => {
+                    tracing::info!(event = "medium", %place, bytes = bytes(), "another medium is in the drive");
+                }
+                Ok(Ok(Change::Gone(why))) => tracing::warn!(event = "no-medium", %place, "the drive is empty: {why}"),
                 Ok(Ok(Change::Held)) if held.insert(number) => tracing::warn!(
                     %place,
                     "an initiator has locked the drive: the old medium is served until it is unlocked"
                 ),
-                Ok(Err(error)) => tracing::warn!(%place, "cannot look at the store: {error}"),
+                Ok(Err(error)) => {
+                    tracing::warn!(event = "store", %place, "cannot look at the store: {error}");
+                }
                 Ok(Ok(Change::None | Change::Held)) | Err(_) => {}
             }
         }

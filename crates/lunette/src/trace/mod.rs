@@ -388,7 +388,8 @@ async fn open(path: &Path, query: &str) -> Result<BufReader<UnixStream>, Failure
     let mut body = Vec::new();
     let _ = reader.take(HEAD_BYTES).read_to_end(&mut body).await;
     let why = serde_json::from_slice::<serde_json::Value>(&body).ok();
-    let why = why.and_then(|why| Some(why["error"].as_str()?.to_owned())).unwrap_or_else(|| format!("status {status}"));
+    let why =
+        why.and_then(|why| Some(why["message"].as_str()?.to_owned())).unwrap_or_else(|| format!("status {status}"));
     Err(match status {
         "404" => Failure::because(Cause::NotFound, why),
         "409" => Failure::because(Cause::InUse, why),

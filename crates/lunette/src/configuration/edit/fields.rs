@@ -20,14 +20,6 @@ impl Fields {
         self
     }
 
-    /// These with one more, where there is a value.
-    pub fn maybe(self, key: &str, value: Option<impl Into<Value>>) -> Fields {
-        match value {
-            Some(value) => self.with(key, value),
-            None => self,
-        }
-    }
-
     /// These, and that this key is to go.
     pub fn without(mut self, key: &str) -> Fields {
         self.0.push((key.to_owned(), None));
@@ -52,11 +44,6 @@ impl Fields {
         };
         self.0.push((key.to_owned(), value));
         Ok(())
-    }
-
-    /// Whether nothing is said.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// All of it.

@@ -67,6 +67,11 @@ fn daemon(running: &Configuration, wanted: &Configuration, difference: &mut Diff
     stuck("[daemon] control", path(&running.control), path(&wanted.control));
     stuck("[daemon] access-states", path(&running.access_states), path(&wanted.access_states));
     stuck("the sandbox ([sandbox], user and group)", format!("{:?}", running.sandbox), format!("{:?}", wanted.sandbox));
+    let remote = |of: &Configuration| match &of.administration {
+        Some(remote) => format!("{} with {}", remote.listen, remote.certificate.display()),
+        None => "none".to_owned(),
+    };
+    stuck("[administration]", remote(running), remote(wanted));
     stuck("[log] format", format!("{:?}", running.log_format), format!("{:?}", wanted.log_format));
     for bound in BOUNDS {
         let [old, new] = [&running.limits, &wanted.limits].map(|limits| bound.text(bound.value(limits)));

@@ -125,7 +125,8 @@ impl Driver {
         let Ok(local) = stream.local_addr() else { return false };
         let (cid, peer, initiator) = (joined.cid, arrival.peer, &*self.initiator);
         let what = if joined.reinstates { "connection reinstated" } else { "connection joined" };
-        self.log.write(peer, |not_shown| tracing::info!(%peer, cid, %initiator, not_shown, "{what}"));
+        self.log
+            .write(peer, |not_shown| tracing::info!(event = "connection", %peer, cid, %initiator, not_shown, "{what}"));
         let c = self.session.attach(arrival.opening, Instant::now());
         let link = Link::new(stream, Vec::new());
         self.lines.push(Line { link, c, cid, peer, local, since: SystemTime::now() });

@@ -34,7 +34,7 @@ pub(in crate::worker) async fn serve(shared: Rc<Shared>, handover: Handover, mut
         .await
     };
     if died {
-        tracing::error!(%peer, %initiator, "the session has died by a defect of ours; the others go on");
+        tracing::error!(event = "session-died", %peer, %initiator, "the session has died by a defect of ours; the others go on");
         let driver = shared.sessions.borrow().get(&nexus).cloned();
         if let Some(driver) = driver {
             driver.borrow_mut().hang_up();
@@ -50,10 +50,11 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
     let (peer, initiator) = (handover.peer, handover.logged_in.asked.initiator_name.clone());
     let Some(account) = shared.lane.borrow().account(nexus) else { return };
     let (user, log) = (handover.logged_in.account.clone(), Arc::clone(&handover.lines));
+    let (target, tsih) = (handover.target.name.clone(), handover.logged_in.tsih);
     let Some(driver) = Driver::new(handover, nexus, account) else { return };
     let worker = registered.worker();
     log.write(peer, |not_shown| {
-        tracing::info!(%peer, %initiator, account = user, worker, not_shown, "session opened");
+        tracing::info!(event = "login", %peer, %initiator, %target, tsih, account = user, worker, not_shown, "session opened");
     });
     let driver = Rc::new(RefCell::new(driver));
     shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));
@@ -98,7 +99,9 @@ async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Regi
     }
     end_nexus(shared, &driver).await;
     // Logged before the place is free, so that the next session is told of after it.
-    log.write(peer, |not_shown| tracing::info!(%peer, %initiator, not_shown, "session closed: {why}"));
+    log.write(peer, |not_shown| {
+        tracing::info!(event = "logout", %peer, %initiator, %target, tsih, not_shown, "session closed: {why}");
+    });
 }
 
 /// The nexus is lost: its tasks end, and with the last of them the session. Waits until nothing of it can touch

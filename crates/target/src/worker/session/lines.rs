@@ -159,7 +159,7 @@ impl Driver {
             let (peer, cid, initiator) = (line.peer, line.cid, &*self.initiator);
             self.log.write(
                 peer,
-                |not_shown| tracing::info!(%peer, cid, %initiator, not_shown, "connection closed; the session goes on"),
+                |not_shown| tracing::info!(event = "connection-closed", %peer, cid, %initiator, not_shown, "connection closed; the session goes on"),
             );
         }
         Ok(())
@@ -181,7 +181,7 @@ impl Driver {
             return Ok(());
         }
         let (peer, cid, initiator) = (line.peer, line.cid, &*self.initiator);
-        self.log.write(peer, |not_shown| tracing::info!(%peer, cid, %initiator, not_shown, "connection lost, its commands wait for another: {why}"));
+        self.log.write(peer, |not_shown| tracing::info!(event = "connection-lost", %peer, cid, %initiator, not_shown, "connection lost, its commands wait for another: {why}"));
         Ok(())
     }
 
