@@ -4,9 +4,14 @@ use crate::door::printable;
 use lun::statistics::Times;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::broadcast;
 
+/// Lines of the log in a second; where a disk hangs every command is slow.
+const LINES: u32 = 10;
+/// In what they are counted.
+const SECOND: Duration = Duration::from_secs(1);
 /// Slow commands that a listener may be behind before it loses the oldest.
 const BEHIND: usize = 64;
 
@@ -16,7 +21,16 @@ pub struct SlowCommands {
     /// Nanoseconds; the largest number where nothing is slow.
     threshold: AtomicU64,
     count: AtomicU64,
+    lines: Mutex<Lines>,
     told: broadcast::Sender<SlowCommand>,
+}
+
+/// What was written in this second, and what was not shown since the last line.
+#[derive(Debug, Default)]
+struct Lines {
+    since: Option<Instant>,
+    written: u32,
+    not_shown: u64,
 }
 
 /// A command that took long.
@@ -51,7 +65,7 @@ pub struct SlowCommand {
 impl Default for SlowCommands {
     fn default() -> SlowCommands {
         let (told, _) = broadcast::channel(BEHIND);
-        SlowCommands { threshold: AtomicU64::new(u64::MAX), count: AtomicU64::new(0), told }
+        SlowCommands { threshold: AtomicU64::new(u64::MAX), count: AtomicU64::new(0), lines: Mutex::default(), told }
     }
 }
 
@@ -72,6 +86,19 @@ impl SlowCommands {
         self.count.load(Ordering::Relaxed)
     }
 
+    fn may_write(&self, now: Instant) -> Option<u64> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.since.is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
+            (lines.since, lines.written) = (Some(now), 0);
+        }
+        if lines.written >= LINES {
+            lines.not_shown += 1;
+            return None;
+        }
+        lines.written += 1;
+        Some(std::mem::take(&mut lines.not_shown))
+    }
+
     /// Those that there will be.
     pub fn subscribe(&self) -> broadcast::Receiver<SlowCommand> {
         self.told.subscribe()
@@ -83,9 +110,12 @@ impl SlowCommands {
         times.total > self.threshold.load(Ordering::Relaxed)
     }
 
-    /// There was one.
-    pub(crate) fn tell(&self, command: SlowCommand) {
+    /// There was one. `write` writes a line about it, if it may, and hears how many before it had none.
+    pub(crate) fn tell(&self, command: SlowCommand, write: impl FnOnce(&SlowCommand, Option<u64>)) {
         self.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(not_shown) = self.may_write(Instant::now()) {
+            write(&command, (not_shown > 0).then_some(not_shown));
+        }
         // Nobody has to listen.
         let _ = self.told.send(command);
     }
@@ -121,6 +151,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_disk_that_hangs_does_not_fill_the_log() {
+        let (slow, now) = (SlowCommands::default(), Instant::now());
+        let shown = (0..100).filter(|_| slow.may_write(now).is_some()).count();
+        assert_eq!(shown, LINES as usize);
+        assert_eq!(slow.may_write(now + SECOND), Some(100 - u64::from(LINES)));
+    }
+
+    #[test]
     fn what_is_slow_is_longer_than_was_said_and_told_to_who_listens() {
         let slow = SlowCommands::default();
         let times = |total| Times { total, network: 3_000_000, store: 5_000_000 };
@@ -143,7 +181,7 @@ mod tests {
             network,
             store,
         };
-        slow.tell(command.clone());
+        slow.tell(command.clone(), |_, not_shown| assert_eq!(not_shown, None));
         assert_eq!((slow.count(), listener.try_recv().unwrap()), (1, command.clone()));
         assert_eq!(
             command.line(),

@@ -95,6 +95,8 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
     let accounts = chap_accounts(&target.rules);
     Ok(Configuration {
         log_format: Format::Text,
+        slow: None,
+        metrics: None,
         log_level: "info",
         threads: arguments.threads,
         io_engine: arguments.io_engine,

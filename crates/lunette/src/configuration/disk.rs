@@ -1,7 +1,7 @@
 //! A disk as it is wished for: the address of its store, and what initiators are to see of it.
 
 use crate::failure::Failure;
-use lun::DeviceType;
+use lun::{DeviceType, Rate};
 
 /// The largest LUN in the single-level form that everybody understands (SAM-5 4.7.7.5, flat space).
 pub const MAXIMUM_LUN: u16 = 16383;
@@ -25,6 +25,8 @@ pub struct Disk {
     pub read_only: bool,
     /// Whether writes may wait in the system's cache; initiators' own choice where nothing is said.
     pub write_cache: Option<bool>,
+    /// What its initiators may do with it in a second, all together.
+    pub limit: Rate,
     /// Its number.
     pub number: u16,
     /// Its serial number, if not one made from its identity.

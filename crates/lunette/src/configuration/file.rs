@@ -7,7 +7,7 @@ use super::finding;
 use super::finding::{Findings, Found, suggest, there_are};
 use super::portals::{self, GROUP, Listen};
 use super::reader::Table;
-use super::{Configuration, TargetPlan, luns, rules};
+use super::{Configuration, TargetPlan, luns, pace, rules};
 use crate::failure::Failure;
 use crate::logging::{Format, LEVELS};
 use crate::sandbox::Settings;
@@ -18,6 +18,7 @@ use iscsi::name::Name;
 use lun::GroupSettings;
 use scsi::inquiry::TargetPortGroupSupport;
 use scsi::port_groups::AccessState;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use target::{BOUNDS, Bound, Discovery, HostPort, IsnsSettings, Limits};
 use toml::de::DeTable;
@@ -86,7 +87,13 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) ->
     let log_format =
         log.as_ref().and_then(|log| log.understood("format", format)).map_or(Format::Text, |one| one.value);
     let log_level = log.as_ref().and_then(|log| log.understood("level", level)).map_or("info", |one| one.value);
+    let slow = log.as_ref().and_then(|log| log.amount("slow", pace::slow)).map(|one| one.value);
     log.into_iter().for_each(Table::finish);
+    let metrics = root.table("metrics").and_then(|table| {
+        let listen = table.needed("listen", "\"127.0.0.1:9860\"").and_then(|listen| table.take(&listen, metrics));
+        table.finish();
+        listen.map(|one| one.value)
+    });
 
     let daemon = root.table("daemon");
     let daemon_ref = daemon.as_ref();
@@ -119,6 +126,8 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) ->
     Configuration {
         log_format,
         log_level,
+        slow,
+        metrics,
         threads,
         io_engine: io_engine.map_or(Choice::Auto, |one| one.value),
         state_dir,
@@ -150,6 +159,10 @@ fn format(text: &str) -> Result<Format, String> {
 fn level(text: &str) -> Result<&'static str, String> {
     let found = LEVELS.iter().find(|level| **level == text);
     found.copied().ok_or_else(|| format!("is no level; {}", suggest(text, LEVELS)))
+}
+
+fn metrics(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "is no address with a port; write \"127.0.0.1:9860\" or \"[::1]:9860\"")
 }
 
 fn engine(text: &str) -> Result<Choice, String> {

@@ -2,6 +2,7 @@
 
 use super::disk::{self, Disk, MAXIMUM_LUN};
 use super::finding::Findings;
+use super::pace;
 use super::reader::{Said, Table};
 use crate::remote;
 use lun::DeviceType;
@@ -84,6 +85,7 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
         }
         _ => {}
     }
+    let limit = pace::read(&table, findings);
     table.finish();
     let fixed = size.is_some();
     let size = size.map(|size| size.value).or(own_size);
@@ -95,6 +97,7 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
         offline,
         read_only,
         write_cache,
+        limit,
         number: 0,
         serial,
         vendor,

@@ -8,6 +8,7 @@ pub mod edit;
 mod file;
 pub mod finding;
 mod luns;
+mod pace;
 mod portals;
 mod reader;
 mod rules;
@@ -20,6 +21,7 @@ pub use disk::{Disk, is_memory};
 pub use file::{load, read};
 #[allow(unused_imports)] // The administration's routes come next.
 pub use finding::Found;
+pub use pace::words as pace;
 pub use portals::{Listen, states};
 
 use crate::logging::Format;
@@ -29,7 +31,9 @@ use iscsi::auth::{Account, Algorithm};
 use iscsi::name::Name;
 use lun::GroupSettings;
 use scsi::inquiry::TargetPortGroupSupport;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use target::{Discovery, Limits, Rule};
 
 /// All that `lunette serve` needs to know.
@@ -39,6 +43,10 @@ pub struct Configuration {
     pub log_format: Format,
     /// The least of what is told.
     pub log_level: &'static str,
+    /// A command that takes longer is told of.
+    pub slow: Option<Duration>,
+    /// Where Prometheus may read by TCP.
+    pub metrics: Option<SocketAddr>,
     /// Worker threads; one a processor where it is not said.
     pub threads: Option<u16>,
     /// How disks are read and written.

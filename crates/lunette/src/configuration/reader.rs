@@ -102,6 +102,20 @@ impl<'a> Table<'a> {
         self.said_number(key, self.get(key)?, range)
     }
 
+    /// A number, or a text that says one with its unit (`128`, `"64K"`, `"500ms"`), of which this makes something.
+    pub fn amount<T, E: Display>(&self, key: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Said<T>> {
+        let value = self.get(key)?;
+        let text = match value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+            DeValue::String(text) => text.to_string(),
+            _ => {
+                self.wrong(key, value, "a number or a text, 128 or \"64K\"");
+                return None;
+            }
+        };
+        self.take(&Said { value: text, at: value.span() }, parse)
+    }
+
     /// True or false; false where it is not there.
     pub fn flag(&self, key: &'static str) -> bool {
         let Some(value) = self.get(key) else { return false };

@@ -3,10 +3,13 @@
 use super::accounts::{Accounts, Wanted};
 use super::disk::{Disk, MAXIMUM_LUN};
 use super::finding::{Findings, there_are};
+use super::pace;
 use super::reader::{Said, Table};
 use super::{RulePlan, ShownUnit};
 use iscsi::login::Status;
 use iscsi::login::target::Redirection;
+use lun::Limiter;
+use std::sync::Arc;
 use target::{HostPort, ISCSI_PORT, Initiators, NamePattern, Network, Rule};
 
 /// What all names of initiators, and all addresses, are called.
@@ -61,6 +64,7 @@ fn rule<'a>(
     let redirection = redirection(&table).or_else(|| moved.cloned());
     let units = units(&table, disks, findings);
     let read_only = table.flag("read-only");
+    let limit = pace::read(&table, findings);
     // Who does not have all of it shall not take it from those who do, unless it is said that he may.
     let target_resets = match table.has("target-reset") {
         true => table.flag("target-reset"),
@@ -75,7 +79,7 @@ fn rule<'a>(
         units: Default::default(),
         target_resets,
         redirection,
-        limiter: Default::default(),
+        limiter: Arc::new(Limiter::new(limit)),
     };
     Some(RulePlan { rule, units, read_only })
 }

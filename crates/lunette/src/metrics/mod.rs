@@ -5,8 +5,10 @@
 
 mod exposition;
 mod process;
+mod server;
 
 pub use process::starts;
+pub use server::Server;
 
 use exposition::{CONTENT_TYPE, Exposition, Family, Kind};
 use lun::statistics::CommandKind;

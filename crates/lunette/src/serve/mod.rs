@@ -20,6 +20,7 @@ use crate::control::Control;
 use crate::control::remote::Remote;
 use crate::failure::Failure;
 use crate::logging;
+use crate::metrics;
 use crate::sandbox::{self, Needs};
 use access_states::AccessStates;
 use activation::Handed;
@@ -43,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut handed = Handed::take()?;
     let (document, configuration, warnings) = configuration::from_arguments(arguments)?;
     logging::start(configuration.log_format, configuration.log_level);
-    crate::metrics::starts();
+    metrics::starts();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // The portals before the stores: where a port is in use, no file has been made.
     let states = match &configuration.access_states {
@@ -54,6 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let listeners = bind(&configuration, &mut handed)?;
+    let metrics = configuration.metrics.map(metrics::Server::open).transpose()?;
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
     warn_of_strangers(&configuration, &portals);
     let mut needs = needs(&configuration);
@@ -92,7 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
     let served = Served { document, configuration: Arc::new(configuration), bound, targets };
     let overrides = configuration::Overrides::of(arguments);
-    let parts = Parts { listeners, notified, control, remote, states, state, overrides, watch: arguments.watch };
+    let parts = Parts { listeners, metrics, notified, control, remote, states, state, overrides, watch: arguments.watch };
     let outcome = runtime.block_on(serve(served, parts));
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
@@ -117,6 +119,7 @@ fn needs(configuration: &Configuration) -> Needs {
 /// What is open before anything is served.
 struct Parts {
     listeners: Vec<(TcpListener, Portal)>,
+    metrics: Option<metrics::Server>,
     notified: Vec<Notified>,
     control: Option<Control>,
     remote: Option<Remote>,
@@ -129,8 +132,9 @@ struct Parts {
 /// Serves to the end. Returns what is to be flushed.
 async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Failure> {
     let configuration = Arc::clone(&served.configuration);
-    let Parts { listeners, notified, control, remote, states, state, overrides, watch } = parts;
+    let Parts { listeners, metrics, notified, control, remote, states, state, overrides, watch } = parts;
     let limits = Arc::new(configuration.limits.clone());
+    limits.slow.set(configuration.slow);
     let grace = limits.grace;
     let mut signals = Signals::new()?;
     let engines = Engines::new(configuration.io_engine);
@@ -167,6 +171,12 @@ async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Fa
     let handed = listening.split_off(configuration.listens.len().min(listening.len()));
     let machine = Machine { runtime, listening, handed, isns, state, limits, overrides };
     let administrator = Administrator::new(Arc::clone(&door), served, machine);
+    if let Some(metrics) = metrics {
+        let address = metrics.address().map(tracing::field::display);
+        tracing::info!(address, "metrics for Prometheus: /metrics");
+        let served = metrics.serve(Arc::clone(&door));
+        served.map_err(|error| Failure::runtime(format!("no metrics: {error}")))?;
+    }
     if let Some(control) = &control {
         let served = control.serve(administrator.clone());
         served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;

@@ -137,6 +137,7 @@ fn is_to_be_made(address: &str) -> bool {
 
 /// Makes the unit what is configured of it, before anybody uses it.
 pub async fn settle(unit: &Unit, disk: &Disk) -> Result<(), String> {
+    unit.unit.limiter().set(disk.limit);
     if let Some(on) = disk.write_cache
         && unit.unit.standing().write_cache.is_some_and(|is| is != on)
     {

@@ -2,7 +2,7 @@
 //! two.
 
 use super::plan::{Step, Stuck, Verb, size};
-use crate::configuration::{Configuration, Disk, Listen, RulePlan, ShownUnit, TargetPlan, is_memory};
+use crate::configuration::{Configuration, Disk, Listen, RulePlan, ShownUnit, TargetPlan, is_memory, pace};
 use crate::serve::isns::Isns;
 use iscsi::auth::Algorithm;
 use lun::GroupSettings;
@@ -73,6 +73,8 @@ fn daemon(running: &Configuration, wanted: &Configuration, difference: &mut Diff
     };
     stuck("[administration]", remote(running), remote(wanted));
     stuck("[log] format", format!("{:?}", running.log_format), format!("{:?}", wanted.log_format));
+    let metrics = |address: Option<SocketAddr>| address.map_or("nowhere".to_owned(), |address| address.to_string());
+    stuck("[metrics] listen", metrics(running.metrics), metrics(wanted.metrics));
     for bound in BOUNDS {
         let [old, new] = [&running.limits, &wanted.limits].map(|limits| bound.text(bound.value(limits)));
         stuck(&format!("[limits] {}", bound.name), old, new);
@@ -81,6 +83,13 @@ fn daemon(running: &Configuration, wanted: &Configuration, difference: &mut Diff
         let said = |of: &Configuration| format!("{:?}", of.access_management).to_lowercase();
         let details = format!("{} → {}", said(running), said(wanted));
         difference.steps.push(Step::new(Verb::Change, "access-management", None, "").with(details));
+    }
+    if running.slow != wanted.slow {
+        let said = |time: Option<std::time::Duration>| {
+            time.map_or("off".to_owned(), |time| format!("{} ms", time.as_millis()))
+        };
+        let step = Step::new(Verb::Change, "slow commands", None, "");
+        difference.steps.push(step.with(format!("{} → {}", said(running.slow), said(wanted.slow))));
     }
     if running.log_level != wanted.log_level {
         let step = Step::new(Verb::Change, "log level", None, "");
@@ -346,6 +355,9 @@ fn changed_disk(target: &str, old: &Disk, new: &Disk, difference: &mut Differenc
         difference.steps.push(if smaller || before.is_none() { resize.taking_away() } else { resize });
     }
     let mut details = Vec::new();
+    if old.limit != new.limit {
+        details.push(format!("limit {} → {}", pace(&old.limit), pace(&new.limit)));
+    }
     if old.offline != new.offline {
         details.push(if new.offline { "offline" } else { "online" }.to_owned());
     }
@@ -405,6 +417,10 @@ fn differences(old: &RulePlan, new: &RulePlan) -> Vec<String> {
     }
     if old.read_only != new.read_only {
         details.push(if new.read_only { "read-only" } else { "writable" }.to_owned());
+    }
+    let (before, after) = (old.rule.limiter.rate(), new.rule.limiter.rate());
+    if before != after {
+        details.push(format!("limit {} → {}", pace(&before), pace(&after)));
     }
     if old.rule.target_resets != new.rule.target_resets {
         details.push(format!("target-reset {} → {}", old.rule.target_resets, new.rule.target_resets));

@@ -287,6 +287,7 @@ impl Machine {
                 };
                 remarks.extend(resized.err().map(|why| format!("LUN {} has its old size: {why}", new.number)));
             }
+            unit.unit.limiter().set(new.limit);
             if old.read_only
                 && !new.read_only
                 && let Err(error) = unit.unit.set_read_only(false).await
@@ -320,6 +321,7 @@ impl Machine {
             }
         }
         self.tell_isns(door, &wanted, difference.isns, notified, &mut remarks).await;
+        door.slow_commands().set(wanted.slow);
         if served.configuration.log_level != wanted.log_level {
             logging::set_level(wanted.log_level);
         }

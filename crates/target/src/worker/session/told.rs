@@ -39,17 +39,15 @@ impl Driver {
             network,
             store,
         };
-        if let Some(peer) = peer {
-            self.log.write(peer, |not_shown| {
-                let ms = |time: std::time::Duration| time.as_micros() as f64 / 1e3;
-                let SlowCommand { initiator, target, tsih, lun, command, end, .. } = &slow;
-                tracing::warn!(
-                    %peer, %initiator, %target, tsih, lun, %command, %end, took_ms = ms(took), waited_ms = ms(waited),
-                    network_ms = ms(network), store_ms = ms(store), not_shown, "slow command"
-                );
-            });
-        }
-        self.limits.slow.tell(slow);
+        self.limits.slow.tell(slow, |slow, not_shown| {
+            let ms = |time: std::time::Duration| time.as_micros() as f64 / 1e3;
+            let SlowCommand { initiator, target, tsih, lun, command, end, .. } = slow;
+            let peer = peer.map(tracing::field::display);
+            tracing::warn!(
+                peer, %initiator, %target, tsih, lun, %command, %end, took_ms = ms(took), waited_ms = ms(waited),
+                network_ms = ms(network), store_ms = ms(store), not_shown, "slow command"
+            );
+        });
     }
 
     #[cold]
