@@ -94,7 +94,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
     let served = Served { document, configuration: Arc::new(configuration), bound, targets };
     let overrides = configuration::Overrides::of(arguments);
-    let parts = Parts { listeners, metrics, notified, control, remote, states, state, overrides, watch: arguments.watch };
+    let parts =
+        Parts { listeners, metrics, notified, control, remote, states, state, overrides, watch: arguments.watch };
     let outcome = runtime.block_on(serve(served, parts));
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
