@@ -8,7 +8,7 @@ use rustix::fs::{OFlags, XattrFlags};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -61,6 +61,9 @@ pub trait Host: Send + Sync {
     fn open(&self, path: &Path, how: How) -> Result<File>;
     /// Opens once more the file that is open, whatever its name has become, with no more rights than before.
     fn reopen(&self, file: &File, how: How) -> Result<File>;
+    /// Makes a file for reading and writing that must not be there, with owner and permissions of another one: what is
+    /// to take that one's place.
+    fn create_like(&self, path: &Path, other: &Path) -> Result<File>;
     /// Takes away a file that this process has made.
     fn remove(&self, path: &Path) -> Result<()>;
     /// Gives a file that this process has made another name in the same directory, in place of what has it.
@@ -84,6 +87,25 @@ impl Host for Direct {
 
     fn reopen(&self, file: &File, how: How) -> Result<File> {
         how.options().open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    }
+
+    fn create_like(&self, path: &Path, other: &Path) -> Result<File> {
+        let like = std::fs::metadata(other)?;
+        let file = self.open(path, How { create: true, ..How::WRITE })?;
+        let alike = || -> Result<()> {
+            let own = file.metadata()?;
+            if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+                // Who may not give it away keeps it, and nobody else may read it by that.
+                if fchown(&file, Some(like.uid()), Some(like.gid())).is_err() {
+                    return Ok(());
+                }
+            }
+            file.set_permissions(std::fs::Permissions::from_mode(like.mode() & 0o7777))
+        };
+        alike().inspect_err(|_| {
+            let _ = self.remove(path);
+        })?;
+        Ok(file)
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
@@ -153,7 +175,6 @@ mod tests {
 
     #[test]
     fn looking_needs_no_right_to_read_and_a_new_file_is_its_owners_alone() {
-        use std::os::unix::fs::PermissionsExt;
         let folder = std::env::temp_dir().join(format!("lunette-host-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("a");
@@ -163,6 +184,9 @@ mod tests {
             Direct.open(&path, How { create: true, ..How::WRITE }).unwrap_err().kind(),
             ErrorKind::AlreadyExists
         );
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let like = Direct.create_like(&folder.join("a.new"), &path).unwrap();
+        assert_eq!(like.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         std::fs::write(&path, "some text").unwrap();
         assert_eq!(metadata(&path).unwrap().len(), 9);
         assert_eq!(read_to_string(&path, 9).unwrap(), "some text");

@@ -60,7 +60,10 @@ pub fn page(markdown: &str, version: &str) -> String {
             page += &format!("{}\n", guard(&marks(line)));
         }
     }
-    page + ".SH FILES\n.I /etc/lunette/lunette.toml\n.SH \"SEE ALSO\"\nlunette(1), lunette\\-serve(1)\n"
+    let page = page + ".SH FILES\n.I /etc/lunette/lunette.toml\n.SH \"SEE ALSO\"\nlunette(1), lunette\\-serve(1)\n";
+    // Not every roff reads UTF-8.
+    let one = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\[u{:04X}]", u32::from(c)) };
+    page.chars().map(one).collect()
 }
 
 /// For each old name a page that is ours.

@@ -75,7 +75,13 @@ pub fn render(command: &Command, parents: &[&Command]) -> Vec<u8> {
     let list: Vec<_> = others.iter().map(|other| text(other)).collect();
     rest += &format!("{}\n", list.join(", "));
     page.extend(rest.into_bytes());
-    page
+    ascii(&String::from_utf8_lossy(&page)).into_bytes()
+}
+
+/// The same with other characters as roff names them: not every roff reads UTF-8.
+fn ascii(page: &str) -> String {
+    let one = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\[u{:04X}]", u32::from(c)) };
+    page.chars().map(one).collect()
 }
 
 fn program_examples() -> Vec<String> {
@@ -201,5 +207,6 @@ mod tests {
     fn nothing_of_a_text_is_a_request() {
         assert_eq!(text(".so /etc/passwd"), "\\&.so /etc/passwd");
         assert_eq!(text("a\\,b --c"), "a\\e,b \\-\\-c");
+        assert_eq!(ascii("so…"), "so\\[u2026]");
     }
 }

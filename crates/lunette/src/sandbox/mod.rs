@@ -158,12 +158,22 @@ fn confine_opener() {
     let _ = seccomp::restrict(Whose::Opener);
 }
 
-/// Replaces the configuration file whole, by whoever may do it: the opener where there is one.
+/// Replaces the configuration file whole, by whoever opens files for this process: written beside, flushed, renamed, and
+/// the directory flushed. Owner and permissions stay; a link stays a link, and the file behind it is replaced.
 pub fn replace_configuration(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    match OPENER.get() {
-        Some(client) => client.replace(path, content),
-        None => opener::replace_directly(path, content),
-    }
+    use std::io::Write;
+    let host = stores::host::host();
+    let path = stores::host::canonicalize(path)?;
+    let beside = path.with_added_extension(opener::FRESH);
+    // One that a process left that was killed.
+    let _ = host.remove(&beside);
+    let mut file = host.create_like(&beside, &path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| host.rename(&beside, &path));
+    written.inspect_err(|_| {
+        let _ = host.remove(&beside);
+    })?;
+    // Without this the rename may be lost with the power: then the old text is there, which is whole too.
+    host.sync_directory(path.parent().unwrap_or(Path::new("/")))
 }
 
 /// What is in force, for the administration.

@@ -32,8 +32,8 @@ pub enum Request {
     Attribute(String),
     /// As [`stores::host::Host::set_attribute`]; the file comes beside it.
     SetAttribute(String, Option<Vec<u8>>, bool),
-    /// The configuration file becomes what is in the file beside this.
-    Replace(PathBuf),
+    /// As [`stores::host::Host::create_like`].
+    CreateLike(PathBuf, PathBuf),
 }
 
 /// What came of it: bytes, and an open file where one was asked for.
@@ -100,7 +100,7 @@ impl Request {
                 fields.extend(value.clone());
                 fields
             }
-            Request::Replace(path) => vec![b"replace".to_vec(), bytes(path)],
+            Request::CreateLike(path, other) => vec![b"like".to_vec(), bytes(path), bytes(other)],
         };
         fields.join(&0)
     }
@@ -120,7 +120,7 @@ impl Request {
             [b"attribute", name] => Request::Attribute(text(name)?),
             [b"set", name, new] => Request::SetAttribute(text(name)?, None, new == b"new"),
             [b"set", name, new, value] => Request::SetAttribute(text(name)?, Some(value.to_vec()), new == b"new"),
-            [b"replace", place] => Request::Replace(path(place)),
+            [b"like", place, other] => Request::CreateLike(path(place), path(other)),
             _ => return None,
         })
     }
@@ -206,7 +206,7 @@ mod tests {
             Request::Attribute("user.lunette.uuid".into()),
             Request::SetAttribute("user.lunette.uuid".into(), Some(b"abc".to_vec()), true),
             Request::SetAttribute("user.lunette.uuid".into(), None, false),
-            Request::Replace(path()),
+            Request::CreateLike(path(), PathBuf::from("b")),
         ] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }

@@ -6,7 +6,7 @@ mod message;
 mod policy;
 mod server;
 
-pub use policy::Policy;
+pub use policy::{FRESH, Policy};
 
 use crate::failure::Failure;
 use message::{Refusal, Request};
@@ -15,7 +15,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Error, Result, Seek, Write};
+use std::io::{Error, Result};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -88,20 +88,6 @@ impl Client {
     fn file(&self, request: &Request, file: Option<&File>) -> Result<File> {
         self.ask(request, file)?.1.ok_or_else(|| Error::other("the opener sent no file"))
     }
-
-    /// Replaces the configuration file.
-    pub fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
-        let memory = rustix::fs::memfd_create("lunette.toml", rustix::fs::MemfdFlags::CLOEXEC)?;
-        let mut memory = File::from(memory);
-        memory.write_all(content)?;
-        memory.rewind()?;
-        self.ask(&Request::Replace(path.to_owned()), Some(&memory)).map(drop)
-    }
-}
-
-/// Replaces a file whole, by this process itself.
-pub fn replace_directly(path: &Path, content: &[u8]) -> Result<()> {
-    server::replace(path, content)
 }
 
 impl Host for &'static Client {
@@ -111,6 +97,10 @@ impl Host for &'static Client {
 
     fn reopen(&self, file: &File, how: How) -> Result<File> {
         self.file(&Request::Reopen(how), Some(file))
+    }
+
+    fn create_like(&self, path: &Path, other: &Path) -> Result<File> {
+        self.file(&Request::CreateLike(path.to_owned(), other.to_owned()), None)
     }
 
     fn remove(&self, path: &Path) -> Result<()> {

@@ -26,6 +26,9 @@ const SYSTEM: &[&str] = &[
     "/var/spool/cron",
 ];
 
+/// The end of the name of what is to take a file's place.
+pub const FRESH: &str = "new";
+
 /// Directories too wide to be meant by a file that lies in them.
 const WIDE: &[&str] = &["/", "/etc", "/usr", "/var", "/home", "/root", "/tmp", "/srv", "/usr/local/etc"];
 
@@ -36,7 +39,7 @@ pub struct Policy {
     pub allow: Vec<PathBuf>,
     /// Named at the start: these files, or what lies in these directories.
     pub named: Vec<PathBuf>,
-    /// The configuration file, the only one whose content the daemon may replace as a whole.
+    /// The configuration file, which the daemon may replace.
     pub configuration: Option<PathBuf>,
 }
 
@@ -78,7 +81,10 @@ impl Policy {
         let beside = beside.filter(|directory| Policy::is_narrow(directory));
         self.named.iter().any(|named| path.starts_with(named))
             || beside.is_some_and(|directory| path.starts_with(directory))
-            || self.configuration.as_deref() == Some(path)
+            || self
+                .configuration
+                .as_deref()
+                .is_some_and(|file| file == path || file.with_added_extension(FRESH) == path)
     }
 
     /// Whether a name may be used. `real` is the path without its links; `said` what was asked for.
@@ -167,7 +173,8 @@ mod tests {
         }
         assert_eq!(Policy::from_words(&policy.words()), policy);
         let wide = Policy { configuration: Some("/etc/lunette.toml".into()), ..Policy::default() };
-        assert!(may(&wide, "/etc/lunette.toml") && !may(&wide, "/etc/shadow"));
+        assert!(may(&wide, "/etc/lunette.toml") && may(&wide, "/etc/lunette.toml.new"));
+        assert!(!may(&wide, "/etc/shadow"));
         let link = |said: &str, real: &str| policy.place(Path::new(said), Path::new(real)).is_ok();
         assert!(link("/usr/share/cd.iso", "/usr/lib/real.iso"), "a link that the configuration named");
         assert!(!link("/srv/disks/link", "/etc/shadow"), "a link that it did not");

@@ -5,8 +5,6 @@ use super::policy::{self, Policy};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +14,6 @@ use stores::host::{Direct, Host, How};
 const AT_A_TIME: usize = 32;
 /// The extended attributes that stores have.
 const ATTRIBUTES: &str = "user.lunette.";
-/// The end of the name of what is written and then renamed.
-const FRESH: &str = ".new";
-/// A configuration file is no longer than this.
-const MAXIMUM_CONFIGURATION: u64 = 64 << 20;
 
 /// Serves the socket until its other end is closed.
 pub fn serve(socket: &OwnedFd, policy: Policy) {
@@ -106,14 +100,17 @@ impl Opener {
                 Direct.set_attribute(file, own_attribute(&name)?, value.as_deref(), new)?;
                 Ok((Vec::new(), None))
             }
-            Request::Replace(path) => {
-                let mut content = Vec::new();
-                beside()?.take(MAXIMUM_CONFIGURATION).read_to_end(&mut content)?;
-                if self.policy.configuration.as_deref() != Some(&absolute(&path)) {
-                    return Err(Refusal::Opener("is not the configuration file of this daemon".into()));
+            Request::CreateLike(path, other) => {
+                let place = in_place(&path)?;
+                self.policy.place(&absolute(&path), &place).map_err(Refusal::Opener)?;
+                let like = Direct.open(&other, How::LOOK)?;
+                self.policy.place(&absolute(&other), &policy::real(&like)?).map_err(Refusal::Opener)?;
+                if path.parent() != other.parent() {
+                    return Err(Refusal::Opener("a file takes another one's place in its directory only".into()));
                 }
-                replace(&path, &content)?;
-                Ok((Vec::new(), None))
+                let file = Direct.create_like(&path, &other)?;
+                self.made().insert(place);
+                Ok((Vec::new(), Some(file)))
             }
         }
     }
@@ -149,7 +146,7 @@ impl Opener {
     fn own(&self, path: &Path) -> Result<PathBuf, Refusal> {
         let place = in_place(path)?;
         self.policy.place(&absolute(path), &place).map_err(Refusal::Opener)?;
-        let fresh = path.as_os_str().to_string_lossy().ends_with(FRESH);
+        let fresh = path.extension().is_some_and(|end| end == policy::FRESH);
         match fresh || self.made().contains(&place) {
             true => Ok(place),
             false => Err(Refusal::Opener("was not made by this daemon".into())),
@@ -179,30 +176,4 @@ fn in_place(path: &Path) -> std::io::Result<PathBuf> {
         return Err(rustix::io::Errno::INVAL.into());
     };
     Ok(std::fs::canonicalize(directory)?.join(name))
-}
-
-/// Replaces a file whole: written beside, flushed, renamed, and the directory flushed. Owner and permissions stay.
-pub fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    // A link stays a link: what is replaced is the file behind it.
-    let path = std::fs::canonicalize(path)?;
-    let before = std::fs::metadata(&path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(FRESH);
-    let beside = path.with_file_name(name);
-    let _ = std::fs::remove_file(&beside);
-    let written = || -> std::io::Result<()> {
-        let mut file = Direct.open(&beside, How { create: true, ..How::WRITE })?;
-        file.set_permissions(std::fs::Permissions::from_mode(before.mode() & 0o7777))?;
-        let own = file.metadata()?;
-        if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
-            fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        }
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &path)?;
-        Direct.sync_directory(path.parent().unwrap_or(Path::new("/")))
-    };
-    written().inspect_err(|_| {
-        let _ = std::fs::remove_file(&beside);
-    })
 }
