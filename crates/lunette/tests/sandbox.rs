@@ -159,7 +159,9 @@ fn what_would_not_work_afterwards_is_refused_before() {
 
 #[test]
 fn the_opener_ends_with_its_daemon() {
-    let mut daemon = Daemon::start(LUNETTE, &["ram:4M"]);
+    // When it has opened a file it has put on what it has.
+    let folder = Folder::new();
+    let mut daemon = Daemon::start(LUNETTE, &[&format!("{},size=4M", folder.file("a.img"))]);
     let children = || -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", daemon.process_id());
         fs::read_to_string(path).unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect()
