@@ -262,7 +262,9 @@ fn walk(archive: &Path, packages: &[PathBuf]) -> Result<(), String> {
     let mut daemon = Daemon(child);
     let walked = (|| -> Result<(), String> {
         wait_for(port)?;
-        let client = |words: &str| root.run(&format!("export LUNETTE_CHAP_SECRET=sesame-open-up-12 XDG_STATE_HOME=/tmp/state; {words}"));
+        let client = |words: &str| {
+            root.run(&format!("export LUNETTE_CHAP_SECRET=sesame-open-up-12 XDG_STATE_HOME=/tmp/state; {words}"))
+        };
         let url = format!("iscsi://alice@127.0.0.1:{port}/{TARGET}/1");
         let listed = client(&format!("lunette ls iscsi://alice@127.0.0.1:{port}"))?;
         if !listed.contains(TARGET) {

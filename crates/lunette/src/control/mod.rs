@@ -42,6 +42,8 @@ pub fn path(named: Option<&Path>, state_directory: Option<&Path>) -> Option<Path
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let directory = || match (state_directory, crate::sandbox::is_root()) {
         (Some(directory), _) => Some(directory.to_owned()),
+        // Of a service whose user is not root.
+        (None, false) if variable("RUNTIME_DIRECTORY").is_some() => variable("RUNTIME_DIRECTORY"),
         (None, true) => Some(PathBuf::from("/run/lunette")),
         (None, false) => variable("XDG_RUNTIME_DIR")
             .map(|runtime| runtime.join("lunette"))

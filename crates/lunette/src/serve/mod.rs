@@ -345,6 +345,10 @@ fn own_state_directory() -> Option<PathBuf> {
     static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        // Of a service with StateDirectory=.
+        if let Some(directory) = std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty()) {
+            return Some(PathBuf::from(directory));
+        }
         let directory = match sandbox::is_root() {
             true => Some(PathBuf::from("/var/lib")),
             false => std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home),

@@ -51,6 +51,7 @@ pub fn start(policy: &Policy) -> Result<Client> {
 
 /// The opener's process.
 pub fn run(words: &[OsString]) -> std::result::Result<(), Failure> {
+    let _ = rustix::thread::set_name(c"lunette-opener");
     let socket = rustix::stdio::stdin();
     let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(|error| Failure::runtime(error.to_string()))?;
     // It ends with the daemon and not before, whoever else sends signals to both.
