@@ -9,7 +9,6 @@ use crate::commons::flag;
 use crate::mail::{Extent, Fence, Letter, Sweep, Ticket, Whom};
 use crate::operation::Raised;
 use crate::reservation::{Attention, Nexus};
-use crate::unit::OFFLINE;
 use crate::{Identity, LogicalUnit, StateError, StateKind, StateStore, TaskTag, occupation};
 use block::{Limits, WriteCache};
 use scsi::persistent::ReservationType;
@@ -34,6 +33,9 @@ pub enum ChangeError {
     /// The store refuses.
     #[error("{0}")]
     Store(#[from] block::Error),
+    /// A store does not answer what it was asked before. What was begun goes on, and is done when it does.
+    #[error("its store does not answer; what was begun is done when it does")]
+    Pending,
 }
 
 /// How a unit stands, for listings. A moment later it may be otherwise.
@@ -101,8 +103,6 @@ const CAPACITY_CHANGED: Condition = Condition::new(SenseKey::UnitAttention, 0x2a
 const READY: Condition = Condition::new(SenseKey::UnitAttention, 0x28, 0x00);
 /// INQUIRY DATA HAS CHANGED.
 const INQUIRY_CHANGED: Condition = Condition::new(SenseKey::UnitAttention, 0x3f, 0x03);
-/// WRITE PROTECTED.
-const WRITE_PROTECTED: Condition = Condition::new(SenseKey::DataProtect, 0x27, 0x00);
 
 impl LogicalUnit {
     /// How it stands.
@@ -133,7 +133,7 @@ impl LogicalUnit {
             return Err(ChangeError::State("a SANITIZE or FORMAT UNIT is under way; it cannot be interrupted"));
         }
         self.commons.set_flags(flag::OFFLINE, 0);
-        self.sweep(Sweep::Medium(OFFLINE)).await;
+        self.sweep(Sweep::Medium).await;
         self.flush().await
     }
 
@@ -163,7 +163,7 @@ impl LogicalUnit {
             self.attention(Whom::Everyone, MODE_CHANGED);
         }
         if read_only {
-            self.sweep(Sweep::Writes(WRITE_PROTECTED)).await;
+            self.sweep(Sweep::Writes).await;
             self.flush().await?;
         }
         Ok(())
@@ -252,7 +252,7 @@ impl LogicalUnit {
     /// (reservations with APTPL, mode pages, names) stays, by its UUID, for when it is served again.
     pub async fn retire(self: &Arc<LogicalUnit>) -> Result<(), ChangeError> {
         self.commons.set_flags(flag::OFFLINE, 0);
-        self.sweep(Sweep::Medium(OFFLINE)).await;
+        self.sweep(Sweep::Medium).await;
         let flushed = self.flush().await;
         self.commons.set_flags(flag::RETIRED, 0);
         let (ticket, closed) = Ticket::awaited();

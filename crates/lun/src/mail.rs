@@ -78,10 +78,10 @@ pub(crate) enum Whose {
 /// ends as it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sweep {
-    /// Those that write end with this condition, and none of them writes any more.
-    Writes(Condition),
-    /// Those that need the medium do.
-    Medium(Condition),
+    /// Those that write end with WRITE PROTECTED.
+    Writes,
+    /// Those that need the medium end with what an offline unit says.
+    Medium,
     /// Those that write and have not begun make durable what they write.
     Durable,
 }

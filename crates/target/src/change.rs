@@ -10,7 +10,7 @@ use crate::door::Door;
 use crate::refusal::NoAccess;
 use crate::registry::{ChangeOrder, CloseOrder, Closed, Known, SessionOrder, Standing};
 use crate::target::Targets;
-use lun::{LogicalUnit, LunMap};
+use lun::{ChangeError, LogicalUnit, LunMap};
 use std::fmt::{Display, Formatter};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
@@ -291,19 +291,36 @@ impl Door {
     }
 }
 
+/// Waits for a change of a unit ([`LogicalUnit::take_offline`], [`LogicalUnit::set_read_only`],
+/// [`LogicalUnit::set_write_cache`], [`LogicalUnit::retire`] and their like), but not for ever: a store that hangs must not keep
+/// the administration from everything else. After ten seconds it is [`ChangeError::Pending`], and goes on by itself.
+pub async fn patiently<F>(change: F) -> Result<(), ChangeError>
+where
+    F: Future<Output = Result<(), ChangeError>> + Send + 'static,
+{
+    let change = tokio::spawn(change);
+    match tokio::time::timeout(PATIENCE, change).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) | Err(_) => Err(ChangeError::Pending),
+    }
+}
+
 /// Resizes a unit of which this is the store, to so many bytes: what is smaller while nobody is under way at it.
-pub async fn resize(unit: &Arc<LogicalUnit>, bytes: u64) -> Result<(), lun::ChangeError> {
+pub async fn resize(unit: &Arc<LogicalUnit>, bytes: u64) -> Result<(), ChangeError> {
     let limits = unit.backend().limits();
     let block = u64::from(limits.block_length.max(1));
     if bytes == 0 || !bytes.is_multiple_of(block) {
-        return Err(lun::ChangeError::Unsupported("the size is no multiple of its blocks"));
+        return Err(ChangeError::Unsupported("the size is no multiple of its blocks"));
     }
-    let still = if bytes < limits.capacity() { Some(unit.pause().await) } else { None };
+    let still = match bytes < limits.capacity() {
+        true => Some(tokio::time::timeout(PATIENCE, unit.pause()).await.map_err(|_| ChangeError::Pending)?),
+        false => None,
+    };
     let resized = Arc::clone(unit);
     let done = tokio::task::spawn_blocking(move || {
         let done = resized.resize(bytes / block);
         drop(still);
         done
     });
-    done.await.unwrap_or(Err(lun::ChangeError::State("the look at its store was cut off")))
+    done.await.unwrap_or(Err(ChangeError::State("the look at its store was cut off")))
 }

@@ -21,7 +21,7 @@ mod worker;
 
 pub use access::{Access, Chap, Initiators, NamePattern, Network, NetworkError, NoRule, PatternError, Rule};
 pub use address::{HostPort, HostPortError, ISCSI_PORT};
-pub use change::{Changed, Disturbance, Disturbed, Sessions, resize};
+pub use change::{Changed, Disturbance, Disturbed, Sessions, patiently, resize};
 pub use door::{Cause, Door, Record};
 pub use isns::{Isns, IsnsSettings, Notified};
 pub use limits::{BOUNDS, Bound, Counters, Limits, Unit};

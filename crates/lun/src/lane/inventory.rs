@@ -4,7 +4,7 @@
 //! but the flags that it looks at anyway. What a store already has is never taken back: it ends as it ends, and
 //! whoever changes something waits for it.
 
-use super::task::{GivenUp, Kind, LongTask, Purpose, Uses, Wait};
+use super::task::{GivenUp, Kind, LongTask, Purpose, Refusal, Uses, Wait};
 use super::{Lane, NOBODY, View};
 use crate::clock::Clock;
 use crate::commons::flag;
@@ -17,10 +17,6 @@ use scsi::{Condition, SenseKey};
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
-/// LOGICAL UNIT NOT SUPPORTED.
-const NOT_SUPPORTED: Condition = Condition::new(SenseKey::IllegalRequest, 0x25, 0x00);
-/// WRITE PROTECTED.
-const WRITE_PROTECTED: Condition = Condition::new(SenseKey::DataProtect, 0x27, 0x00);
 /// REPORTED LUNS DATA HAS CHANGED.
 pub(super) const INVENTORY_CHANGED: Condition = Condition::new(SenseKey::UnitAttention, 0x3f, 0x0e);
 /// INQUIRY DATA HAS CHANGED.
@@ -130,7 +126,7 @@ impl Lane {
                 && (places.get(task.view).is_some_and(Option::is_none) || gone.iter().any(|at| task.is_at(*at)))
         };
         let tags: Vec<TaskTag> = self.tasks.iter().filter(|(_, task)| meant(task)).map(|(tag, _)| *tag).collect();
-        tags.into_iter().for_each(|tag| self.turn_away(tag, NOT_SUPPORTED));
+        tags.into_iter().for_each(|tag| self.turn_away(tag, Refusal::NotSupported));
     }
 
     /// Ends what a nexus writes where it may not any more.
@@ -147,7 +143,7 @@ impl Lane {
             let here = |task: &super::Task| task.view == at || task.view == usize::MAX && task.channel == channel;
             let meant = |task: &super::Task| task.nexus == id && here(task) && task.uses() == Uses::Writes;
             let tags: Vec<TaskTag> = self.tasks.iter().filter(|(_, task)| meant(task)).map(|(tag, _)| *tag).collect();
-            tags.into_iter().for_each(|tag| self.turn_away(tag, WRITE_PROTECTED));
+            tags.into_iter().for_each(|tag| self.turn_away(tag, Refusal::WriteProtected));
         }
     }
 
@@ -201,8 +197,8 @@ impl Lane {
         let Some(channel) = self.channel(unit) else { return };
         let concerned = |task: &super::Task| {
             let uses = match sweep {
-                Sweep::Medium(_) => task.is_at(channel) && task.uses() != Uses::Nothing,
-                Sweep::Writes(_) | Sweep::Durable => task.channel == channel && task.uses() == Uses::Writes,
+                Sweep::Medium => task.is_at(channel) && task.uses() != Uses::Nothing,
+                Sweep::Writes | Sweep::Durable => task.channel == channel && task.uses() == Uses::Writes,
             };
             // What the unit does of its own accord goes on.
             uses && task.nexus != NOBODY
@@ -226,20 +222,19 @@ impl Lane {
         }
         self.waits.push(Wait { tags: tags.clone(), ticket });
         match sweep {
-            Sweep::Writes(condition) | Sweep::Medium(condition) => {
-                tags.into_iter().for_each(|tag| self.turn_away(tag, condition));
-            }
+            Sweep::Writes => tags.into_iter().for_each(|tag| self.turn_away(tag, Refusal::WriteProtected)),
+            Sweep::Medium => tags.into_iter().for_each(|tag| self.turn_away(tag, Refusal::Offline)),
             Sweep::Durable => {}
         }
     }
 
-    /// Ends a task with this condition: at once where no store has anything of it. A command of several steps
+    /// Ends a task for this reason: at once where no store has anything of it. A command of several steps
     /// ends with the one that is under way; a single request ends as it ends.
-    fn turn_away(&mut self, tag: TaskTag, condition: Condition) {
+    fn turn_away(&mut self, tag: TaskTag, why: Refusal) {
         let Some(task) = self.tasks.get_mut(&tag) else { return };
         match (&task.kind, task.in_store) {
             (Kind::Long(_), true) => {
-                task.given_up.get_or_insert(GivenUp::Refused(condition));
+                task.given_up.get_or_insert(GivenUp::Refused(why));
             }
             (_, true) => {}
             (_, false) => {
@@ -250,7 +245,7 @@ impl Lane {
                 self.copy_queue.retain(|other| *other != tag);
                 self.unhurried.retain(|other| *other != tag);
                 self.channels[channel].parked.retain(|other| *other != tag);
-                self.refuse(tag, condition);
+                self.refuse(tag, why.condition());
             }
         }
     }
@@ -261,7 +256,7 @@ impl Lane {
         let Some(channel) = self.channel(unit) else { return };
         let tags: Vec<TaskTag> =
             self.tasks.iter().filter(|(_, task)| task.is_at(channel)).map(|(tag, _)| *tag).collect();
-        tags.into_iter().for_each(|tag| self.turn_away(tag, NOT_SUPPORTED));
+        tags.into_iter().for_each(|tag| self.turn_away(tag, Refusal::NotSupported));
         self.retiring.push((Arc::clone(unit), Some(ticket)));
     }
 

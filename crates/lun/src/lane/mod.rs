@@ -573,8 +573,8 @@ impl Lane {
         drop(task);
         let closing = self.nexuses.get(&id).is_none_or(|nexus| nexus.closing);
         let answers = !closing && !is_own(tag);
-        if let Some(GivenUp::Refused(condition)) = how.filter(|_| answers) {
-            self.check(tag, &standing, condition);
+        if let Some(GivenUp::Refused(why)) = how.filter(|_| answers) {
+            self.check(tag, &standing, why.condition());
         } else if how == Some(GivenUp::WithStatus) && answers {
             self.finish(tag, &standing, Completed { status: Status::TaskAborted, ..good(0) });
         } else {

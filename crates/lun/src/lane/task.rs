@@ -4,9 +4,10 @@ use super::course::Course;
 use crate::mail::{Extent, Place, Ticket};
 use crate::operation::{Exchange, Long, Want, Wanted};
 use crate::reservation::Nexus;
+use crate::unit::OFFLINE;
 use crate::{Command, LogicalUnit, NexusId, TaskTag};
 use block::Buf;
-use scsi::Condition;
+use scsi::{Condition, SenseKey};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
@@ -100,7 +101,30 @@ pub(super) enum GivenUp {
     /// With TASK ABORTED.
     WithStatus,
     /// With CHECK CONDITION: the unit, or the nexus's use of it, has changed.
-    Refused(Condition),
+    Refused(Refusal),
+}
+
+/// What has changed about a unit, or a nexus's use of it, that ends a task. A byte, as every task has room for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The nexus sees it no more.
+    NotSupported,
+    /// It is offline.
+    Offline,
+    /// It may not be written.
+    WriteProtected,
+}
+
+impl Refusal {
+    pub fn condition(self) -> Condition {
+        match self {
+            // LOGICAL UNIT NOT SUPPORTED.
+            Refusal::NotSupported => Condition::new(SenseKey::IllegalRequest, 0x25, 0x00),
+            Refusal::Offline => OFFLINE,
+            // WRITE PROTECTED.
+            Refusal::WriteProtected => Condition::new(SenseKey::DataProtect, 0x27, 0x00),
+        }
+    }
 }
 
 /// One task.
