@@ -252,16 +252,19 @@ impl Machine {
             && let Some(on) = new.write_cache
         {
             let was = unit.unit.standing().write_cache;
-            unit.unit.set_write_cache(on).await.map_err(change)?;
+            let it = Arc::clone(&unit.unit);
+            target::patiently(async move { it.set_write_cache(on).await }).await.map_err(change)?;
             undo.extend(was.map(|was| Undo::WriteCache(Arc::clone(&unit.unit), was)));
         }
         if new.read_only && !old.read_only {
             undo.push(Undo::Writable(Arc::clone(&unit.unit)));
-            unit.unit.set_read_only(true).await.map_err(change)?;
+            let it = Arc::clone(&unit.unit);
+            target::patiently(async move { it.set_read_only(true).await }).await.map_err(change)?;
         }
         if new.offline && !old.offline {
             undo.push(Undo::Online(Arc::clone(&unit.unit)));
-            unit.unit.take_offline().await.map_err(change)?;
+            let it = Arc::clone(&unit.unit);
+            target::patiently(async move { it.take_offline().await }).await.map_err(change)?;
         }
         Ok(())
     }
@@ -316,7 +319,7 @@ impl Machine {
             .cloned()
             .collect();
         for Unit { unit, place, .. } in gone {
-            if let Err(error) = unit.retire().await {
+            if let Err(error) = target::patiently(async move { unit.retire().await }).await {
                 remarks.push(format!("{place}: {error}; what was written last may be lost with the power"));
             }
         }
