@@ -192,7 +192,7 @@ fn a_target_comes_without_anybody_noticing_and_goes_only_by_force() {
 }
 
 #[test]
-fn a_lun_comes_and_goes_under_a_session_at_work() {
+fn spc_05_a_lun_comes_and_goes_under_a_session_at_work() {
     let house = House::new();
     let (disk, other) = (unit(1), unit(2));
     house.add(house.target(ONE, vec![rule("all", &map(&[(1, &disk)]))]));
@@ -234,7 +234,7 @@ fn a_lun_comes_and_goes_under_a_session_at_work() {
 }
 
 #[test]
-fn whoever_is_admitted_no_more_is_told_and_the_others_go_on() {
+fn ses_08_whoever_is_admitted_no_more_is_told_and_the_others_go_on() {
     let house = House::new();
     let units = map(&[(1, &unit(1))]);
     let (first, second) = ("iqn.2026-01.org.example:first", "iqn.2026-01.org.example:second");
@@ -380,7 +380,7 @@ fn a_target_that_leaves_a_portal_group_drops_who_came_by_it() {
 }
 
 #[test]
-fn a_session_is_dropped_by_hand_and_may_come_again() {
+fn ses_08_a_session_is_dropped_by_hand_and_may_come_again() {
     let house = House::new();
     house.add(house.target(ONE, vec![rule("all", &map(&[(1, &unit(1))]))]));
     let mut client = house.client(ONE, 1);

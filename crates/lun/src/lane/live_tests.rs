@@ -101,7 +101,7 @@ impl Backend for Cached {
 }
 
 #[test]
-fn a_unit_that_comes_is_found_and_the_others_say_that_there_is_more() {
+fn spc_05_a_unit_that_comes_is_found_and_the_others_say_that_there_is_more() {
     let mut rig = Rig::new(ram(64), 2);
     let (old, new) = (Arc::clone(&rig.unit), unit(8, ram(32)));
     change(&mut rig, 0, map(&[(1, &old), (5, &new)]));
@@ -144,7 +144,7 @@ fn whoever_has_no_disk_yet_hears_of_the_first_at_lun_0() {
 }
 
 #[test]
-fn a_unit_that_goes_ends_what_has_not_begun_and_waits_for_what_has() {
+fn spc_05_a_unit_that_goes_ends_what_has_not_begun_and_waits_for_what_has() {
     let valve = Valve::open();
     let mut rig = Rig::with_units(vec![Delay::new(ram(64), valve.clone()), ram(64)], 1);
     let other = Arc::clone(&rig.units[1]);
@@ -437,7 +437,7 @@ fn a_cache_that_cannot_be_flushed_stays_on_and_a_store_without_one_says_so() {
 }
 
 #[test]
-fn a_disk_grows_and_shrinks_under_its_initiators() {
+fn spc_05_a_disk_grows_and_shrinks_under_its_initiators() {
     let mut rig = Rig::new(ram(64), 2);
     let unit = Arc::clone(&rig.unit);
     rig.good(0, &write(63), &[1; 512]);
