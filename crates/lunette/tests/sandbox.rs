@@ -184,3 +184,33 @@ fn the_opener_ends_with_its_daemon() {
     }
     panic!("the opener is there without its daemon");
 }
+
+#[test]
+fn what_is_configured_later_is_opened_by_the_opener_within_its_policy() {
+    let root = is_root("as another user");
+    let user = if root { format!("user = \"{NOBODY}\"\n") } else { String::new() };
+    let daemon = Daemon::configured(
+        LUNETTE,
+        &format!(
+            "[daemon]\nstate-dir = \"FOLDER/state\"\n{user}[[portal]]\nlisten = \"127.0.0.1:0\"\n[[target]]\n\
+             name = \"{TARGET}\" # the only one\n[[target.lun]]\nstore = \"ram:4M\"\n[[target.rule]]\ninitiators = \"any\"\n"
+        ),
+    );
+    let control = daemon.control().display().to_string();
+    let folder = Folder::new();
+    if root {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let add = |store: &str| lunette(&["lun", "add", TARGET, store, "--control", &control]);
+    let added = add(&format!("{},size=4M", folder.file("later.img")));
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    assert!(carries(&daemon, 2));
+    let file = daemon.control().ancestors().nth(2).unwrap().join("lunette.toml");
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("later.img") && kept.contains("# the only one"), "{kept}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let refused = add("/etc/shadow,ro");
+    let line = text(&refused.stderr);
+    assert!(!refused.status.success() && line.contains("the sandbox opens nothing in /etc"), "{line}");
+    assert!(!fs::read_to_string(&file).unwrap().contains("shadow"));
+}

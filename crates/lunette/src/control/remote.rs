@@ -22,6 +22,9 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio_rustls::TlsAcceptor;
 
+/// More than certificates, a key or a token have.
+const MAXIMUM_BYTES: u64 = 1 << 20;
+
 /// The least letters of a token: 128 bits as hexadecimal digits.
 pub const TOKEN_LETTERS: usize = 32;
 /// How long a stranger may take to agree on a cipher.
@@ -131,7 +134,8 @@ fn token(path: &Path) -> Result<Arc<[u8; 32]>, String> {
 /// The text of a token's file, for the daemon and for whoever asks it.
 pub fn read_token(path: &Path) -> Result<zeroize::Zeroizing<String>, String> {
     private(path)?;
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|error| error.to_string())?);
+    let text =
+        zeroize::Zeroizing::new(stores::host::read_to_string(path, MAXIMUM_BYTES).map_err(|error| error.to_string())?);
     let token = zeroize::Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
     match token.len() {
         TOKEN_LETTERS.. => Ok(token),
@@ -141,7 +145,7 @@ pub fn read_token(path: &Path) -> Result<zeroize::Zeroizing<String>, String> {
 
 /// Whether nobody but its owner may read a file.
 fn private(path: &Path) -> Result<(), String> {
-    let facts = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let facts = stores::host::metadata(path).map_err(|error| error.to_string())?;
     match facts.permissions().mode() & 0o077 {
         0 => Ok(()),
         _ => Err(format!("others than its owner may read it; chmod 600 {}", path.display())),
