@@ -590,6 +590,43 @@ fn a_copy_whose_source_goes_is_cut_off_and_nothing_hangs() {
 }
 
 #[test]
+fn what_a_limit_holds_back_ends_with_its_unit_and_goes_on_at_the_others() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut rig = Rig::with_units(vec![ram(64), ram(64), ram(64)], 1);
+    let time = Arc::new(std::sync::atomic::AtomicU64::new(SECOND));
+    let clock = Arc::clone(&time);
+    rig.lanes[0].set_ticks(Arc::new(move || clock.load(std::sync::atomic::Ordering::Relaxed)));
+    let (one, two, three) = (Arc::clone(&rig.units[0]), Arc::clone(&rig.units[1]), Arc::clone(&rig.units[2]));
+    for unit in [&one, &three] {
+        unit.limiter().set(crate::Rate { operations: 1, ..crate::Rate::default() });
+    }
+    let mut send = |rig: &mut Rig, number| -> Vec<u64> {
+        rig.lun = lun(number);
+        (0..20).map(|_| rig.send(0, &read(1), &[])).collect()
+    };
+    let (first, third) = (send(&mut rig, 1), send(&mut rig, 3));
+    rig.settle();
+    assert!(one.limiter().waiting() > 0 && three.limiter().waiting() > 0);
+    change(&mut rig, 0, map(&[(2, &two), (3, &three)]));
+    rig.settle();
+    let ends: Vec<_> = first.into_iter().map(|tag| rig.take(tag).expect("it has ended")).collect();
+    let refused = ends.into_iter().filter(|(status, _)| *status != Status::Good);
+    assert!(refused.map(sense_of).inspect(|sense| assert_eq!(*sense, NOT_SUPPORTED)).count() > 0);
+    assert_eq!(one.limiter().waiting(), 0, "nobody waits there any more");
+    assert_eq!(finish(&mut rig, one.retire()), Ok(()));
+    // The channel of LUN 3 is in the place of that of LUN 1 now.
+    for _ in 0..30 {
+        let now = time.fetch_add(SECOND, std::sync::atomic::Ordering::Relaxed) + SECOND;
+        rig.lanes[0].at(now);
+        rig.settle();
+    }
+    for tag in third {
+        assert_eq!(rig.take(tag).expect("it was let go on").0, Status::Good);
+    }
+    assert_eq!((three.limiter().waiting(), rig.lanes[0].tasks()), (0, 0));
+}
+
+#[test]
 fn changes_in_a_storm_of_commands_lose_no_answer() {
     let mut rig = Rig::with_units(vec![ram(256), ram(256)], 2);
     let (one, two) = (Arc::clone(&rig.units[0]), Arc::clone(&rig.units[1]));
