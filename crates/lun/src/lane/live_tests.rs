@@ -600,7 +600,7 @@ fn what_a_limit_holds_back_ends_with_its_unit_and_goes_on_at_the_others() {
     for unit in [&one, &three] {
         unit.limiter().set(crate::Rate { operations: 1, ..crate::Rate::default() });
     }
-    let mut send = |rig: &mut Rig, number| -> Vec<u64> {
+    let send = |rig: &mut Rig, number| -> Vec<u64> {
         rig.lun = lun(number);
         (0..20).map(|_| rig.send(0, &read(1), &[])).collect()
     };
