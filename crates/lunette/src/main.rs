@@ -44,23 +44,23 @@ enum Command {
     Status(status::Arguments),
     /// Show PDUs decoded as they pass, or write them for Wireshark.
     Trace(Box<trace::Arguments>),
-    /// Show targets, add them, change them while they are used.
+    /// Targets: show them, add them, change them while they are used.
     Target(administer::Arguments<{ administer::TARGET }>),
-    /// The same with their disks: sizes, online and offline, who may write.
+    /// LUNs, the disks of targets: the same, and sizes, online and offline, who may write.
     Lun(administer::Arguments<{ administer::LUN }>),
-    /// The same with the addresses at which the daemon listens.
+    /// Portals, the addresses at which a daemon listens.
     Portal(administer::Arguments<{ administer::PORTAL }>),
-    /// The same with the groups of these.
+    /// Portal groups and their access states.
     Group(administer::Arguments<{ administer::GROUP }>),
-    /// The same with who may use a target.
+    /// Rules: who may use a target, and what of it.
     Acl(administer::Arguments<{ administer::ACL }>),
-    /// The same with CHAP accounts.
+    /// CHAP accounts.
     Account(administer::Arguments<{ administer::ACCOUNT }>),
-    /// Show who is logged in, and drop sessions.
+    /// Sessions: who is logged in, with what was agreed; and to drop them.
     Session(administer::Arguments<{ administer::SESSION }>),
-    /// Show their connections, and drop them.
+    /// Connections of sessions, and to drop them.
     Connection(administer::Arguments<{ administer::CONNECTION }>),
-    /// Show who has reserved disks, and end that.
+    /// Reservations of disks: who holds them, and an end of that.
     Reservation(administer::Arguments<{ administer::RESERVATION }>),
     /// Show what happens at a daemon as it happens.
     Events(administer::events::Arguments),

@@ -153,7 +153,7 @@ fn option(key: &'static Key) -> Option<Arg> {
             .value_delimiter(',')
             .value_parser(clap::value_parser!(i64).range(least..=most)),
         keys::Kind::Units => arg.action(ArgAction::Append),
-        keys::Kind::Text | keys::Kind::Redirect => arg,
+        keys::Kind::Text | keys::Kind::Redirect | keys::Kind::Amount | keys::Kind::Rate => arg,
     })
 }
 
@@ -300,11 +300,32 @@ fn value(key: &Key, matches: &ArgMatches) -> Result<Option<Value>, Failure> {
         keys::Kind::Numbers(..) => numbers().map(|all| all.copied().map(Value::from).collect()),
         keys::Kind::Texts => texts().map(|all| all.cloned().map(Value::from).collect()),
         keys::Kind::Units => texts().map(|all| all.map(|text| unit(text)).collect::<Result<Value, _>>()).transpose()?,
+        keys::Kind::Amount => one().map(amount),
+        keys::Kind::Rate => one().map(rate).transpose()?,
         keys::Kind::Redirect => one().map(|text| match text.strip_suffix(",permanent") {
             Some(address) => json!({ "address": address, "permanent": true }),
             None => Value::from(text),
         }),
     })
+}
+
+/// A number where it is one, or else a text with its unit.
+fn amount(text: &str) -> Value {
+    text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from)
+}
+
+/// `operations=N,bytes=SIZE,burst=TIME`.
+fn rate(text: &str) -> Result<Value, Failure> {
+    let mut rate = Map::new();
+    for pair in text.split(',') {
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::input(format!(
+                "--limit {text}: give operations=N, bytes=SIZE or both, as in operations=500,bytes=100M"
+            ))
+        })?;
+        rate.insert(name.trim().replace('-', "_"), amount(value.trim()));
+    }
+    Ok(Value::Object(rate))
 }
 
 /// `LUN[:AS][,ro]`.

@@ -144,6 +144,7 @@ pub const KINDS: &[Kind] = &[
                 "Change a LUN: its size, whether it is online, who may write",
                 "lunette lun set iqn.2026-11.com.example:home 1 --size 20G\n  \
                  lunette lun set iqn.2026-11.com.example:home 1 --online=false\n  \
+                 lunette lun set iqn.2026-11.com.example:home 1 --limit operations=500,bytes=100M\n  \
                  lunette lun set iqn.2026-11.com.example:home 1 --unset write-cache",
             ),
         ],

@@ -1,7 +1,7 @@
 //! What can be said of each kind of entry of the configuration: one row makes a key of the API's bodies and answers,
 //! and an option of the command line. The document has the same key with hyphens.
 
-use super::shape::{Field, Shape, list};
+use super::shape::{Field, Shape, count, list};
 
 /// A key of an entry.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,10 @@ pub enum Kind {
     Units,
     /// An address, or a table that says whether for good.
     Redirect,
+    /// A number, or a text that says one with its unit.
+    Amount,
+    /// How much in a second.
+    Rate,
 }
 
 const fn key(name: &'static str, option: &'static str, value: &'static str, kind: Kind, about: &'static str) -> Key {
@@ -104,6 +108,13 @@ pub const LUN: &[Key] = &[
     key("vendor", "vendor", "TEXT", Kind::Text, "the vendor that INQUIRY tells, at most 8 letters"),
     key("product", "product", "TEXT", Kind::Text, "the product that INQUIRY tells, at most 16 letters"),
     key("removable", "removable", "BOOL", Kind::Flag, "the medium can be removed"),
+    key(
+        "limit",
+        "limit",
+        "operations=N,bytes=SIZE,burst=TIME",
+        Kind::Rate,
+        "how much all initiators together may do in a second",
+    ),
 ];
 
 /// `[[target.rule]]`.
@@ -128,6 +139,13 @@ pub const RULE: &[Key] = &[
         "whether he may reset the target, and with it the tasks of others",
     ),
     key("redirect", "redirect", "ADDR[,permanent]", Kind::Redirect, "where the target is for him"),
+    key(
+        "limit",
+        "limit",
+        "operations=N,bytes=SIZE,burst=TIME",
+        Kind::Rate,
+        "how much all whom it fits may do together in a second",
+    ),
 ];
 
 /// `[account.NAME]`.
@@ -157,7 +175,13 @@ pub const GROUP: &[Key] = &[
 pub const LOG: &[Key] = &[
     key("level", "level", "LEVEL", Kind::Word(&crate::logging::LEVELS), "the least of what is told"),
     key("format", "format", "FORMAT", Kind::Word(&["text", "json"]), "how it is written"),
+    key("slow", "slow", "TIME", Kind::Amount, "a command that takes longer is told of: 500ms, 2s"),
 ];
+
+/// A number, or a text that says one with its unit.
+pub fn amount() -> Shape {
+    Shape::Either(vec![count(), Shape::Text])
+}
 
 impl Key {
     /// Its name in the document.
@@ -176,6 +200,8 @@ impl Key {
             Kind::Numbers(least, most) => list(Shape::Number(least, most)),
             Kind::Units => list(Shape::Either(vec![Shape::Number(0, 16383), Shape::Named("ShownLun")])),
             Kind::Redirect => Shape::Either(vec![Shape::Text, Shape::Named("Redirect")]),
+            Kind::Amount => amount(),
+            Kind::Rate => Shape::Named("Rate"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::dispatch;
 use super::events;
-use crate::serve::administrator::Administrator;
+use crate::serve::administrator::{Administrator, Event};
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -122,6 +122,7 @@ async fn forward(administrator: Administrator) {
                     .flatten()
                     .filter_map(|step| step["line"].as_str())
                     .collect();
+                tell_of_units(&event);
                 let message = if lines.is_empty() { event.kind.to_owned() } else { lines.join("; ") };
                 let fields = match event.what {
                     Value::Object(fields) => fields,
@@ -132,5 +133,25 @@ async fn forward(administrator: Administrator) {
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+/// Units that are gone or back, and those of another size, for whoever looks for that alone.
+fn tell_of_units(event: &Event) {
+    let text = |step: &Value, key: &str| step[key].as_str().unwrap_or_default().to_owned();
+    for step in event.what["steps"].as_array().into_iter().flatten().filter(|step| step["what"] == "lun") {
+        let details = text(step, "details");
+        let said = |word: &str| details.split([',', ';']).any(|part| part.trim() == word);
+        let kind = match step["do"].as_str() {
+            Some("resize") => "size",
+            Some("change") if said("offline") => "offline",
+            Some("change") if said("online") => "online",
+            _ => continue,
+        };
+        let mut fields = Map::new();
+        for (name, key) in [("target", "target"), ("lun", "name"), ("details", "details")] {
+            fields.insert(name.to_owned(), text(step, key).into());
+        }
+        events::publish(event.when, kind, "info", &text(step, "line"), fields);
     }
 }

@@ -50,6 +50,7 @@ static NAMED: LazyLock<Vec<(&'static str, Shape)>> = LazyLock::new(|| {
             ]),
         ),
         ("Account", account()),
+        ("Rate", rate()),
         ("Portal", portal()),
         ("Group", group()),
         ("Limit", limit()),
@@ -268,6 +269,18 @@ fn account() -> Shape {
             always("used_by", list(Shape::Text), "the targets, and discovery, that name it"),
         ],
     )
+}
+
+/// `limit` of a LUN or a rule.
+fn rate() -> Shape {
+    let key = |name, about| perhaps(name, super::keys::amount(), about);
+    Shape::Object(vec![
+        key("operations", "commands in a second"),
+        key("bytes", "bytes in a second"),
+        key("burst", "how long what was not used is kept"),
+        key("burst_operations", "the same as a number of commands"),
+        key("burst_bytes", "the same as bytes"),
+    ])
 }
 
 fn portal() -> Shape {

@@ -327,5 +327,9 @@ pub async fn log(call: Call) -> Answer {
         crate::logging::Format::Text => "text",
         crate::logging::Format::Json => "json",
     };
-    Ok(Reply::Json(json!({ "level": configuration.log_level, "format": format })))
+    let mut told = json!({ "level": configuration.log_level, "format": format });
+    if let Some(slow) = shown.view.log.get("slow") {
+        told["slow"] = slow.clone();
+    }
+    Ok(Reply::Json(told))
 }

@@ -72,21 +72,23 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let notified = configuration.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
     let state = state(configuration.state_dir.as_ref())?;
     let units = units::open(&configuration.targets, state.as_ref())?;
+    // The groups begin as the file of their states says: nothing has changed yet.
+    let mut begun = configuration.clone();
+    let states = states.map(|(file, states)| {
+        for group in &mut begun.groups {
+            let said = states.iter().find(|(number, _)| *number == group.number);
+            group.state = said.map_or(group.state, |(_, state)| *state);
+        }
+        file
+    });
     let plans = configuration.targets.iter().zip(units);
     let targets: Vec<ServedTarget> = plans
         .map(|(plan, units)| ServedTarget {
             name: plan.name.as_str().to_owned(),
-            groups: targets::groups(plan, &configuration, None),
+            groups: targets::groups(plan, &begun, None),
             units,
         })
         .collect();
-    // The groups begin as the file of their states says.
-    let states = states.map(|(file, states)| {
-        for target in &targets {
-            target.groups.change(&states, &[]);
-        }
-        file
-    });
     let bound = portals.iter().take(configuration.listens.len()).map(|portal| portal.address).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -206,7 +208,7 @@ async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Fa
             false
         }
         () = any_ended(&workers) => {
-            tracing::error!("a worker has died, which is a defect; the others are stopped and all is flushed");
+            tracing::error!(event = "worker-died", "a worker has died, which is a defect; the others are stopped and all is flushed");
             true
         }
     };

@@ -250,6 +250,10 @@ fn whoever_reads_the_events_hears_of_logins_refusals_and_changes() {
     assert_eq!(ask(&daemon, "PATCH", &format!("/v1/targets/{HOME}"), Some(&rule)).0, 200);
     let change = next(&mut reader, "configuration");
     assert!(change["message"].as_str().is_some_and(|line| !line.is_empty()), "{change}");
+    let offline = json!({ "online": false });
+    assert_eq!(ask(&daemon, "PATCH", &format!("/v1/targets/{HOME}/luns/2?force=true"), Some(&offline)).0, 200);
+    let told = next(&mut reader, "offline");
+    assert_eq!((&told["fields"]["target"], &told["fields"]["lun"]), (&json!(HOME), &json!("2")));
     let session = login["fields"]["tsih"].to_string();
     assert_eq!(ask(&daemon, "DELETE", &format!("/v1/sessions/{session}"), None).0, 200);
     assert_eq!(next(&mut reader, "logout")["fields"]["tsih"].to_string(), session);

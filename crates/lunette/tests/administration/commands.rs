@@ -46,6 +46,11 @@ fn a_disk_changes_while_it_is_used() {
     assert!(good(&daemon, &["lun", "show", HOME, "5", "--json"]).contains("\"state\": \"offline\""));
     good(&daemon, &["lun", "set", HOME, "5", "--unset", "online"]);
     assert!(good(&daemon, &["lun", "list"]).contains("online"));
+    good(&daemon, &["lun", "set", HOME, "5", "--limit", "operations=500,bytes=100M"]);
+    let shown = good(&daemon, &["lun", "show", HOME, "5"]);
+    assert!(shown.contains("bytes 100M, operations 500"), "{shown}");
+    good(&daemon, &["lun", "set", HOME, "5", "--unset", "limit"]);
+    assert!(!good(&daemon, &["lun", "show", HOME, "5"]).contains("limit"));
     let (code, line) = bad(&daemon, &["lun", "set", HOME, "5"]);
     assert!(code == 2 && line.contains("nothing is to be set"), "{line}");
 }

@@ -44,7 +44,7 @@ impl Driver {
             let SlowCommand { initiator, target, tsih, lun, command, end, .. } = slow;
             let peer = peer.map(tracing::field::display);
             tracing::warn!(
-                peer, %initiator, %target, tsih, lun, %command, %end, took_ms = ms(took), waited_ms = ms(waited),
+                event = "slow-command", peer, %initiator, %target, tsih, lun, %command, %end, took_ms = ms(took), waited_ms = ms(waited),
                 network_ms = ms(network), store_ms = ms(store), not_shown, "slow command"
             );
         });
