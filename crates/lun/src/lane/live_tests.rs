@@ -422,6 +422,21 @@ fn the_cache_goes_off_with_everything_that_was_promised_kept() {
 }
 
 #[test]
+fn what_an_administrator_has_set_outlives_a_reset_of_the_unit() {
+    let mut rig = Rig::new(Arc::new(Cached(ram(64))), 1);
+    let unit = Arc::clone(&rig.unit);
+    finish(&mut rig, unit.set_write_cache(false)).unwrap();
+    finish(&mut rig, unit.set_read_only(true)).unwrap();
+    finish(&mut rig, unit.take_offline()).unwrap();
+    let nexus = rig.nexuses[0];
+    rig.lanes[0].task_management(nexus, 1, UNIT, crate::TaskManagementFunction::LogicalUnitReset);
+    rig.settle();
+    assert_eq!(rig.functions, [1]);
+    let standing = unit.standing();
+    assert!(!standing.online && standing.read_only && standing.write_cache == Some(false));
+}
+
+#[test]
 fn a_cache_that_cannot_be_flushed_stays_on_and_a_store_without_one_says_so() {
     let plan = FaultPlan::default();
     let mut rig = Rig::new(Arc::new(Cached(Faulty::new(ram(64), plan.clone()))), 1);

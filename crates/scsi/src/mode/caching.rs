@@ -30,12 +30,14 @@ impl Values {
         self.byte(0x08, 0x00, 0) & WCE != 0
     }
 
-    /// Sets WCE, as it holds now and as it is saved, where a unit of these facts has it.
+    /// Sets WCE, as it holds now and after a reset, where a unit of these facts has it. Of the other pages what is
+    /// saved stays as it is.
     pub fn set_write_cache(&mut self, on: bool) {
         if !self.facts.volatile_cache {
             return;
         }
-        for stored in self.current.iter_mut().chain(self.saved.iter_mut().flatten()) {
+        let saved = self.saved.get_or_insert_with(|| super::defaults(self.facts));
+        for stored in self.current.iter_mut().chain(saved) {
             if (stored.code, stored.subpage) == (PAGE.code, PAGE.subpage)
                 && let Some(flags) = stored.bytes.first_mut()
             {
