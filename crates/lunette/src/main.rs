@@ -16,6 +16,7 @@ mod remote;
 mod sandbox;
 mod serve;
 mod status;
+mod tgt;
 mod trace;
 
 use clap::{Parser, Subcommand};
@@ -113,6 +114,45 @@ enum Command {
         /// What may be opened.
         policy: Vec<std::ffi::OsString>,
     },
+    /// tgt's administration: command line, text and exit codes (also by the name tgtadm).
+    #[command(disable_help_flag = true)]
+    Tgtadm {
+        /// As tgtadm takes them; `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
+    /// tgt's way to make the targets of targets.conf (also by the name tgt-admin).
+    #[command(disable_help_flag = true)]
+    TgtAdmin {
+        /// As tgt-admin takes them; `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
+    /// The daemon as tgt starts it: without targets, for tgtadm to fill (also by the name tgtd).
+    #[command(disable_help_flag = true)]
+    Tgtd {
+        /// As tgtd takes them; `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
+    /// tgt's way to make image files (also by the name tgtimg).
+    #[command(disable_help_flag = true)]
+    Tgtimg {
+        /// As tgtimg takes them; `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
+    /// tgt's way to a target with one disk (also by the name tgt-setup-lun).
+    #[command(disable_help_flag = true)]
+    TgtSetupLun {
+        /// As tgt-setup-lun takes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
+    /// Make a lunette.toml of tgt's targets.conf or LIO's saveconfig.json.
+    Import(tgt::ImportArguments),
+    /// Make one of those of a lunette.toml.
+    Export(tgt::ExportArguments),
     /// The process that holds what is attached.
     #[command(hide = true)]
     Hold {
@@ -159,6 +199,13 @@ fn main() -> ExitCode {
         Ok(Line { command: Command::Man(arguments) }) => manual::man(&arguments),
         Ok(Line { command: Command::Completions(arguments) }) => manual::completions(&arguments),
         Ok(Line { command: Command::Opener { policy } }) => sandbox::run_opener(&policy),
+        Ok(Line { command: Command::Tgtadm { words } }) => return tgt::tgtadm(&words),
+        Ok(Line { command: Command::TgtAdmin { words } }) => return tgt::tgt_admin(&words),
+        Ok(Line { command: Command::Tgtd { words } }) => return tgt::tgtd(&words),
+        Ok(Line { command: Command::Tgtimg { words } }) => return tgt::tgtimg(&words),
+        Ok(Line { command: Command::TgtSetupLun { words } }) => return tgt::setup_lun(&words),
+        Ok(Line { command: Command::Import(arguments) }) => tgt::import(&arguments),
+        Ok(Line { command: Command::Export(arguments) }) => tgt::export(&arguments),
         Ok(Line { command: Command::Hold { .. } }) => attach::hold_run(),
         Err(error) if error.use_stderr() => Err(Failure::input(one_line(&error.render().to_string()))),
         // Help and version. Whoever asked may have closed the pipe.
@@ -188,6 +235,11 @@ fn by_old_name() -> Option<ExitCode> {
     match name.rsplit('/').next()? {
         "iscsiadm" => Some(nodes::iscsiadm::main(&words)),
         "iscsi-iname" => Some(nodes::iscsi_iname(&words)),
+        "tgtadm" => Some(tgt::tgtadm(&words)),
+        "tgt-admin" => Some(tgt::tgt_admin(&words)),
+        "tgtd" => Some(tgt::tgtd(&words)),
+        "tgtimg" => Some(tgt::tgtimg(&words)),
+        "tgt-setup-lun" => Some(tgt::setup_lun(&words)),
         "iscsi-gen-initiatorname" => Some(nodes::iscsi_gen_initiatorname(&words)),
         _ => None,
     }

@@ -100,6 +100,7 @@ impl House {
         Target {
             name: name.into(),
             alias: None,
+            offline: false,
             access: Access { rules: rules.into_iter().map(Arc::new).collect() },
             portals: vec![Portal { address: self.address, group: 1, advertise: None }],
             groups: TargetPortGroups::new(&settings, TargetPortGroupSupport::Implicit),

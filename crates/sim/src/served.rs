@@ -39,6 +39,7 @@ pub fn disk(blocks: u64) -> String {
     let target = Target {
         name: TARGET.into(),
         alias: None,
+        offline: false,
         access: Access { rules: vec![Arc::new(rule)] },
         portals: vec![Portal { address, group: 1, advertise: None }],
         groups,

@@ -20,6 +20,8 @@ const WORKER_TIME: Duration = Duration::from_secs(2);
 /// The front door as it stands.
 #[derive(Debug, Clone)]
 pub struct DoorView {
+    /// Whether anybody may log in.
+    pub open: bool,
     /// Connections in their login, or in discovery.
     pub at_the_door: usize,
     /// How long the oldest of them has been there.
@@ -139,6 +141,7 @@ impl Door {
             BoundView { name: bound.name, value, text: bound.text(value), struck, what: bound.what }
         });
         DoorView {
+            open: self.is_open(),
             at_the_door,
             oldest,
             crowds: self.places.crowds(CROWDS),

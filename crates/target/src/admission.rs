@@ -169,6 +169,12 @@ impl Policy for Admission<'_> {
             // Discovery sessions live at the door and have no state that another could find.
             return if asked.tsih == 0 { Ok(1) } else { Err(why(Status::SESSION_DOES_NOT_EXIST)) };
         }
+        // Who joins a session that is there is not new.
+        let offline = self.place.as_ref().is_some_and(|(target, _)| target.offline);
+        if asked.tsih == 0 && (offline || !door.is_open()) {
+            let what = if offline { "the target is offline" } else { "the daemon takes no logins just now" };
+            return Err(Failure::new(Status::SERVICE_UNAVAILABLE, what));
+        }
         let workers: Vec<bool> = door.workers.iter().map(WorkerHandle::lives).collect();
         let portal_group = self.portal_group;
         let standing = || self.standing(asked);

@@ -27,7 +27,7 @@ use lun::{NexusDescription, TargetPort};
 use places::{Places, Seat};
 use scsi::transport_id::TransportId;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +56,8 @@ pub struct Door {
     pub(crate) failures: Arc<Failures>,
     /// Logins that succeeded.
     pub(crate) succeeded: Counter,
+    /// Nobody may log in, at whatever target. Who is there stays.
+    pub(crate) closed: AtomicBool,
     pub(crate) traces: Arc<Traces>,
     discoveries: Discoveries,
     pub(crate) portals: Portals,
@@ -102,6 +104,7 @@ impl Door {
             places: Places::new(Arc::clone(&limits)),
             failures: Failures::new(Arc::clone(&limits)),
             succeeded: Counter::default(),
+            closed: AtomicBool::new(false),
             traces: Arc::default(),
             discoveries: Discoveries::new(&limits),
             portals: Portals::default(),
@@ -112,6 +115,16 @@ impl Door {
     /// What is served now.
     pub fn targets(&self) -> Arc<Targets> {
         self.targets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether anybody may log in.
+    pub fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Lets people log in, or answers all logins with "service unavailable", which initiators try again.
+    pub fn set_open(&self, open: bool) {
+        self.closed.store(!open, Ordering::Relaxed);
     }
 
     /// Sessions that are there.

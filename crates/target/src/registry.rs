@@ -457,6 +457,7 @@ mod tests {
         let target = Arc::new(Target {
             name: "iqn.2026-11.com.example:disk".into(),
             alias: None,
+            offline: false,
             access: crate::access::Access::default(),
             portals: Vec::new(),
             groups: lun::TargetPortGroups::new(&[], scsi::inquiry::TargetPortGroupSupport::Both),

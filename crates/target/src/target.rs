@@ -29,6 +29,8 @@ pub struct Target {
     pub name: String,
     /// Its alias.
     pub alias: Option<String>,
+    /// It takes no logins; who is there stays.
+    pub offline: bool,
     /// Who may use it, and which of its units.
     pub access: Access,
     /// Where it can be reached, by its own groups.
@@ -226,6 +228,7 @@ mod tests {
         let target = |portals: &[&str]| Target {
             name: "iqn.2026-11.com.example:disk".into(),
             alias: None,
+            offline: false,
             access: Access::default(),
             portals: portals
                 .iter()

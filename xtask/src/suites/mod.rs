@@ -15,6 +15,7 @@ mod qemu;
 pub mod served;
 mod simulation;
 mod targets;
+mod tgt;
 mod tshark;
 mod unit;
 mod vm;
@@ -76,6 +77,12 @@ const SUITES: &[Suite] = &[
         about: "one scenario of the initiator against Lunette and tgt, connections killed in the midst of writes",
         needs: &["tgtd", "tgtadm"],
         run: targets::run,
+    },
+    Suite {
+        name: "tgt",
+        about: "tgtadm's lines to tgt's daemon and to ours, by text and exit code",
+        needs: &["tgtd", "tgtadm"],
+        run: tgt::run,
     },
     Suite {
         name: "tshark",

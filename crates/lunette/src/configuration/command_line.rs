@@ -87,6 +87,8 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
     let (listens, groups) = portals::parse(&arguments.listen)?;
     let target = TargetPlan {
         name,
+        tid: None,
+        offline: false,
         alias: None,
         groups: groups.iter().map(|group| group.number).collect(),
         disks: disks(&arguments.stores)?,

@@ -35,6 +35,10 @@ pub struct Disk {
     pub vendor: Option<String>,
     /// Its product name.
     pub product: Option<String>,
+    /// Its product revision.
+    pub revision: Option<String>,
+    /// What it says of itself in the place of what it would.
+    pub shown: lun::Shown,
     /// Whether the medium can be removed.
     pub removable: bool,
     /// Disk or drive.
@@ -119,12 +123,37 @@ pub fn ascii(name: &str, value: String) -> Result<String, (String, String)> {
     let most = match name {
         "vendor" => 8,
         "product" => 16,
+        "revision" => 4,
+        "t10-id" => 200,
         _ => 64,
     };
     let printable = value.bytes().all(|byte| matches!(byte, 0x20..=0x7E));
     match printable && value.len() <= most {
         true => Ok(value),
         false => Err((value, format!("does not fit; use at most {most} printable ASCII characters"))),
+    }
+}
+
+/// An NAA designator (SPC-5 7.7.6.6): hexadecimal digits.
+pub fn naa(text: &str) -> Result<Box<[u8]>, &'static str> {
+    const WRONG: &str = "is no NAA designator; use 16 hexadecimal digits that begin with 2, 3 or 5, or 32 with 6";
+    let digits = text.strip_prefix("naa.").unwrap_or(text);
+    let kind = digits.chars().next().unwrap_or_default();
+    let fits = matches!((digits.len(), kind), (16, '2' | '3' | '5') | (32, '6'));
+    if !fits || !digits.is_ascii() {
+        return Err(WRONG);
+    }
+    let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    (0..digits.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>().map(Vec::into_boxed_slice).ok_or(WRONG)
+}
+
+/// A kind of medium: `solid`, or revolutions a minute.
+pub fn rotation(text: &str) -> Result<block::Rotation, &'static str> {
+    match (text, text.parse::<u16>()) {
+        ("solid", _) => Ok(block::Rotation::NonRotating),
+        ("unknown", _) => Ok(block::Rotation::NotReported),
+        (_, Ok(rate @ 0x401..=0xfffe)) => Ok(block::Rotation::Rate(rate)),
+        _ => Err("is no kind of medium; use \"solid\", \"unknown\", or revolutions a minute: \"7200\""),
     }
 }
 

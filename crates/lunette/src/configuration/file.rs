@@ -25,6 +25,8 @@ use toml::de::DeTable;
 
 /// More than the configuration of thousands of targets has.
 const MAXIMUM_BYTES: u64 = 64 << 20;
+/// The largest number of a target.
+const MAXIMUM_TID: u32 = i32::MAX as u32;
 /// The longest text of TargetAlias.
 const MAXIMUM_ALIAS: usize = 255;
 
@@ -209,8 +211,9 @@ fn isns(table: Table<'_>, findings: &Findings<'_>) -> Option<Isns> {
         Some(_) => None,
         None => Some(port.unwrap_or(0)),
     };
+    let enabled = !table.has("enabled") || table.flag("enabled");
     table.finish();
-    let server = server?.value;
+    let server = server.filter(|_| enabled)?.value;
     Some(Isns { settings: IsnsSettings { server, entity, period: period.into() }, notify })
 }
 
@@ -356,6 +359,15 @@ fn targets<'a>(
         {
             findings.error(name.at.clone(), format!("there are two targets {}", name.value), "rename one of them");
         }
+        let tid = table.wide_number("tid", 1..=MAXIMUM_TID);
+        if let Some(tid) = &tid
+            && targets.iter().any(|target| target.tid == Some(tid.value))
+        {
+            let what = format!("another target has the tid {} already", tid.value);
+            findings.error(tid.at.clone(), what, "give it another number, or leave tid out");
+        }
+        let tid = tid.map(|tid| tid.value);
+        let offline = table.has("online") && !table.flag("online");
         let alias = table.understood("alias", alias).map(|one| one.value);
         let at_groups = groups_of(&table, groups, findings);
         let disks = luns::read(&table, findings);
@@ -363,7 +375,7 @@ fn targets<'a>(
         let rules = rules::read(&table, &shown, &disks, accounts, findings);
         table.finish();
         if let Some(name) = name {
-            targets.push(TargetPlan { name: name.value, alias, groups: at_groups, disks, rules });
+            targets.push(TargetPlan { name: name.value, tid, offline, alias, groups: at_groups, disks, rules });
         }
     }
     targets

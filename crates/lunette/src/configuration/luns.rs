@@ -5,7 +5,7 @@ use super::finding::Findings;
 use super::pace;
 use super::reader::{Said, Table};
 use crate::remote;
-use lun::DeviceType;
+use lun::{DeviceType, Shown};
 
 /// The disks of a target, in ascending order of number.
 pub fn read(target: &Table<'_>, findings: &Findings<'_>) -> Vec<Disk> {
@@ -46,6 +46,22 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
         table.understood(name, fits).map(|one| one.value)
     };
     let (vendor, product, serial) = (ascii("vendor"), ascii("product"), ascii("serial"));
+    let revision = ascii("revision");
+    let shown = Shown {
+        t10_id: ascii("t10-id"),
+        naa: table.understood("naa", disk::naa).map(|one| one.value),
+        keeps_space: table.has("unmap") && !table.flag("unmap"),
+        physical_block_length: table.wide_number("physical-block", 512..=1 << 24).and_then(|one| {
+            let fits = one.value.is_power_of_two();
+            if !fits {
+                findings.error(one.at, format!("{} is no power of two", one.value), "use bytes: 4096");
+            }
+            fits.then_some(one.value)
+        }),
+        lowest_aligned_block: table.wide_number("alignment", 0..=0x3fff).map(|one| one.value),
+        optimal_transfer_length: table.wide_number("optimal-transfer", 0..=1 << 30).map(|one| one.value),
+        rotation: table.understood("rotation", disk::rotation).map(|one| one.value),
+    };
     let named = table.understood("type", disk::type_named).map(|one| one.value);
     let removable = table.flag("removable");
     let offline = table.has("online") && !table.flag("online");
@@ -102,6 +118,8 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
         serial,
         vendor,
         product,
+        revision,
+        shown,
         removable,
         device_type,
         place,

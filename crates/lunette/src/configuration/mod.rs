@@ -22,7 +22,7 @@ pub use file::{load, read};
 #[allow(unused_imports)] // The administration's routes come next.
 pub use finding::Found;
 pub use pace::words as pace;
-pub use portals::{Listen, states};
+pub use portals::{Listen, portal, states};
 
 use crate::logging::Format;
 use crate::serve::isns::Isns;
@@ -88,6 +88,10 @@ pub struct Configuration {
 pub struct TargetPlan {
     /// Its name.
     pub name: Name,
+    /// Its number, where it has one for programs that know targets by numbers.
+    pub tid: Option<u32>,
+    /// It takes no logins; who is there stays.
+    pub offline: bool,
     /// Its alias.
     pub alias: Option<String>,
     /// The portal groups at which it is served.

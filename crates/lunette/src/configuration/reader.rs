@@ -116,6 +116,20 @@ impl<'a> Table<'a> {
         self.take(&Said { value: text, at: value.span() }, parse)
     }
 
+    /// A whole number of this range, where that is a wide one.
+    pub fn wide_number(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<Said<u32>> {
+        let value = self.get(key)?;
+        let number =
+            value.get_ref().as_integer().and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok());
+        match number.filter(|number| range.contains(number)) {
+            Some(value_of) => Some(Said { value: value_of, at: value.span() }),
+            None => {
+                self.wrong(key, value, &format!("a whole number from {} to {}", range.start(), range.end()));
+                None
+            }
+        }
+    }
+
     /// True or false; false where it is not there.
     pub fn flag(&self, key: &'static str) -> bool {
         let Some(value) = self.get(key) else { return false };

@@ -10,7 +10,10 @@ use serde_json::json;
 /// The document.
 pub async fn show(call: Call) -> Answer {
     let document = call.administrator.document();
-    let text = edit::without_secrets(document.text())?;
+    let text = match call.flag("secrets") {
+        true => document.text().to_owned(),
+        false => edit::without_secrets(document.text())?,
+    };
     let findings = configuration::read(&document.name(), document.text(), document.path()).findings;
     Ok(Reply::Json(json!({
         "path": document.path().map(|path| path.display().to_string()),

@@ -12,6 +12,7 @@ pub fn door(view: &DoorView) -> Value {
     let failed = view.failed.iter().map(|(cause, count)| (cause.name().to_owned(), json!(count)));
     let bounds = view.bounds.iter().map(bound);
     json!({
+        "open": view.open,
         "at_the_door": view.at_the_door,
         "oldest_seconds": view.oldest.as_millis() as f64 / 1000.0,
         "crowds": crowds.collect::<Vec<_>>(),

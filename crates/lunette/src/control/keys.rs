@@ -58,6 +58,8 @@ const fn needed(name: &'static str, option: &'static str, value: &'static str, k
 /// `[[target]]`.
 pub const TARGET: &[Key] = &[
     needed("name", "name", "NAME", Kind::Text, "its iSCSI name: iqn., eui. or naa."),
+    key("tid", "tid", "N", Kind::Number(1, 0x7fff_ffff), "its number, for programs that know targets by numbers"),
+    key("online", "online", "BOOL", Kind::Flag, "false: it takes no logins; who is there stays"),
     key("alias", "alias", "TEXT", Kind::Text, "a line for people"),
     key(
         "groups",
@@ -107,6 +109,32 @@ pub const LUN: &[Key] = &[
     key("serial", "serial", "TEXT", Kind::Text, "the serial number that INQUIRY tells"),
     key("vendor", "vendor", "TEXT", Kind::Text, "the vendor that INQUIRY tells, at most 8 letters"),
     key("product", "product", "TEXT", Kind::Text, "the product that INQUIRY tells, at most 16 letters"),
+    key("revision", "revision", "TEXT", Kind::Text, "the product revision that INQUIRY tells, at most 4 letters"),
+    key("t10_id", "t10-id", "TEXT", Kind::Text, "the designator with T10 vendor identification, whole"),
+    key("naa", "naa", "DIGITS", Kind::Text, "the NAA designator, by which multipath knows it, in the place of our own"),
+    key("unmap", "unmap", "BOOL", Kind::Flag, "false: space that is given back is kept, and initiators are told so"),
+    key(
+        "physical_block",
+        "physical-block",
+        "BYTES",
+        Kind::Number(512, 1 << 24),
+        "bytes of a physical block, where the store does not know",
+    ),
+    key(
+        "alignment",
+        "alignment",
+        "BLOCK",
+        Kind::Number(0, 0x3fff),
+        "the first block that lies on a physical one's boundary",
+    ),
+    key(
+        "optimal_transfer",
+        "optimal-transfer",
+        "BYTES",
+        Kind::Number(0, 1 << 30),
+        "bytes of the transfer that is best",
+    ),
+    key("rotation", "rotation", "KIND", Kind::Text, "solid, unknown, or revolutions a minute"),
     key("removable", "removable", "BOOL", Kind::Flag, "the medium can be removed"),
     key(
         "limit",

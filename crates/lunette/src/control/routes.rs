@@ -7,6 +7,8 @@ const DRY_RUN: Parameter =
     Parameter { name: "dry-run", about: "only the plan; nothing is touched", takes: Takes::Flag };
 const FORCE: Parameter =
     Parameter { name: "force", about: "what is in use is taken away; those who use it are told", takes: Takes::Flag };
+const SECRETS: Parameter =
+    Parameter { name: "secrets", about: "with the secrets that stand in it", takes: Takes::Flag };
 const CHANGES: &[Parameter] = &[DRY_RUN, FORCE];
 const KINDS: Parameter = Parameter { name: "kind", about: "only events of these kinds", takes: Takes::Words };
 
@@ -72,6 +74,17 @@ pub const ROUTES: &[Route] = &[
         &[],
         act!(show::door),
     ),
+    Route {
+        verb: Verb::Patch,
+        path: "/v1/door",
+        name: "set-door",
+        about: "Lets people log in, or nobody: who is there stays",
+        body: Some("DoorChange"),
+        query: &[],
+        gives: Gives::One("Done"),
+        problems: &[],
+        act: act!(show::set_door),
+    },
     // Targets, disks, rules.
     gives(
         Verb::Get,
@@ -335,15 +348,17 @@ pub const ROUTES: &[Route] = &[
         act!(change::changes),
     ),
     // The document.
-    gives(
-        Verb::Get,
-        "/v1/configuration",
-        "show-configuration",
-        "The document that is served",
-        Gives::One("Configuration"),
-        &["failed"],
-        act!(document::show),
-    ),
+    Route {
+        verb: Verb::Get,
+        path: "/v1/configuration",
+        name: "show-configuration",
+        about: "The document that is served",
+        body: None,
+        query: &[SECRETS],
+        gives: Gives::One("Configuration"),
+        problems: &["failed"],
+        act: act!(document::show),
+    },
     changes(
         Verb::Put,
         "/v1/configuration",

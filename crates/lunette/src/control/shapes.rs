@@ -56,6 +56,7 @@ static NAMED: LazyLock<Vec<(&'static str, Shape)>> = LazyLock::new(|| {
         ("Limit", limit()),
         ("Log", object(shown(keys::LOG))),
         ("Door", door()),
+        ("DoorChange", object(vec![always("open", Shape::Flag, "whether anybody may log in")])),
         ("Refusal", refusal()),
         (
             "Worker",
@@ -242,6 +243,8 @@ fn lun() -> Shape {
             nullable("unit_serial", Shape::Text, "the serial number that initiators see"),
             nullable("state", Shape::Word(vec!["online", "offline", "empty"]), "how it is"),
             nullable("writable", Shape::Flag, "whether it can be written"),
+            nullable("unmaps", Shape::Flag, "whether space can be given back"),
+            nullable("write_protected", Shape::Flag, "whether an initiator has set SWP"),
         ],
     )
 }
@@ -309,6 +312,7 @@ fn limit() -> Shape {
 
 fn door() -> Shape {
     Shape::Object(vec![
+        always("open", Shape::Flag, "whether anybody may log in"),
         always("at_the_door", count(), "connections in their login, or in discovery"),
         always("oldest_seconds", Shape::Decimal, "how long the oldest of them has been there"),
         always(

@@ -47,6 +47,15 @@ pub async fn door(call: Call) -> Answer {
     Ok(Reply::Json(json::door(&call.administrator.door().view())))
 }
 
+/// Opens or closes it.
+pub async fn set_door(call: Call) -> Answer {
+    let open = call.body["open"] == true;
+    call.administrator.door().set_open(open);
+    tracing::info!(open, "logins are {}", if open { "taken" } else { "answered with: service unavailable" });
+    let line = if open { "logins are taken" } else { "no logins are taken; who is there stays" };
+    Ok(Reply::Json(json!({ "done": true, "line": line })))
+}
+
 /// What is shown: the document's entries, and what runs.
 struct Shown {
     view: View,
@@ -120,6 +129,8 @@ impl Shown {
             ("unit_serial", json!(identity.as_ref().map(|identity| identity.serial.clone()))),
             ("state", json!(state)),
             ("writable", json!(standing.as_ref().map(|standing| !standing.read_only))),
+            ("unmaps", json!(limits.map(|limits| limits.unmap.is_some()))),
+            ("write_protected", json!(standing.as_ref().map(|standing| standing.write_protected))),
         ];
         told.extend(more.map(|(key, value)| (key.to_owned(), value)));
         Value::Object(told)

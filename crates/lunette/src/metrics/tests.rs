@@ -21,6 +21,7 @@ fn door() -> Arc<Door> {
     let target = Target {
         name: "iqn.2026-11.com.example:disk".into(),
         alias: None,
+        offline: false,
         access: Access::default(),
         portals: Vec::new(),
         groups: TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Both),

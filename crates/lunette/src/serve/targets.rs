@@ -39,6 +39,7 @@ pub fn target(plan: &TargetPlan, units: &[Unit], groups: &Arc<TargetPortGroups>,
     Target {
         name: plan.name.as_str().to_owned(),
         alias: plan.alias.clone(),
+        offline: plan.offline,
         access: Access { rules: plan.rules.iter().map(rule).collect() },
         portals: portals.iter().filter(|portal| plan.groups.contains(&portal.group)).cloned().collect(),
         groups: Arc::clone(groups),

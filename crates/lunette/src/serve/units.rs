@@ -231,14 +231,14 @@ fn unit(disk: &Disk, uuid: [u8; 16], opened: Opened, state: Option<&Arc<dyn Stat
         uuid,
         vendor: disk.vendor.clone().unwrap_or_else(|| "LUNETTE".into()),
         product: disk.product.clone().unwrap_or_else(|| product.into()),
-        revision: "0001".into(),
+        revision: disk.revision.clone().unwrap_or_else(|| "0001".into()),
         serial: disk.serial.clone().unwrap_or_else(|| uuid.iter().map(|byte| format!("{byte:02x}")).collect()),
     };
     let options = Options {
         device_type: disk.device_type,
         read_only: backend.limits().read_only,
         removable: disk.removable || optical,
-        shown: Default::default(),
+        shown: disk.shown.clone(),
     };
     // A disk that forgets its data at the end has no use for fences that do not.
     let state = state.filter(|_| kept).map(Arc::clone);
@@ -280,6 +280,8 @@ mod tests {
         };
         let name = "iqn.2026-01.org.example:disk".to_owned();
         let plan = TargetPlan {
+            tid: None,
+            offline: false,
             name: iscsi::name::Name::parse(&name).unwrap(),
             alias: None,
             groups: vec![1],

@@ -254,7 +254,14 @@ impl Run<'_> {
                 self.say(format_args!("Command:\n\t{}\nexited with code: {code}.", shown.unwrap_or_default()));
                 return Err(code);
             };
-            steps.remove(at.min(steps.len() - 1));
+            let gone = steps.remove(at.min(steps.len() - 1));
+            if asks_for_a_login(gone) {
+                // Without the account that is asked for, everybody of the list would come in.
+                steps.retain(|step| !matches!(step.change, Some(Change::Bind { .. })));
+                if let Some((_, name)) = of.or(named(&steps)) {
+                    self.say(format_args!("# Target {name} lets nobody in: its account could not be made."));
+                }
+            }
         }
         Ok(())
     }
@@ -359,6 +366,19 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Whether a step makes an account that initiators have to show.
+fn asks_for_a_login(step: &Step) -> bool {
+    matches!(step.change, Some(Change::NewAccount { .. } | Change::BindAccount { outgoing: false, tid: Some(_), .. }))
+}
+
+/// The target that these steps make.
+fn named<'s>(steps: &[&'s Step]) -> Option<(u32, &'s str)> {
+    steps.iter().find_map(|step| match &step.change {
+        Some(Change::NewTarget { tid, name, .. }) => Some((*tid, name.as_str())),
+        _ => None,
+    })
 }
 
 /// What a run works on.

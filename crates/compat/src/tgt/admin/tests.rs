@@ -210,6 +210,21 @@ fn what_fails_ends_the_run_unless_errors_are_to_be_ignored() {
 }
 
 #[test]
+fn a_target_whose_account_cannot_be_made_lets_nobody_in() {
+    let text = "<target iqn.a>\nbacking-store /a\nincominguser u short\n</target>\n";
+    let case = Case::new(text, View::default());
+    // What is named last is refused first: the account, then that it is asked for.
+    for at in [2, 2] {
+        case.puppet.refuses.borrow_mut().push((Some(at), Failure::from(Error::InvalidRequest)));
+    }
+    let (code, out, _) = case.run("-e --ignore-errors -c CONF");
+    assert!(code == 0 && out.contains("# Target iqn.a lets nobody in: its account could not be made.\n"), "{out}");
+    let batches = case.puppet.batches.borrow();
+    let (last, _) = batches.last().unwrap();
+    assert!(!last.iter().any(|change| matches!(change, Change::Bind { .. })), "{last:?}");
+}
+
+#[test]
 fn a_file_that_is_wrong_changes_nothing() {
     let case = Case::new("<target iqn.a>\ninitiatoraddress 192.0.2.1\n</target>\n", View::default());
     let (code, _, err) = case.run("-e -c CONF");

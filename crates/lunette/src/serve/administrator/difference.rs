@@ -204,6 +204,13 @@ fn targets(running: &Configuration, wanted: &Configuration, difference: &mut Dif
             }
             Some(old) => {
                 let mut details = Vec::new();
+                if old.offline != target.offline {
+                    details.push(if target.offline { "takes no logins" } else { "takes logins" }.to_owned());
+                }
+                if old.tid != target.tid {
+                    let said = |of: &TargetPlan| of.tid.map_or_else(|| "none".to_owned(), |tid| tid.to_string());
+                    details.push(format!("tid {} → {}", said(old), said(target)));
+                }
                 if old.alias != target.alias {
                     let said = |of: &TargetPlan| of.alias.clone().unwrap_or_else(|| "none".to_owned());
                     details.push(format!("alias {} → {}", said(old), said(target)));
@@ -343,6 +350,10 @@ fn changed_disk(target: &str, old: &Disk, new: &Disk, difference: &mut Differenc
     stuck("serial", text(&old.serial), text(&new.serial));
     stuck("vendor", text(&old.vendor), text(&new.vendor));
     stuck("product", text(&old.product), text(&new.product));
+    stuck("revision", text(&old.revision), text(&new.revision));
+    if old.shown != new.shown {
+        stuck("what it shows", format!("{:?}", old.shown), format!("{:?}", new.shown));
+    }
     stuck("removable", old.removable.to_string(), new.removable.to_string());
     stuck("type", format!("{:?}", old.device_type), format!("{:?}", new.device_type));
     stuck("store", format!("options {:?}", options(&old.address)), format!("options {:?}", options(&new.address)));
