@@ -17,6 +17,7 @@ mod sandbox;
 mod serve;
 mod status;
 mod tgt;
+mod top;
 mod trace;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Command {
     Serve(Box<serve::Arguments>),
     /// Show how a daemon stands: its bounds, who was refused and why.
     Status(status::Arguments),
+    /// Watch what disks and sessions do, on a screen or as text.
+    Top(Box<top::Arguments>),
     /// Show PDUs decoded as they pass, or write them for Wireshark.
     Trace(Box<trace::Arguments>),
     /// Targets: show them, add them, change them while they are used.
@@ -168,6 +171,7 @@ fn main() -> ExitCode {
     let result = match Line::try_parse() {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
+        Ok(Line { command: Command::Top(arguments) }) => top::run(&arguments),
         Ok(Line { command: Command::Trace(arguments) }) => trace::run(&arguments),
         Ok(Line { command: Command::Target(arguments) }) => arguments.run(),
         Ok(Line { command: Command::Lun(arguments) }) => arguments.run(),

@@ -48,11 +48,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// One GET over the socket.
-fn ask(path: &Path, what: &str) -> Result<Value, Failure> {
+pub fn ask(path: &Path, what: &str) -> Result<Value, Failure> {
     let failed = |why: &str| Failure::runtime(format!("{}: {why}", path.display()));
-    let mut stream = UnixStream::connect(path).map_err(|error| {
-        failed(&format!("{error}; is `lunette serve` running? --control PATH and --state-dir DIR name another place"))
-    })?;
+    let mut stream = UnixStream::connect(path).map_err(|error| control::nobody(path, &error))?;
     let exchange = |stream: &mut UnixStream| -> std::io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -150,11 +148,12 @@ fn table(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Cause;
 
     #[test]
     fn a_daemon_that_is_not_there_is_told_with_the_remedy() {
         let folder = sim::daemon::Folder::new();
-        let Err(Failure::Runtime(line)) = ask(&folder.path().join("none.sock"), "/v1/door") else {
+        let Err(Failure::Because(Cause::Unreachable, line)) = ask(&folder.path().join("none.sock"), "/v1/door") else {
             panic!("somebody answered")
         };
         assert!(line.contains("none.sock") && line.contains("lunette serve") && line.contains("--control"), "{line}");

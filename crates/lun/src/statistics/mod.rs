@@ -171,6 +171,17 @@ pub fn bucket_end(bucket: usize) -> u64 {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latencies(Vec<u64>);
 
+/// Numbers by bucket, as [`Latencies::buckets`] has told them elsewhere; what is beyond the last bucket is left out.
+impl From<Vec<u64>> for Latencies {
+    fn from(mut buckets: Vec<u64>) -> Latencies {
+        if buckets.iter().all(|count| *count == 0) {
+            return Latencies::default();
+        }
+        buckets.resize(BUCKETS, 0);
+        Latencies(buckets)
+    }
+}
+
 impl Latencies {
     /// By bucket; empty where there was none.
     pub fn buckets(&self) -> &[u64] {

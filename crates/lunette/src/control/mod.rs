@@ -22,6 +22,7 @@ mod sessions;
 pub mod shape;
 mod shapes;
 mod show;
+mod statistics;
 mod trace;
 mod units;
 

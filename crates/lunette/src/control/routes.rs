@@ -1,7 +1,7 @@
 //! All routes of the API.
 
 use super::route::{Act, Gives, Parameter, Route, Takes, Verb};
-use super::{change, document, sessions, show, trace, units};
+use super::{change, document, sessions, show, statistics, trace, units};
 
 const DRY_RUN: Parameter =
     Parameter { name: "dry-run", about: "only the plan; nothing is touched", takes: Takes::Flag };
@@ -456,6 +456,24 @@ pub const ROUTES: &[Route] = &[
         Gives::One("Done"),
         &["not-found", "failed"],
         act!(units::clear_reservation),
+    ),
+    gives(
+        Verb::Get,
+        "/v1/statistics",
+        "statistics",
+        "What was counted of LUNs and sessions since the start; numbers that only grow",
+        Gives::One("Statistics"),
+        &[],
+        act!(statistics::counters),
+    ),
+    gives(
+        Verb::Get,
+        "/v1/running",
+        "running",
+        "What runs, and whether the document's file says something else by now",
+        Gives::One("Running"),
+        &[],
+        act!(statistics::daemon),
     ),
     gives(Verb::Get, "/v1/sandbox", "sandbox", "What the daemon has given up", Gives::Any, &[], act!(show::sandbox)),
     Route {
