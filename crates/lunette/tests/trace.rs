@@ -251,7 +251,7 @@ fn what_cannot_be_traced_is_told_in_a_line_with_its_exit_code() {
     let said = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
     let none = once(&daemon, &["99"]);
     assert_eq!(none.status.code(), Some(5));
-    assert!(said(&none).contains("no session 99") && said(&none).contains("lunette status"), "{}", said(&none));
+    assert!(said(&none).contains("no session 99") && said(&none).contains("lunette session list"), "{}", said(&none));
     let nothing = once(&daemon, &[]);
     assert_eq!(nothing.status.code(), Some(2), "{}", said(&nothing));
     assert!(said(&nothing).contains("SESSION"), "{}", said(&nothing));

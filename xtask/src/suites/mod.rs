@@ -16,6 +16,7 @@ pub mod served;
 mod simulation;
 mod targets;
 mod tgt;
+mod top;
 mod tshark;
 mod unit;
 mod vm;
@@ -96,6 +97,7 @@ const SUITES: &[Suite] = &[
         needs: &["python3"],
         run: openapi::run,
     },
+    Suite { name: "top", about: "the screen of `lunette top`, driven in a terminal", needs: &["tmux"], run: top::run },
     Suite { name: "isns", about: "registration with open-isns' server", needs: &[], run: isns::run },
     Suite {
         name: "attach",

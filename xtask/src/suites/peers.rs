@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tgtd", "tgt"),
     ("tgtadm", "tgt"),
     ("tshark", "tshark"),
+    ("tmux", "tmux"),
     ("cpio", "cpio"),
     ("zstd", "zstd"),
     ("mkfs.ext4", "e2fsprogs"),

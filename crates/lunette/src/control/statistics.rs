@@ -1,6 +1,9 @@
 //! What is counted of LUNs and sessions since the process began, as JSON: numbers that only grow, so that whoever asks
 //! twice knows what happened between. Asking takes no lock of the data path.
 
+use super::events;
+use super::route::{Answer, Call, Reply};
+use crate::serve::administrator::Administrator;
 use lun::LogicalUnit;
 use lun::statistics::{CommandKind, Counted};
 use serde_json::{Map, Value, json};
@@ -49,6 +52,23 @@ fn statistics(door: &Door) -> Value {
         "time_us": now.as_micros() as u64,
         "luns": luns.collect::<Vec<_>>(),
         "sessions": sessions.collect::<Vec<_>>(),
+    })
+}
+
+/// What runs: the process, the document that it serves and whether its file says something else by now, and where it
+/// listens.
+fn running(administrator: &Administrator) -> Value {
+    let served = administrator.served();
+    let document = &served.document;
+    let differs = document.on_disk().map(|file| file.is_ok_and(|file| file.text() != document.text()));
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "process": std::process::id(),
+        "since": super::timestamp(events::started()),
+        "document": document.path().map(|path| path.display().to_string()),
+        "document_differs": differs,
+        "portals": served.bound.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "targets": served.targets.iter().map(|target| &target.name).collect::<Vec<_>>(),
     })
 }
 

@@ -12,6 +12,9 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
+pub use figures::{bytes, count, latency};
+pub use source::lun_rates;
+
 use crate::control;
 use crate::failure::Failure;
 use app::{App, View};

@@ -1,6 +1,6 @@
 //! Where samples come from: a daemon, asked over its control socket; in tests whatever they make up.
 
-use super::sample::{Bound, Connection, Daemon, Door, Lun, Refusal, Sample, Session};
+use super::sample::{Bound, Connection, Daemon, Door, Lun, Rates, Refusal, Sample, Session};
 use crate::failure::Failure;
 use lun::statistics::{BUCKETS, CommandKind, Counted, ERROR_NAMES, KindCounted, Latencies};
 use serde_json::Value;
@@ -182,5 +182,17 @@ fn counted(told: &Value) -> Counted {
         kinds: CommandKind::ALL.map(kind),
         errors: std::array::from_fn(|at| number(&told["errors"][ERROR_NAMES[at]])),
         in_flight: number(&told["in_flight"]),
+    }
+}
+
+/// What a LUN of `now` did since `before`, both as the daemon tells them.
+pub fn lun_rates(before: &Value, now: &Value, lun: &Value) -> Rates {
+    let same = |other: &&Value| other["target"] == lun["target"] && other["lun"] == lun["lun"];
+    let microseconds = number(&now["time_us"]).saturating_sub(number(&before["time_us"]));
+    match list(&before["luns"]).iter().find(same) {
+        Some(then) if microseconds > 0 && before["process"] == now["process"] => {
+            Rates::of(&counted(lun), &counted(then), microseconds)
+        }
+        _ => Rates::default(),
     }
 }

@@ -136,7 +136,10 @@ fn show(
         if event::poll(TURN)? {
             match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => match pressed(key) {
-                    Some(press) => app.press(press),
+                    Some(press) => {
+                        defect(press);
+                        app.press(press);
+                    }
                     None => app.over |= ends(key),
                 },
                 _ => {}
@@ -146,6 +149,12 @@ fn show(
         }
     }
     Ok(())
+}
+
+/// For the test that a panic leaves the terminal as it was.
+fn defect(press: Press) {
+    let asked = || std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|what| what == "top");
+    assert!(!(cfg!(debug_assertions) && press == Press::Letter('!') && asked()), "as was asked for");
 }
 
 fn ends(key: KeyEvent) -> bool {

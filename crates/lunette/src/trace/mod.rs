@@ -387,12 +387,15 @@ async fn open(path: &Path, query: &str) -> Result<BufReader<UnixStream>, Failure
     }
     let mut body = Vec::new();
     let _ = reader.take(HEAD_BYTES).read_to_end(&mut body).await;
-    let why = serde_json::from_slice::<serde_json::Value>(&body).ok();
-    let why =
-        why.and_then(|why| Some(why["message"].as_str()?.to_owned())).unwrap_or_else(|| format!("status {status}"));
+    let why = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+    let why = match (why["message"].as_str(), why["help"].as_str()) {
+        (None, _) => format!("status {status}"),
+        (Some(message), None | Some("")) => message.to_owned(),
+        (Some(message), Some(help)) => format!("{message}; {help}"),
+    };
     Err(match status {
         "404" => Failure::because(Cause::NotFound, why),
-        "409" => Failure::because(Cause::InUse, why),
+        "409" | "503" => Failure::because(Cause::InUse, why),
         "400" => Failure::input(why),
         _ => failed(&why),
     })
