@@ -90,7 +90,8 @@ fn words(outcome: &mut Outcome, lunette: &Path, folder: &Path) -> Result<(), Str
                 + operations.iter().position(|one| *one == operation).unwrap_or(0);
             for tail in tails.iter().cycle().skip(at).take(4) {
                 let line = format!("--mode {mode} --op {operation} {tail}");
-                let real = said(Path::new("/usr/sbin/tgtadm"), &[], &line)?;
+                // By its name alone, which is what it calls itself then.
+                let real = said(Path::new("tgtadm"), &[], &line)?;
                 let own = said(lunette, &["tgtadm"], &line)?;
                 if real != own {
                     wrong.push(format!("{line}\n        tgt: {real:?}\n        ours: {own:?}"));
