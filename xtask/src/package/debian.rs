@@ -28,7 +28,7 @@ pub fn build(root: &Path, binary: &Path, dist: &Path) -> Result<Vec<PathBuf>, St
     let libc = libc(binary)?;
     let control = format!(
         "Package: lunette\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {MAINTAINER}\n\
-         Installed-Size: {}\nDepends: libc6 (>= {libc}), libgcc-s1, passwd, procps\nRecommends: bash-completion\n\
+         Installed-Size: {}\nDepends: libc6 (>= {libc}), libgcc-s1, passwd\nRecommends: bash-completion, procps\n\
          Suggests: lunette-compat\nSection: net\nPriority: optional\n\
          Description: iSCSI target and initiator\n \
          A target daemon that turns files, volumes and memory into SCSI disks on the network, and an\n \

@@ -111,8 +111,9 @@ fn units(root: &Path, binary: &Path, outcome: &mut Outcome) {
     }
 }
 
-/// Errors that Debian's own checker finds, where it is there.
+/// Errors that Debian's own checker finds, where it is to be had.
 fn lintian(packages: &[PathBuf], outcome: &mut Outcome) {
+    super::peers::install(&["lintian"]);
     let said = Command::new("lintian").args(["--fail-on", "error", "--no-tag-display-limit"]).args(packages).output();
     match said {
         Ok(said) => {

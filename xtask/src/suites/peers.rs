@@ -26,6 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("c++", "g++"),
     ("dpkg-deb", "dpkg"),
     ("groff", "groff"),
+    ("lintian", "lintian"),
     ("mmdebstrap", "mmdebstrap"),
     ("rpmbuild", "rpm"),
     ("systemd-analyze", "systemd"),
