@@ -10,6 +10,8 @@ pub enum Failure {
     /// A configuration file is wrong in these ways: for each a line that begins with its place, and the text
     /// (exit code 2).
     Findings(String),
+    /// The same, where all of it was told (exit code 2).
+    Told,
     /// It failed while running (exit code 1).
     Runtime(String),
     /// It failed while running, for a reason that scripts tell apart (exit codes 3 to 7).
@@ -80,6 +82,7 @@ impl Failure {
         match self {
             Failure::Input(line) => Failure::Input(line + more),
             Failure::Findings(text) => Failure::Findings(text + more),
+            Failure::Told => Failure::Told,
             Failure::Runtime(line) => Failure::Runtime(line + more),
             Failure::Because(cause, line) => Failure::Because(cause, line + more),
         }
@@ -89,7 +92,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Because(cause, _) => ExitCode::from(cause.exit_code()),
-            Failure::Input(_) | Failure::Findings(_) => ExitCode::from(2),
+            Failure::Input(_) | Failure::Findings(_) | Failure::Told => ExitCode::from(2),
             Failure::Runtime(_) => ExitCode::from(1),
         }
     }
@@ -99,6 +102,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Findings(text) => f.write_str(text.trim_end()),
+            Failure::Told => Ok(()),
             // One line, whatever a path or a peer brought with it.
             Failure::Input(line) | Failure::Runtime(line) | Failure::Because(_, line) => {
                 f.write_str(&line.replace('\n', " "))

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod administer;
+mod apply;
 mod attach;
 mod bench;
+mod check;
 mod client;
 mod configuration;
 mod control;
@@ -42,6 +44,10 @@ struct Line {
 enum Command {
     /// Export files, devices or memory as disks of one target.
     Serve(Box<serve::Arguments>),
+    /// Have a running daemon serve what its file says now.
+    Apply(apply::Arguments),
+    /// Say all that is wrong with a configuration file.
+    Check(check::Arguments),
     /// Show how a daemon stands: its bounds, who was refused and why.
     Status(status::Arguments),
     /// Watch what disks and sessions do, on a screen or as text.
@@ -170,6 +176,8 @@ fn main() -> ExitCode {
     }
     let result = match Line::try_parse() {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Line { command: Command::Apply(arguments) }) => apply::run(&arguments),
+        Ok(Line { command: Command::Check(arguments) }) => check::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
         Ok(Line { command: Command::Top(arguments) }) => top::run(&arguments),
         Ok(Line { command: Command::Trace(arguments) }) => trace::run(&arguments),
@@ -224,6 +232,7 @@ fn main() -> ExitCode {
             match &failure {
                 // Each finding begins with its place, as compilers have it.
                 Failure::Findings(_) => eprintln!("{failure}"),
+                Failure::Told => {}
                 _ => eprintln!("lunette: {failure}"),
             }
             failure.exit_code()

@@ -5,7 +5,7 @@ mod command;
 pub mod events;
 mod kind;
 mod secret;
-mod show;
+pub mod show;
 #[cfg(test)]
 mod tests;
 

@@ -120,7 +120,7 @@ pub fn ask(directory: &Path, question: &Value, patience: Duration) -> Result<Val
 pub fn failure_to_json(failure: &Failure) -> Value {
     let cause = match failure {
         Failure::Because(cause, _) => Cause::ALL.iter().find(|(_, known)| known == cause).map(|(name, _)| *name),
-        Failure::Input(_) | Failure::Findings(_) => Some("input"),
+        Failure::Input(_) | Failure::Findings(_) | Failure::Told => Some("input"),
         Failure::Runtime(_) => None,
     };
     json!({ "failure": failure.to_string(), "cause": cause })

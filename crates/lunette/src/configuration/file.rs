@@ -5,9 +5,10 @@ use super::administration;
 #[cfg(test)]
 use super::finding;
 use super::finding::{Findings, Found, suggest, there_are};
+use super::machine::Look;
 use super::portals::{self, GROUP, Listen};
 use super::reader::Table;
-use super::{Configuration, TargetPlan, luns, pace, rules};
+use super::{Configuration, TargetPlan, luns, machine, pace, rules};
 use crate::failure::Failure;
 use crate::logging::{Format, LEVELS};
 use crate::sandbox::Settings;
@@ -61,13 +62,26 @@ pub fn load(path: &Path) -> Result<String, Failure> {
 /// not be everybody's to read.
 pub fn read(name: &str, text: &str, path: Option<&Path>) -> Reading {
     let findings = Findings::new(name, text);
+    let configuration = read_into(&findings, text, path);
+    Reading { configuration: configuration.filter(|_| !findings.has_errors()), findings: findings.all() }
+}
+
+/// All that is found in a document, with what only this machine knows.
+pub fn check(name: &str, text: &str, path: Option<&Path>) -> (Vec<Found>, Option<Configuration>) {
+    let findings = Findings::new(name, text);
+    let configuration = read_into(&findings, text, path);
+    machine::look(&findings);
+    (findings.all(), configuration)
+}
+
+/// Reads a document to its end. What comes back is as whole as the document.
+pub(super) fn read_into<'a>(findings: &'a Findings<'a>, text: &'a str, path: Option<&Path>) -> Option<Configuration> {
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         findings.error(error.span().unwrap_or(0..0), error.message().replace('\n', ", "), "");
     }
     // What stands behind an error of syntax is guesswork.
-    let configuration = errors.is_empty().then(|| root(Table::root(&findings, document.get_ref()), &findings, path));
-    Reading { configuration: configuration.filter(|_| !findings.has_errors()), findings: findings.all() }
+    errors.is_empty().then(|| root(Table::root(findings, document.get_ref()), findings, path))
 }
 
 /// Reads the file, for tests. Beside what it says come lines about what is hardly meant.
@@ -101,10 +115,15 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) ->
     let daemon_ref = daemon.as_ref();
     let threads = daemon_ref.and_then(|daemon| daemon.number("threads", 1..=256)).map(|one| one.value);
     let io_engine = daemon_ref.and_then(|daemon| daemon.understood("io-engine", engine));
-    let path_at = |key| daemon_ref.and_then(|daemon| daemon.text(key)).map(|one| PathBuf::from(one.value));
-    let control = path_at("control");
-    let state_dir = path_at("state-dir");
-    let access_states = path_at("access-states");
+    let path_at = |key, look: Option<fn(PathBuf) -> Look>| {
+        let said = daemon_ref.and_then(|daemon| daemon.text(key))?;
+        let path = PathBuf::from(said.value);
+        look.into_iter().for_each(|look| findings.look_at(said.at.clone(), look(path.clone())));
+        Some(path)
+    };
+    let control = path_at("control", None);
+    let state_dir = path_at("state-dir", Some(Look::Directory));
+    let access_states = path_at("access-states", Some(Look::File));
     let access_management = daemon_ref.and_then(|daemon| daemon.understood("access-management", management));
     let sandbox = sandbox(&root, daemon_ref);
     daemon.into_iter().for_each(Table::finish);
@@ -255,6 +274,7 @@ fn portals(root: &Table<'_>, findings: &Findings<'_>) -> (Vec<Listen>, Vec<u16>)
                 if address.port() != 0 && listens.iter().any(|other| other.address == address) {
                     findings.error(listen.at.clone(), format!("{address} is there twice"), "take one of them out");
                 }
+                findings.look_at(listen.at.clone(), Look::Address(address));
                 let said = format!("{}: listen = {:?}", findings.place(listen.at.start), listen.value);
                 listens.push(Listen { address, group, advertise: advertise.clone(), said });
             }
@@ -402,4 +422,4 @@ fn groups_of(table: &Table<'_>, groups: &[GroupSettings], findings: &Findings<'_
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

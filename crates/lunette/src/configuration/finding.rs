@@ -1,5 +1,6 @@
 //! What is wrong in a configuration file: where, what, and how to mend it.
 
+use super::machine::Look;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -44,13 +45,6 @@ pub struct Found {
 }
 
 impl Found {
-    /// One that belongs to no place of the file but to all of it.
-    #[allow(dead_code)] // `lunette check` comes next.
-    pub fn of_file(file: &str, severity: Severity, what: impl Into<String>, help: impl Into<String>) -> Found {
-        let (what, help) = (what.into(), help.into());
-        Found { file: file.to_owned(), line: 1, column: 1, end_column: 2, severity, what, help, shown: String::new() }
-    }
-
     /// In a line: `FILE:LINE:COLUMN: what; help`.
     pub fn in_a_line(&self) -> String {
         let Found { file, line, column, what, help, .. } = self;
@@ -107,12 +101,44 @@ pub struct Findings<'a> {
     file: &'a str,
     text: &'a str,
     list: RefCell<Vec<Finding>>,
+    looks: RefCell<Vec<(Range<usize>, Look)>>,
+    #[cfg(test)]
+    asked: RefCell<Vec<(String, Vec<&'static str>)>>,
 }
 
 impl<'a> Findings<'a> {
     /// None yet, for the file of this name and content.
     pub fn new(file: &'a str, text: &'a str) -> Findings<'a> {
-        Findings { file, text, list: RefCell::default() }
+        Findings {
+            file,
+            text,
+            list: RefCell::default(),
+            looks: RefCell::default(),
+            #[cfg(test)]
+            asked: RefCell::default(),
+        }
+    }
+
+    /// These bytes speak of something of this machine, for who looks whether it is there.
+    pub fn look_at(&self, at: Range<usize>, look: Look) {
+        self.looks.borrow_mut().push((at, look));
+    }
+
+    /// All that is to be looked at.
+    pub fn looks(&self) -> Vec<(Range<usize>, Look)> {
+        self.looks.borrow().clone()
+    }
+
+    /// A table that was read whole, and the keys that it may have.
+    #[cfg(test)]
+    pub fn note_asked(&self, table: &str, keys: &[&'static str]) {
+        self.asked.borrow_mut().push((table.to_owned(), keys.to_vec()));
+    }
+
+    /// All of them.
+    #[cfg(test)]
+    pub fn asked(&self) -> Vec<(String, Vec<&'static str>)> {
+        self.asked.borrow().clone()
     }
 
     /// These bytes of the file are wrong; `help` says what would be right.

@@ -2,6 +2,7 @@
 
 use super::disk::{self, Disk, MAXIMUM_LUN};
 use super::finding::Findings;
+use super::machine::Look;
 use super::pace;
 use super::reader::{Said, Table};
 use crate::remote;
@@ -106,7 +107,7 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
     let fixed = size.is_some();
     let size = size.map(|size| size.value).or(own_size);
     let place = Some(findings.place(at.start));
-    Disk {
+    let disk = Disk {
         address,
         size,
         fixed,
@@ -123,5 +124,7 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
         removable,
         device_type,
         place,
-    }
+    };
+    findings.look_at(at, Look::Store(disk.clone()));
+    disk
 }

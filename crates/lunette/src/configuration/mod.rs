@@ -8,19 +8,20 @@ pub mod edit;
 mod file;
 pub mod finding;
 mod luns;
+mod machine;
 mod pace;
 mod portals;
 mod reader;
 mod rules;
+pub mod schema;
 mod secrets;
 mod written;
 
 pub use administration::Administration;
 pub use command_line::{Overrides, from_arguments};
 pub use disk::{Disk, is_memory};
-pub use file::{load, read};
-#[allow(unused_imports)] // The administration's routes come next.
-pub use finding::Found;
+pub use file::{check, load, read};
+pub use finding::{Found, Severity};
 pub use pace::words as pace;
 pub use portals::{Listen, portal, states};
 

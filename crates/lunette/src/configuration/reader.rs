@@ -264,6 +264,8 @@ impl<'a> Table<'a> {
         let mut known = self.asked.into_inner();
         known.sort_unstable();
         known.dedup();
+        #[cfg(test)]
+        self.findings.note_asked(&self.name, &known);
         for (key, _) in self.entries.iter() {
             let name: &str = key.get_ref();
             if !known.contains(&name) {

@@ -239,7 +239,7 @@ fn iscsid_runs() -> bool {
 /// A failure of ours as a code of iscsiadm's; `otherwise` where none is nearer.
 fn refusal(failure: &Failure, otherwise: Code) -> Refusal {
     let code = match failure {
-        Failure::Input(_) | Failure::Findings(_) => Code::INVALID,
+        Failure::Input(_) | Failure::Findings(_) | Failure::Told => Code::INVALID,
         Failure::Because(Cause::Unreachable | Cause::TimedOut, _) => Code::TIMED_OUT,
         Failure::Because(Cause::Refused | Cause::NotFound, _) => Code::LOGIN_FATAL,
         Failure::Because(Cause::Authentication, _) => Code::AUTHORIZATION,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use target::{NoRule, Rule};
 
-const WHOLE: &str = r#"
+pub const WHOLE: &str = r#"
 [log]
 format = "json"
 level = "debug"
@@ -243,8 +243,10 @@ fn the_files_of_the_manual_are_good_as_they_stand() {
         assert!(errors.iter().all(|line| line.contains("error: /etc/lunette/")), "{said}");
         read_whole += 1;
     }
-    assert_eq!(read_whole, 3);
-    for key in ["secret-credential", "advertise", "access-states", "notify-port", "removable"] {
+    assert_eq!(read_whole, 4);
+    for key in
+        ["size", "online", "write-cache", "secret-credential", "advertise", "access-states", "notify-port", "removable"]
+    {
         assert!(manual.contains(&format!("`{key}`")), "{key}");
     }
 }

@@ -72,6 +72,11 @@ fn daemon(running: &Configuration, wanted: &Configuration, difference: &mut Diff
         None => "none".to_owned(),
     };
     stuck("[administration]", remote(running), remote(wanted));
+    let administration = |of: &Configuration| match &of.administration {
+        Some(one) => format!("{} with {}", one.listen, one.certificate.display()),
+        None => "none".to_owned(),
+    };
+    stuck("[administration]", administration(running), administration(wanted));
     stuck("[log] format", format!("{:?}", running.log_format), format!("{:?}", wanted.log_format));
     let metrics = |address: Option<SocketAddr>| address.map_or("nowhere".to_owned(), |address| address.to_string());
     stuck("[metrics] listen", metrics(running.metrics), metrics(wanted.metrics));

@@ -399,6 +399,9 @@ impl Machine {
         remarks: &mut Vec<String>,
     ) {
         if !another {
+            if let Some(isns) = &self.isns {
+                isns.register(door.targets().all().to_vec());
+            }
             return;
         }
         if let Some(isns) = self.isns.take() {
