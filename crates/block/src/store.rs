@@ -49,10 +49,44 @@ pub trait Backend: Send + Sync {
         Err(Error::new(crate::ErrorKind::Unsupported))
     }
 
+    /// What another process needs of this one in order to go on with the store, while this one still has it. An
+    /// error, why that cannot be.
+    fn hand_over(&self) -> Result<Estate, &'static str> {
+        Err("a store of its kind cannot be handed over")
+    }
+
     /// Changes the size, where the store can, to this many blocks.
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::Unsupported))
     }
+}
+
+/// What goes over from one process to another with a store.
+#[derive(Clone, Default)]
+pub struct Estate {
+    /// Open files, with their locks.
+    pub files: Vec<crate::OpenFile>,
+    /// What is kept in memory and nowhere else.
+    pub memory: Option<Arc<dyn Memory>>,
+}
+
+/// A store's memory, as it is copied while the store is in use: first all of it, then again and again what has
+/// changed meanwhile, and the last of it while nothing happens.
+pub trait Memory: Send + Sync {
+    /// Remembers from now on which pieces change. The numbers of all that are there.
+    fn begin(&self) -> Vec<u64>;
+
+    /// The pieces that have changed since this was last asked.
+    fn changed(&self) -> Vec<u64>;
+
+    /// Nobody copies any more.
+    fn end(&self);
+
+    /// A piece: which parts of it hold data, and its bytes. Nothing where it holds none.
+    fn piece(&self, number: u64, out: &mut Vec<u8>) -> Option<u16>;
+
+    /// Makes a piece what it is elsewhere: nothing, or these parts and bytes. False where there is no memory for it.
+    fn put(&self, number: u64, piece: Option<(u16, &[u8])>) -> bool;
 }
 
 /// What lies behind a drive whose medium can be exchanged.

@@ -50,6 +50,16 @@ impl DeviceClock {
     pub fn set(&self, milliseconds: u64, now: Duration) {
         *self.set.lock().unwrap_or_else(PoisonError::into_inner) = Some((milliseconds & MASK, now));
     }
+
+    /// What it was set to in milliseconds, and when.
+    pub fn at_rest(&self) -> Option<(u64, Duration)> {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It goes on from there.
+    pub fn revive(&self, set: Option<(u64, Duration)>) {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = set;
+    }
 }
 
 fn milliseconds(time: Duration) -> u64 {

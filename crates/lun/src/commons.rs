@@ -241,6 +241,32 @@ impl Commons {
         self.allow_removal();
     }
 
+    /// Whether the threshold was reached when last looked at.
+    pub fn is_threshold_reached(&self) -> bool {
+        self.threshold_reached.load(Ordering::Acquire)
+    }
+
+    /// Who knows that the unit was powered on.
+    pub fn greeted(&self) -> Vec<Nexus> {
+        self.lock().greeted.iter().cloned().collect()
+    }
+
+    /// These know it too.
+    pub fn greet(&self, nexuses: impl Iterator<Item = Nexus>) {
+        self.lock().greeted.extend(nexuses.take(MAXIMUM_GREETED));
+    }
+
+    /// The mode pages of a unit that goes on.
+    pub fn revive_values(&self, current: &[u8], saved: Option<&[u8]>) {
+        let facts = self.lock_values().facts();
+        self.apply(mode::Values::revive(facts, current, saved));
+    }
+
+    /// Whether this nexus prevents the removal of the medium.
+    pub fn is_prevented_by(&self, place: Place) -> bool {
+        self.lock().preventing.iter().any(|(other, _)| *other == place)
+    }
+
     /// A lane is going to serve the unit. Returns the fences that stand.
     pub fn attach(&self, lane: &Arc<Mailbox>) -> Vec<Fence> {
         let mut roster = self.lock();

@@ -5,7 +5,10 @@
 
 use crate::statistics::Counted;
 use crate::statistics::cells::UnitCells;
-use scsi::log::{application_client::Notes, statistics::Statistics};
+use scsi::log::{
+    application_client::{BYTES, Notes},
+    statistics::Statistics,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -113,6 +116,29 @@ impl Ledger {
         let mut notes = locked(&self.notes);
         *notes = change(&notes)?;
         Ok(())
+    }
+}
+
+impl Ledger {
+    /// Reads, writes, bytes read and bytes written since they were last reset.
+    pub fn counters(&self) -> [u64; 4] {
+        let before = locked(&self.before);
+        let now = self.sums();
+        std::array::from_fn(|at| now[at].wrapping_sub(before[at]))
+    }
+
+    /// Goes on from these counters and notes.
+    pub fn revive(&self, [reads, writes, bytes_read, bytes_written]: [u64; 4], noted: &[(u16, Vec<u8>)]) {
+        self.long.reads.fetch_add(reads, Ordering::Relaxed);
+        self.long.writes.fetch_add(writes, Ordering::Relaxed);
+        self.long.bytes_read.fetch_add(bytes_read, Ordering::Relaxed);
+        self.long.bytes_written.fetch_add(bytes_written, Ordering::Relaxed);
+        let mut notes = locked(&self.notes);
+        for (code, bytes) in noted {
+            if let Ok(value) = <[u8; BYTES]>::try_from(bytes.as_slice()) {
+                notes.set(*code, value);
+            }
+        }
     }
 }
 

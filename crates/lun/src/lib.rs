@@ -12,6 +12,7 @@ mod commons;
 mod copy;
 mod disturbance;
 mod fault;
+pub mod handover;
 mod lane;
 mod ledger;
 mod limit;

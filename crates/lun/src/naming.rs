@@ -123,6 +123,19 @@ impl Naming {
         Naming { names: Mutex::default(), kept: None }
     }
 
+    /// All of it, for a process that goes on with it.
+    pub fn at_rest(&self) -> Vec<u8> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).to_stored()
+    }
+
+    /// The inverse; false where it cannot be read.
+    pub fn revive(&self, stored: &[u8]) -> bool {
+        let names = Names::from_stored(stored);
+        let whole = names.is_some();
+        names.into_iter().for_each(|names| self.commit(names));
+        whole
+    }
+
     /// Whether there is such a thing at all: what is not kept over a power cycle is none (SPC-5 5.6).
     pub fn is_kept(&self) -> bool {
         self.kept.is_some()

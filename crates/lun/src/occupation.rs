@@ -68,6 +68,29 @@ impl Occupation {
         self.kept.as_ref().map_or(Ok(()), |kept| kept.save(self.unit, StateKind::Occupation, &[byte]))
     }
 
+    /// How an operation ended that did not end well, in a byte.
+    pub fn code(&self) -> u8 {
+        match self.state() {
+            State::SanitizeFailed { restricted: true } => RESTRICTED,
+            State::SanitizeFailed { restricted: false } => UNRESTRICTED,
+            State::FormatCorrupted => FORMAT,
+            // One that is under way keeps its unit from being at rest.
+            State::Free | State::Sanitizing | State::Formatting => FREE,
+        }
+    }
+
+    /// Goes on from there. Tells whether the unit is occupied.
+    pub fn revive(&self, code: u8) -> bool {
+        let state = match code {
+            FREE => State::Free,
+            UNRESTRICTED => State::SanitizeFailed { restricted: false },
+            FORMAT => State::FormatCorrupted,
+            _ => State::SanitizeFailed { restricted: true },
+        };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        state != State::Free
+    }
+
     /// What the unit does.
     pub fn state(&self) -> State {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)

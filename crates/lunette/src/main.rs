@@ -21,6 +21,7 @@ mod status;
 mod tgt;
 mod top;
 mod trace;
+mod upgrade;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -48,6 +49,8 @@ enum Command {
     Apply(apply::Arguments),
     /// Say all that is wrong with a configuration file.
     Check(check::Arguments),
+    /// Put another program in the place of a daemon that serves; nobody has to log in again.
+    Upgrade(upgrade::Arguments),
     /// Show how a daemon stands: its bounds, who was refused and why.
     Status(status::Arguments),
     /// Watch what disks and sessions do, on a screen or as text.
@@ -178,6 +181,7 @@ fn main() -> ExitCode {
         Ok(Line { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Ok(Line { command: Command::Apply(arguments) }) => apply::run(&arguments),
         Ok(Line { command: Command::Check(arguments) }) => check::run(&arguments),
+        Ok(Line { command: Command::Upgrade(arguments) }) => upgrade::run(&arguments),
         Ok(Line { command: Command::Status(arguments) }) => status::run(&arguments),
         Ok(Line { command: Command::Top(arguments) }) => top::run(&arguments),
         Ok(Line { command: Command::Trace(arguments) }) => trace::run(&arguments),

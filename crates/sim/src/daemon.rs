@@ -60,6 +60,8 @@ pub struct Daemon {
     environment: Vec<(String, String)>,
     address: SocketAddr,
     child: Child,
+    /// The process that has taken its place, and the one before it that, and so on.
+    successor: Option<u32>,
     folder: Folder,
     /// The configuration file, where there is one.
     configuration: Option<String>,
@@ -117,8 +119,16 @@ impl Daemon {
     ) -> Daemon {
         let child = spawn(&program, &all, &environment, &folder);
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut daemon =
-            Daemon { program, arguments: all, environment, address: nowhere, child, folder, configuration };
+        let mut daemon = Daemon {
+            program,
+            arguments: all,
+            environment,
+            address: nowhere,
+            child,
+            successor: None,
+            folder,
+            configuration,
+        };
         if let Err(why) = daemon.wait_until_it_listens() {
             panic!("{why}\n{}", daemon.log());
         }
@@ -152,9 +162,30 @@ impl Daemon {
         self.folder.path().join("state/control.sock")
     }
 
-    /// Its process.
+    /// Its process, or the one that has taken its place.
     pub fn process_id(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or_else(|| self.child.id())
+    }
+
+    /// Has this program take its place, with more arguments for `lunette upgrade`. What the command said on its
+    /// standard output; an error is what it said of why it could not be.
+    pub fn upgrade(&mut self, binary: impl AsRef<Path>, arguments: &[&str]) -> Result<String, String> {
+        let control = self.control().display().to_string();
+        let output = Command::new(&self.program)
+            .args(["upgrade", "--json", "--control", &control, "--binary"])
+            .arg(binary.as_ref())
+            .args(arguments)
+            .output()
+            .expect("the program runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if !output.status.success() {
+            return Err(text(&output.stderr));
+        }
+        let said = text(&output.stdout);
+        let number = said.split_once("\"process\":").map(|(_, rest)| rest);
+        let number = number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        self.successor = Some(number.unwrap_or_else(|| panic!("no process: {said}")));
+        Ok(said)
     }
 
     /// A connection to it, before its login.
@@ -166,6 +197,13 @@ impl Daemon {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(successor) = self.successor.take() {
+            let _ = Command::new("kill").args(["-KILL", &successor.to_string()]).status();
+            let end = Instant::now() + PATIENCE;
+            while is_there(successor) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 
     /// Starts it again with the same arguments, after it has ended. Returns how long it took to listen.
@@ -194,12 +232,15 @@ impl Daemon {
 
     /// Sends it a signal of this name.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.process_id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "SIG{name} is sent");
     }
 
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
+        if let Some(successor) = self.successor {
+            return is_there(successor);
+        }
         self.child.try_wait().expect("a child").is_none()
     }
 
@@ -210,12 +251,12 @@ impl Daemon {
 
     /// Its open file descriptors, where the system tells.
     pub fn descriptors(&self) -> Option<usize> {
-        Some(fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?.count())
+        Some(fs::read_dir(format!("/proc/{}/fd", self.process_id())).ok()?.count())
     }
 
     /// Its resident memory in bytes, where the system tells.
     pub fn resident_bytes(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process_id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
     }
@@ -246,6 +287,12 @@ impl Drop for Daemon {
             eprintln!("the daemon said:\n{}", self.log());
         }
     }
+}
+
+/// Whether there is a process of this number that has not ended.
+fn is_there(process: u32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    state.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 /// A file that only its owner may read.

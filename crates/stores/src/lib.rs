@@ -10,12 +10,14 @@ mod encrypted;
 mod error;
 mod file;
 pub mod host;
+mod inherited;
 mod memory;
 mod size;
 mod tray;
 
 pub use address::{Address, take_options};
 pub use error::OpenError;
+pub use inherited::{forget_inherited, inherit};
 pub use size::{Size, parse_size};
 pub use tray::{is_image, open_drive};
 

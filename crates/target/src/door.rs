@@ -1,10 +1,12 @@
 //! The front door: accepting, the login, discovery. A worker gets a connection only after its login.
 
 mod failures;
+mod handover;
 mod lines;
 mod places;
 
 pub use failures::{Cause, Record};
+pub use handover::{Frozen, Prepared};
 pub(crate) use lines::{Lines, printable};
 
 use crate::admission::Admission;
@@ -32,6 +34,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedRwLockReadGuard, watch};
 
 /// A peer whose kernel has not acknowledged data for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,6 +64,10 @@ pub struct Door {
     pub(crate) traces: Arc<Traces>,
     discoveries: Discoveries,
     pub(crate) portals: Portals,
+    /// Held by every login between its success and its worker, so that none is between while the door is shut.
+    threshold: Arc<tokio::sync::RwLock<()>>,
+    /// Whether connections are accepted.
+    open: watch::Sender<bool>,
 }
 
 /// A connection in its login.
@@ -108,6 +115,8 @@ impl Door {
             traces: Arc::default(),
             discoveries: Discoveries::new(&limits),
             portals: Portals::default(),
+            threshold: Arc::default(),
+            open: watch::Sender::new(true),
             limits,
         })
     }
@@ -140,8 +149,20 @@ impl Door {
     /// Accepts for ever. A connection belongs to the portal group that is set when it comes.
     pub(crate) async fn accept(self: Arc<Door>, listener: TcpListener, portal_group: Arc<AtomicU16>) {
         let mut exhausted = None::<Instant>;
+        let mut open = self.open.subscribe();
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                // Who comes while it is shut waits in the system, for whoever opens it again.
+                shut = async { open.wait_for(|open| !open).await.map(drop) } => shut.map(|()| None),
+                accepted = listener.accept() => Ok(Some(accepted)),
+            };
+            let accepted = match accepted {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) if open.wait_for(|open| *open).await.is_ok() => continue,
+                _ => return,
+            };
+            match accepted {
                 Ok((stream, peer)) => {
                     exhausted = None;
                     self.welcome(stream, peer, portal_group.load(Ordering::Relaxed));
@@ -181,14 +202,15 @@ impl Door {
         });
         let Guest { stream, peer, seat, .. } = guest;
         let unfinished = match (outcome, policy.as_mut()) {
-            (Ok(logged_in), Some(admission)) if logged_in.asked.kind == SessionKind::Discovery => {
+            (Ok((logged_in, threshold)), Some(admission)) if logged_in.asked.kind == SessionKind::Discovery => {
+                drop(threshold);
                 let viewer = admission.viewer(&logged_in.asked.initiator_name);
                 // What was served when it began is not kept for it.
                 drop(policy.take());
                 // It keeps its place at the door: strangers may discover.
                 return self.discover(stream, peer, *logged_in, viewer, seat).await;
             }
-            (Ok(logged_in), Some(policy)) => match self.hand_over(stream, peer, *logged_in, policy) {
+            (Ok((logged_in, _threshold)), Some(policy)) => match self.hand_over(stream, peer, *logged_in, policy) {
                 Ok(()) => return,
                 Err(why) => return self.tell(&policy.refusal(None, why)),
             },
@@ -213,7 +235,7 @@ impl Door {
         &'a self,
         guest: &mut Guest,
         policy: &mut Option<Box<Admission<'a>>>,
-    ) -> Result<Box<LoggedIn>, Unfinished> {
+    ) -> Result<(Box<LoggedIn>, OwnedRwLockReadGuard<()>), Unfinished> {
         let Guest { stream, peer, portal_group, seat } = guest;
         stream.set_nodelay(true)?;
         // A half-dead network ends a connection even while pings wait behind data.
@@ -253,12 +275,16 @@ impl Door {
                     }
                 }
             }
+            if let Step::Done(logged_in) = step {
+                // Whoever hears of success has a session.
+                let threshold = Arc::clone(&self.threshold).read_owned().await;
+                stream.write_all(&out).await?;
+                watch.iter_mut().for_each(|watch| watch.sent(&out));
+                self.succeeded.count();
+                return Ok((logged_in, threshold));
+            }
             stream.write_all(&out).await?;
             watch.iter_mut().for_each(|watch| watch.sent(&out));
-            if let Step::Done(logged_in) = step {
-                self.succeeded.count();
-                return Ok(logged_in);
-            }
             for used in [&mut data, &mut out] {
                 used.clear();
                 used.shrink_to(KEEP_BYTES);

@@ -5,12 +5,16 @@
 
 use crate::access::Rule;
 use crate::admin::SessionStatistics;
+use crate::door::Lines;
+use crate::handover::SessionAtRest;
 use crate::limits::Limits;
 use crate::target::Target;
+use crate::trace::Traces;
 use iscsi::auth::Account;
 use iscsi::login::Status;
 use iscsi::login::target::Asked;
 use iscsi::session::Opening;
+use lun::NexusDescription;
 use lun::statistics::SessionCells;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -116,6 +120,26 @@ pub(crate) struct Arrival {
     pub peer: SocketAddr,
     /// What was agreed.
     pub opening: Opening,
+}
+
+/// A session of another process, which goes on here.
+pub(crate) struct Revived {
+    /// What is left of it.
+    pub rest: SessionAtRest,
+    /// The sockets of its connections, in their order.
+    pub sockets: Vec<TcpStream>,
+    /// The target.
+    pub target: Arc<Target>,
+    /// The nexus.
+    pub nexus: NexusDescription,
+    /// The rule by which it is there.
+    pub rule: Arc<Rule>,
+    /// The bounds.
+    pub limits: Arc<Limits>,
+    /// Bounds the log lines about it.
+    pub lines: Arc<Lines>,
+    /// Who watches what passes.
+    pub traces: Arc<Traces>,
 }
 
 /// The identity of a session: name and ISID make the initiator's port, one of ours is the target's.
@@ -231,10 +255,7 @@ impl Registry {
         let living = load.iter().zip(workers).enumerate().filter(|(_, (_, lives))| **lives);
         let worker = living.min_by_key(|(_, (load, _))| **load).map(|(at, _)| at);
         let worker = worker.ok_or(Status::SERVICE_UNAVAILABLE)?;
-        let (orders, receiver) = mpsc::unbounded_channel();
-        let (ended, watched) = watch::channel(false);
-        state.sessions.insert(tsih, Entry { key, worker, standing, cells: None, orders, ended: watched });
-        let registered = Registered { registry: self.clone(), tsih, worker, orders: receiver, ended };
+        let registered = state.register(tsih, key, worker, standing, self);
         Ok((tsih, Admitted::New { registered, replaces }))
     }
 
@@ -256,6 +277,34 @@ impl Registry {
         drop(state);
         all.sort_by_key(|session| session.tsih);
         all
+    }
+
+    /// A place for a session of another process, at the worker that has the fewest; nothing where its TSIH is
+    /// taken.
+    pub fn revive(&self, rest: &SessionAtRest, standing: Standing, workers: usize) -> Option<Registered> {
+        let mut state = self.lock();
+        if rest.tsih == 0 || state.sessions.contains_key(&rest.tsih) {
+            return None;
+        }
+        let key = Key {
+            initiator: rest.initiator.clone(),
+            isid: rest.isid,
+            target: rest.target.clone(),
+            portal_group: rest.portal_group,
+        };
+        let load = |worker: usize| state.sessions.values().filter(|entry| entry.worker == worker).count();
+        let worker = (0..workers).min_by_key(|worker| load(*worker))?;
+        Some(state.register(rest.tsih, key, worker, Some(standing), self))
+    }
+
+    /// The TSIH that was given last.
+    pub fn last_tsih(&self) -> u16 {
+        self.lock().next_tsih
+    }
+
+    /// The next TSIH is the one behind this.
+    pub fn go_on_behind(&self, tsih: u16) {
+        self.lock().next_tsih = tsih;
     }
 
     /// Sessions that are there.
@@ -301,6 +350,20 @@ impl Registry {
 }
 
 impl State {
+    fn register(
+        &mut self,
+        tsih: u16,
+        key: Key,
+        worker: usize,
+        standing: Option<Standing>,
+        registry: &Registry,
+    ) -> Registered {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let (ended, watched) = watch::channel(false);
+        self.sessions.insert(tsih, Entry { key, worker, standing, cells: None, orders, ended: watched });
+        Registered { registry: registry.clone(), tsih, worker, orders: receiver, ended }
+    }
+
     /// A TSIH that no session has, and that none had lately: 0 is none.
     fn free_tsih(&mut self) -> Option<u16> {
         for _ in 0..=u16::MAX {

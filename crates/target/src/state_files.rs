@@ -33,9 +33,16 @@ pub struct StateFiles {
 impl StateFiles {
     /// State in this directory, which is made where it is not there.
     pub fn open(directory: &Path) -> Result<StateFiles, StateError> {
+        StateFiles::inherit(directory, Vec::new())
+    }
+
+    /// The same in a process that goes on for another one, which handed over what it holds ([`StateFiles::held`]).
+    pub fn inherit(directory: &Path, held: Vec<File>) -> Result<StateFiles, StateError> {
         fs::create_dir_all(directory).map_err(|error| failed("cannot make", directory, &error))?;
         let descriptor = File::open(directory).map_err(|error| failed("cannot open", directory, &error))?;
-        let place = Arc::new(Place { directory: directory.to_owned(), descriptor, held: Mutex::default() });
+        let inherited = Mutex::new(held);
+        let place = Place { directory: directory.to_owned(), descriptor, held: Mutex::default(), inherited };
+        let place = Arc::new(place);
         let (saver, jobs) = std::sync::mpsc::channel::<Job>();
         let own = Arc::clone(&place);
         let thread = std::thread::Builder::new().name("saver".into()).spawn(move || {
@@ -45,6 +52,12 @@ impl StateFiles {
         });
         thread.map_err(|error| failed("no thread that saves into", directory, &error))?;
         Ok(StateFiles { place, saver })
+    }
+
+    /// What is locked for the units that are served, once more: the locks last as long as any of these is open.
+    pub fn held(&self) -> io::Result<Vec<File>> {
+        let held = self.place.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().map(|(_, file)| file.try_clone()).collect()
     }
 }
 
@@ -63,9 +76,20 @@ struct Place {
     descriptor: File,
     /// Locked as long as they are open: until the last save has ended.
     held: Mutex<Vec<([u8; 16], File)>>,
+    /// Locked by the process before this one, and handed over.
+    inherited: Mutex<Vec<File>>,
 }
 
 impl Place {
+    /// The inherited file that lies at this path.
+    fn take_inherited(&self, path: &Path) -> Option<File> {
+        let at = |found: &fs::Metadata| (found.dev(), found.ino());
+        let wanted = at(&fs::metadata(path).ok()?);
+        let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = inherited.iter().position(|file| file.metadata().is_ok_and(|found| at(&found) == wanted))?;
+        Some(inherited.swap_remove(found))
+    }
+
     fn save(&self, unit: [u8; 16], kind: StateKind, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.path(unit, kind);
         self.replace(&path, bytes).map_err(|error| failed("cannot save", &path, &error))
@@ -114,12 +138,15 @@ impl StateStore for StateFiles {
 
     fn hold(&self, unit: [u8; 16]) -> Result<(), StateError> {
         let path = self.place.directory.join(format!("{:032x}.lock", u128::from_be_bytes(unit)));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|error| failed("cannot open", &path, &error))?;
+        let file = match self.place.take_inherited(&path) {
+            Some(file) => file,
+            None => File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+                .map_err(|error| failed("cannot open", &path, &error))?,
+        };
         match file.try_lock() {
             Ok(()) => {
                 self.place.held.lock().unwrap_or_else(PoisonError::into_inner).push((unit, file));

@@ -4,6 +4,7 @@
 //! commands to the lane, run the lane once, turn what it completed into answers, send them with one system call
 //! for each connection.
 
+pub(crate) mod handover;
 mod memory;
 mod pacing;
 mod session;
@@ -11,7 +12,7 @@ mod session;
 pub use session::{ConnectionOverview, SessionOverview};
 
 use crate::limits::Limits;
-use crate::registry::Registered;
+use crate::registry::{Registered, Revived};
 use crate::target::Handover;
 use crate::trace::Tracer;
 use block::Pool;
@@ -20,7 +21,7 @@ use io::link::Scratch;
 use lun::{Event, Lane, LaneContext, NexusId};
 use pacing::{Pacer, ticks};
 use session::Driver;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
@@ -45,6 +46,14 @@ pub(crate) enum Order {
     /// Have the PDUs of the sessions that are there told, as far as they are asked for; answer on how many
     /// connections.
     Trace(Arc<Tracer>, oneshot::Sender<usize>),
+    /// Bring all sessions to rest until then, or tell why that cannot be.
+    Freeze(Instant, oneshot::Sender<Result<(), String>>),
+    /// Write them down; they rest.
+    WriteDown(oneshot::Sender<Result<Vec<handover::Written>, String>>),
+    /// They go on.
+    Thaw,
+    /// Go on with a session of another process.
+    Revive(Box<Revived>, Registered),
     /// Finish what is in flight within this time, tell the initiators, close, then answer.
     Stop(Duration, oneshot::Sender<()>),
 }
@@ -127,6 +136,33 @@ impl WorkerHandle {
         if sent { answered.await.unwrap_or(0) } else { 0 }
     }
 
+    /// Brings all sessions to rest, where that can be done until then; if not, tells who does not. What is begun
+    /// is finished, and nothing else begins, until the worker is told to go on.
+    pub async fn freeze(&self, until: Instant) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || "a worker has died".to_owned();
+        self.orders.send(Order::Freeze(until, answer)).map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Writes all sessions down, which rest.
+    pub(crate) async fn write_down(&self) -> Result<Vec<handover::Written>, String> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || "a worker has died".to_owned();
+        self.orders.send(Order::WriteDown(answer)).map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// All sessions go on.
+    pub fn thaw(&self) {
+        let _ = self.orders.send(Order::Thaw);
+    }
+
+    /// Gives the worker a session of another process. False: it has died.
+    pub(crate) fn revive(&self, revived: Revived, registered: Registered) -> bool {
+        self.orders.send(Order::Revive(Box::new(revived), registered)).is_ok()
+    }
+
     /// Ends the worker's sessions and waits for it, at most this long.
     pub async fn stop(&self, grace: Duration) {
         let (done, stopped) = oneshot::channel();
@@ -147,6 +183,8 @@ pub(crate) struct Shared {
     bell: Arc<Notify>,
     /// Runs the lane when a limit lets something pass.
     pacer: Pacer,
+    /// How often its sessions were brought to rest or told to go on.
+    freezes: Cell<u32>,
 }
 
 /// Spreads names of nexuses, which the lane counts up: no stranger chooses them.
@@ -229,6 +267,7 @@ async fn run(engine: WorkerEngine, workers: usize, limits: Arc<Limits>, mut orde
         sessions: RefCell::default(),
         bell: Arc::clone(&posted),
         pacer: Pacer::default(),
+        freezes: Cell::new(0),
     });
     let paced = Rc::clone(&shared);
     tokio::task::spawn_local(async move { paced.pacer.run(|| paced.pump()).await });
@@ -267,6 +306,13 @@ async fn run(engine: WorkerEngine, workers: usize, limits: Arc<Limits>, mut orde
                 let watched = |driver: &Rc<RefCell<Driver>>| driver.borrow_mut().watch(&tracer);
                 let _ = answer.send(shared.sessions.borrow().values().map(watched).sum());
             }
+            Order::Freeze(until, answer) => {
+                let shared = Rc::clone(&shared);
+                tokio::task::spawn_local(async move { drop(answer.send(handover::freeze(shared, until).await)) });
+            }
+            Order::WriteDown(answer) => drop(answer.send(handover::write_down(&shared))),
+            Order::Thaw => handover::thaw(&shared),
+            Order::Revive(revived, registered) => handover::revive(&shared, revived, registered),
             Order::Stop(grace, done) => {
                 // What cannot be finished in this time is given up, so that everybody is told in the rest.
                 let overdue = Instant::now() + grace / 5 * 4;

@@ -129,6 +129,10 @@ impl Backend for Bounded {
     }
 
     /// What lies behind it grows where it has to, and never shrinks.
+    fn hand_over(&self) -> Result<crate::Estate, &'static str> {
+        self.inner.hand_over()
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         if blocks > self.inner.limits().blocks {
             self.inner.resize(blocks)?;

@@ -95,6 +95,10 @@ impl Backend for Delay {
         self.inner.exchange();
     }
 
+    fn hand_over(&self) -> Result<crate::Estate, &'static str> {
+        self.inner.hand_over()
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         self.inner.resize(blocks)
     }

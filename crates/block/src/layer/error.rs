@@ -180,6 +180,10 @@ impl Backend for Faulty {
         self.inner.exchange();
     }
 
+    fn hand_over(&self) -> Result<crate::Estate, &'static str> {
+        self.inner.hand_over()
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         self.inner.resize(blocks)
     }

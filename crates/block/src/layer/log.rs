@@ -81,6 +81,10 @@ impl Backend for Logged {
         self.inner.exchange();
     }
 
+    fn hand_over(&self) -> Result<crate::Estate, &'static str> {
+        self.inner.hand_over()
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         self.inner.resize(blocks)
     }

@@ -60,6 +60,10 @@ impl Backend for ReadOnly {
         self.inner.exchange();
     }
 
+    fn hand_over(&self) -> Result<crate::Estate, &'static str> {
+        self.inner.hand_over()
+    }
+
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::ReadOnly))
     }

@@ -7,12 +7,13 @@
 
 use super::Immediate;
 use crate::{
-    AtomicLimits, Backend, Buf, Description, Engine, Error, ErrorKind, Extent, ExtentState, Limits, Operation, Outcome,
-    PAGE_BYTES, Request, Rotation, Space, Store, UnmapLimits, WriteCache,
+    AtomicLimits, Backend, Buf, Description, Engine, Error, ErrorKind, Estate, Extent, ExtentState, Limits, Memory,
+    Operation, Outcome, PAGE_BYTES, Request, Rotation, Space, Store, UnmapLimits, WriteCache,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Bytes of the longest atomic write.
@@ -30,6 +31,9 @@ pub struct Ram(Arc<Shared>);
 struct Shared {
     limits: RwLock<Arc<Limits>>,
     shards: Vec<Mutex<HashMap<u64, Chunk>>>,
+    /// Somebody copies the disk: what changes is noted.
+    copied: AtomicBool,
+    changed: Mutex<HashSet<u64>>,
 }
 
 struct Chunk {
@@ -57,7 +61,8 @@ impl Ram {
             atomic: Some(AtomicLimits { maximum: ATOMIC_BYTES, granularity: block_length }),
         };
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Arc::new(Ram(Arc::new(Shared { limits: RwLock::new(Arc::new(limits)), shards })))
+        let (copied, changed) = (AtomicBool::new(false), Mutex::default());
+        Arc::new(Ram(Arc::new(Shared { limits: RwLock::new(Arc::new(limits)), shards, copied, changed })))
     }
 
     /// Bytes of memory that hold data now, in whole chunks of 64 KiB.
@@ -84,6 +89,10 @@ impl Backend for Ram {
         Some(Space { used: self.resident_bytes(), available: None })
     }
 
+    fn hand_over(&self) -> Result<Estate, &'static str> {
+        Ok(Estate { memory: Some(Arc::clone(&self.0) as Arc<dyn Memory>), ..Estate::default() })
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         let old = self.limits();
         let limits = Arc::new(Limits { blocks, ..(*old).clone() });
@@ -96,6 +105,7 @@ impl Backend for Ram {
                 let start = index * CHUNK;
                 if start + CHUNK > end {
                     chunk.clear(end.saturating_sub(start)..CHUNK);
+                    self.0.note(*index);
                 }
                 chunk.mapped != 0
             });
@@ -124,6 +134,14 @@ impl Shared {
         Ok(Outcome::Done)
     }
 
+    /// The chunk is about to change, and is locked.
+    #[inline]
+    fn note(&self, index: u64) {
+        if self.copied.load(Ordering::Relaxed) {
+            lock(&self.changed).insert(index);
+        }
+    }
+
     fn shard(&self, index: u64) -> MutexGuard<'_, HashMap<u64, Chunk>> {
         lock(&self.shards[(index % SHARDS as u64) as usize])
     }
@@ -149,6 +167,7 @@ impl Shared {
         for (index, within) in chunks(offset, from.len() as u64) {
             let (piece, rest) = from.split_at(bytes(&within).len());
             let mut shard = self.shard(index);
+            self.note(index);
             let chunk = chunk_of(&mut shard, index, within.start)?;
             chunk.memory.as_mut_slice()[bytes(&within)].copy_from_slice(piece);
             chunk.mapped |= pages(within.start / PAGE..within.end.div_ceil(PAGE));
@@ -160,6 +179,7 @@ impl Shared {
     fn clear(&self, offset: u64, length: u64) {
         for (index, within) in chunks(offset, length) {
             let mut shard = self.shard(index);
+            self.note(index);
             if let Some(chunk) = shard.get_mut(&index) {
                 chunk.clear(within);
                 if chunk.mapped == 0 {
@@ -200,6 +220,48 @@ impl Shared {
             done += piece as u64;
         }
         Ok(())
+    }
+}
+
+/// The pieces are the chunks. A chunk that is being noted is locked, so that whoever sees the note sees the change.
+impl Memory for Shared {
+    fn begin(&self) -> Vec<u64> {
+        lock(&self.changed).clear();
+        self.copied.store(true, Ordering::Relaxed);
+        // A write that has not seen that holds the lock of its chunk still, or is over.
+        self.shards.iter().flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>()).collect()
+    }
+
+    fn changed(&self) -> Vec<u64> {
+        lock(&self.changed).drain().collect()
+    }
+
+    fn end(&self) {
+        self.copied.store(false, Ordering::Relaxed);
+        lock(&self.changed).clear();
+    }
+
+    fn piece(&self, number: u64, out: &mut Vec<u8>) -> Option<u16> {
+        let shard = self.shard(number);
+        let chunk = shard.get(&number)?;
+        out.extend_from_slice(chunk.memory.as_slice());
+        Some(chunk.mapped)
+    }
+
+    fn put(&self, number: u64, piece: Option<(u16, &[u8])>) -> bool {
+        let mut shard = self.shard(number);
+        let Some((mapped, bytes)) = piece else {
+            shard.remove(&number);
+            return true;
+        };
+        let inside = number.checked_mul(CHUNK).is_some_and(|start| start < self.limits().capacity());
+        let Ok(chunk) = chunk_of(&mut shard, number, 0) else { return false };
+        let fits = inside && bytes.len() == chunk.memory.as_slice().len();
+        if fits {
+            chunk.memory.as_mut_slice().copy_from_slice(bytes);
+            chunk.mapped = mapped;
+        }
+        fits
     }
 }
 
@@ -286,6 +348,39 @@ mod tests {
         assert_eq!(bench.read(8 * 512, 512).unwrap(), vec![5; 512]);
         assert_eq!(bench.read(9 * 512, 512).unwrap(), vec![0; 512]);
         assert_eq!(bench.read(65536, 512).unwrap(), vec![0; 512]);
+    }
+
+    #[test]
+    fn a_disk_that_is_copied_while_it_is_written_arrives_whole() {
+        let (ram, other) = (Ram::new(512, 4096), Ram::new(512, 4096));
+        let (from, to) = (ram.hand_over().unwrap().memory.unwrap(), other.hand_over().unwrap().memory.unwrap());
+        let mut bench = Bench::new(ram.clone());
+        bench.write(0, &[1; 131072]).unwrap();
+        let copy = |numbers: Vec<u64>| {
+            for number in numbers {
+                let mut bytes = Vec::new();
+                let mapped = from.piece(number, &mut bytes);
+                assert!(to.put(number, mapped.map(|mapped| (mapped, &bytes[..]))));
+            }
+        };
+        copy(from.begin());
+        bench.write(512, &[2; 512]).unwrap();
+        bench.write(400 * 512, &[3; 512]).unwrap();
+        bench.run(Operation::Unmap, 65536, 65536).unwrap();
+        let changed = from.changed();
+        assert_eq!(changed.len(), 3, "what changed, and nothing else");
+        copy(changed);
+        assert!(from.changed().is_empty());
+        let mut copied = Bench::new(other.clone());
+        assert_eq!(bench.read(0, 2 << 20).unwrap(), copied.read(0, 2 << 20).unwrap());
+        assert_eq!(
+            (ram.resident_bytes(), bench.extents(0, 2 << 20)),
+            (other.resident_bytes(), copied.extents(0, 2 << 20))
+        );
+        assert!(!to.put(1 << 40, Some((1, &[0; 65536]))), "beyond its end");
+        from.end();
+        bench.write(0, &[4; 512]).unwrap();
+        assert!(from.changed().is_empty(), "nobody copies any more");
     }
 
     #[test]

@@ -10,15 +10,17 @@
 //! segment are missing, the next read lands in the place itself, with staging behind it for the
 //! headers that follow.
 
+mod hold;
 mod low_water;
 mod receive;
 pub mod tap;
 mod transmit;
 
+pub use hold::LinkAtRest;
 pub use receive::Received;
 
 use iscsi::initiator;
-use iscsi::session::{self, ConnectionError, Incoming, TaskId, TxBatch};
+use iscsi::session::{self, ConnectionError, Incoming, Sorted, TaskId, TxBatch};
 use iscsi::wire::BHS_BYTES;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,6 +63,10 @@ pub trait Core {
     fn poll_transmit(&mut self, now: Instant, c: Self::Connection, out: &mut TxBatch);
     /// A batch has left.
     fn transmitted(&mut self, batch: &TxBatch);
+    /// What becomes of the PDU that begins like this, on a link that goes over to another process.
+    fn sort(&mut self, _: Instant, _: Self::Connection, _: &[u8; BHS_BYTES]) -> Sorted {
+        Sorted::Now
+    }
 }
 
 impl Core for session::Session {
@@ -99,6 +105,10 @@ impl Core for session::Session {
 
     fn transmitted(&mut self, batch: &TxBatch) {
         session::Session::transmitted(self, batch);
+    }
+
+    fn sort(&mut self, now: Instant, c: session::ConnectionId, first: &[u8; BHS_BYTES]) -> Sorted {
+        session::Session::sort(self, now, c, first)
     }
 }
 
@@ -236,6 +246,8 @@ pub struct Link {
     large: bool,
     /// Who watches what passes.
     taps: Vec<tap::Tap>,
+    /// It goes over to another process.
+    holding: Option<Box<hold::Holding>>,
 }
 
 impl Link {
@@ -252,6 +264,7 @@ impl Link {
             low_water: low_water::LowWater::default(),
             large: false,
             taps: Vec::new(),
+            holding: None,
         }
     }
 
@@ -267,6 +280,7 @@ impl Link {
                 (incoming.length - done + incoming.padding) as usize + digest(incoming.digest)
             }
             receive::Reading::Trailer { incoming, .. } => incoming.padding as usize + digest(incoming.digest),
+            receive::Reading::Kept { missing } => *missing,
         };
         // What was read and not parsed yet was not seen by anybody.
         let offset = self.counters.received_bytes.saturating_sub(self.leftover.len() as u64);

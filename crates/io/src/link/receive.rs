@@ -19,6 +19,8 @@ pub(super) enum Reading {
     Data { incoming: Incoming, done: u32, crc: Crc32c },
     /// Behind a data segment: padding and digest.
     Trailer { incoming: Incoming, crc: Crc32c },
+    /// Behind a header that is kept for another process: bytes that are kept with it.
+    Kept { missing: usize },
 }
 
 /// What a call of [`Link::poll_receive`] brought.
@@ -41,6 +43,9 @@ impl Link {
         memory: &mut M,
         scratch: &mut Scratch,
     ) -> Poll<Result<Received, LinkError>> {
+        if self.is_stuck() {
+            return Poll::Ready(Ok(Received::WaitsForMemory));
+        }
         let staging = &mut scratch.staging;
         // What waited for memory or stood behind the login is parsed before more is read.
         let kept = self.leftover.len();
@@ -196,12 +201,36 @@ impl Link {
                     let plain = header_bytes(first, false);
                     let (header, digest) = whole.split_at(plain);
                     let digest_ok = digest.is_empty() || digest == Crc32c::over(header).to_le_bytes();
+                    if let Some(holding) = &mut self.holding {
+                        match holding.sort(core.sort(now, c, first), digest_ok, whole) {
+                            None => {}
+                            Some(None) => return Ok((bytes.len() - rest.len(), true)),
+                            Some(Some(missing)) => {
+                                rest = &rest[total..];
+                                self.reading = Reading::Kept { missing };
+                                continue;
+                            }
+                        }
+                    }
                     let incoming = core.handle_header(now, c, header, digest_ok)?;
                     rest = &rest[total..];
                     if incoming.length > 0 {
                         self.large = C::STREAMS && incoming.length >= LARGE_BYTES;
                         self.reading = Reading::Data { incoming, done: 0, crc: Crc32c::new() };
                     }
+                }
+                Reading::Kept { missing } => {
+                    let (chunk, behind) = rest.split_at(rest.len().min(*missing));
+                    *missing -= chunk.len();
+                    let whole = *missing == 0;
+                    if let Some(holding) = &mut self.holding {
+                        holding.keep(chunk);
+                    }
+                    rest = behind;
+                    if !whole {
+                        break;
+                    }
+                    self.reading = Reading::Header;
                 }
                 Reading::Data { incoming, done, crc } => {
                     let missing = incoming.length - *done;

@@ -15,6 +15,18 @@ pub(super) struct Progress {
     bytes: usize,
 }
 
+impl Progress {
+    /// The segment that is being sent.
+    pub fn segment(&self) -> usize {
+        self.segment
+    }
+
+    /// How much of it has left.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// Pieces handed to one system call.
 const PIECES: usize = 256;
 /// Batches that a worker keeps warm.
@@ -124,7 +136,7 @@ fn length_of(segment: &Segment) -> usize {
     }
 }
 
-fn bytes_of<'a, M: Memory>(segment: &Segment, batch: &'a TxBatch, memory: &'a M) -> &'a [u8] {
+pub(super) fn bytes_of<'a, M: Memory>(segment: &Segment, batch: &'a TxBatch, memory: &'a M) -> &'a [u8] {
     match segment {
         Segment::Arena(range) => &batch.arena[range.clone()],
         Segment::Payload { task, offset, length } => {
@@ -136,7 +148,7 @@ fn bytes_of<'a, M: Memory>(segment: &Segment, batch: &'a TxBatch, memory: &'a M)
     }
 }
 
-fn fill_digests<M: Memory>(batch: &mut TxBatch, memory: &M) {
+pub(super) fn fill_digests<M: Memory>(batch: &mut TxBatch, memory: &M) {
     for at in 0..batch.digests.len() {
         let (crc, place) = match &batch.digests[at] {
             Digest::Arena { over, at } => (Crc32c::over(&batch.arena[over.clone()]), *at),

@@ -3,7 +3,7 @@
 use super::receive::{Incoming, Pending, Place};
 use super::retention::Sent;
 use super::task::TaskId;
-use super::{ConnectionError, Opening, SessionLimits};
+use super::{ConnectionAtRest, ConnectionError, Opening, SessionLimits};
 use crate::key::ConnectionParameters;
 use crate::serial::at_most;
 use crate::wire::{AsyncEvent, LogoutRequest, RejectReason, padding};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 /// A status that is not acknowledged for so long is asked after, where it is kept for being sent again: other
 /// commands of the session may wait for the memory of its task.
 const ACKNOWLEDGMENT: Duration = Duration::from_millis(200);
+/// The same where the session is to come to rest.
+const HURRIED: Duration = Duration::from_millis(5);
 /// How long a gap may stay that nobody has to fill.
 const GAP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -156,6 +158,8 @@ pub(super) struct Connection {
     pub last_heard: Instant,
     ping: Option<(u32, Instant)>,
     next_ping_tag: u32,
+    /// What is kept is asked after sooner.
+    pub hurried: bool,
 }
 
 impl LoggingOut {
@@ -193,6 +197,44 @@ impl Connection {
             last_heard: now,
             ping: None,
             next_ping_tag: 0,
+            hurried: false,
+        }
+    }
+
+    /// One that goes on in another process.
+    pub fn revive(rest: ConnectionAtRest, now: Instant) -> Connection {
+        let ConnectionAtRest { cid, parameters, stat_sn, acknowledged, ping_tag, text_tag } = rest;
+        Connection {
+            acknowledged,
+            next_ping_tag: ping_tag,
+            text: super::text::Texts::behind(text_tag),
+            ..Connection::new(Opening { cid, parameters, next_stat_sn: stat_sn }, now)
+        }
+    }
+
+    /// Whether nothing is under way on it, or what is.
+    pub fn rests(&self) -> Result<(), &'static str> {
+        let busy = [
+            (self.closing || self.logged_out || !self.logging_out.is_empty(), "a connection is closing"),
+            (self.pending.is_some(), "a request has come in part"),
+            (self.probation, "a header came spoiled"),
+            (self.gap.is_some(), "a command was lost to a digest error"),
+            (!self.outgoing.is_empty(), "answers have not left"),
+            (!self.sent.is_empty(), "answers were not acknowledged"),
+            (self.text.at_rest().is_none(), "a negotiation is under way"),
+        ];
+        busy.iter().find(|(busy, _)| *busy).map_or(Ok(()), |(_, what)| Err(what))
+    }
+
+    /// What is left of it when nothing is under way.
+    pub fn at_rest(&self) -> ConnectionAtRest {
+        ConnectionAtRest {
+            cid: self.cid,
+            parameters: self.parameters.clone(),
+            stat_sn: self.stat_sn,
+            acknowledged: self.acknowledged,
+            ping_tag: self.next_ping_tag,
+            text_tag: self.text.at_rest().unwrap_or_default(),
         }
     }
 
@@ -254,7 +296,7 @@ impl Connection {
             Some((stat_sn, since)) if stat_sn == first => since.max(self.last_heard),
             _ => self.last_heard,
         };
-        Some(since + ACKNOWLEDGMENT)
+        Some(since + if self.hurried { HURRIED } else { ACKNOWLEDGMENT })
     }
 
     pub fn tick(&mut self, now: Instant, limits: &SessionLimits) -> Result<(), ()> {

@@ -37,6 +37,11 @@ impl Fences {
         self.standing.is_none()
     }
 
+    /// Whether no response waits either.
+    pub fn are_idle(&self) -> bool {
+        self.standing.is_none() && self.waiting.is_empty()
+    }
+
     /// The tags of functions whose responses wait.
     pub fn functions(&self) -> impl Iterator<Item = u32> {
         let standing = self.standing.iter().filter_map(|fence| fence.what.as_ref());

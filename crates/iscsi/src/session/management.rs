@@ -97,6 +97,22 @@ impl Functions {
         self.active.retain(|function| function.connection != c);
         self.postponed.retain(|function| function.connection != c);
     }
+
+    /// Whether none is in progress.
+    pub(super) fn are_idle(&self) -> bool {
+        self.active.is_empty() && self.postponed.is_empty()
+    }
+
+    /// Units of which commands were passed over.
+    pub(super) fn passed_over(&self) -> &[([u8; 8], u32)] {
+        &self.passed
+    }
+
+    /// The same, in a session that goes on.
+    pub(super) fn pass_over_again(&mut self, mut passed: Vec<([u8; 8], u32)>) {
+        passed.truncate(PASSED);
+        self.passed = passed;
+    }
 }
 
 impl Session {

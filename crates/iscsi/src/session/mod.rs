@@ -20,6 +20,7 @@
 mod connection;
 mod data_out;
 mod fence;
+mod handover;
 mod management;
 mod other;
 mod receive;
@@ -36,6 +37,7 @@ mod recovery_tests;
 mod tests;
 
 pub use connection::ConnectionId;
+pub use handover::{AtRest, ConnectionAtRest, Sorted};
 pub use management::response as task_management_response;
 pub use receive::{Incoming, Place};
 pub use task::{DataOutFault, Response, Task, TaskId};
@@ -239,6 +241,8 @@ pub struct Session {
     awaits_logout: bool,
     /// It cannot go on.
     failed: bool,
+    /// It begins nothing from this number on ([`Session::freeze`]).
+    frozen: Option<u32>,
 }
 
 impl Session {
@@ -252,9 +256,17 @@ impl Session {
         opening: Opening,
         now: Instant,
     ) -> (Session, ConnectionId) {
-        let mut session = Session {
+        let window = Window::new(exp_cmd_sn, limits.window);
+        let mut session = Session::with(kind, parameters, limits, window);
+        let connection = session.attach(opening, now);
+        (session, connection)
+    }
+
+    /// A session without connections.
+    fn with(kind: SessionKind, parameters: SessionParameters, limits: SessionLimits, window: Window) -> Session {
+        Session {
             kind,
-            window: Window::new(exp_cmd_sn, limits.window),
+            window,
             tasks: Tasks::default(),
             functions: Functions::default(),
             forgiven: VecDeque::new(),
@@ -268,11 +280,10 @@ impl Session {
             logging_out: false,
             awaits_logout: false,
             failed: false,
+            frozen: None,
             parameters,
             limits,
-        };
-        let connection = session.attach(opening, now);
-        (session, connection)
+        }
     }
 
     /// A further connection of the session.

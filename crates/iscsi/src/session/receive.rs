@@ -128,7 +128,7 @@ impl Session {
     }
 
     /// Takes ExpStatSN, which stands at one place in all that an initiator sends.
-    fn acknowledged_by(&mut self, c: ConnectionId, basic: &Header) -> Result<(), ConnectionError> {
+    pub(super) fn acknowledged_by(&mut self, c: ConnectionId, basic: &Header) -> Result<(), ConnectionError> {
         let exp_stat_sn = NopOut::view(basic).exp_stat_sn.get();
         // A logout speaks of the connection that it names (§11.14.4); a DataACK, of a task that its own
         // ExpStatSN may end.

@@ -23,6 +23,18 @@ pub(super) struct Texts {
     offer: Option<u32>,
 }
 
+impl Texts {
+    /// Of a connection that goes on, whose last negotiation had this tag.
+    pub fn behind(last_tag: u32) -> Texts {
+        Texts { last_tag, ..Texts::default() }
+    }
+
+    /// The tag of the last negotiation, where none is in progress.
+    pub fn at_rest(&self) -> Option<u32> {
+        (self.negotiation.is_none() && self.offer.is_none()).then_some(self.last_tag)
+    }
+}
+
 /// A negotiation in progress.
 #[derive(Debug)]
 struct Negotiation {

@@ -92,6 +92,12 @@ impl TxBatch {
         self.payload_bytes = 0;
     }
 
+    /// These bytes and nothing else.
+    pub fn plain(bytes: Vec<u8>) -> TxBatch {
+        let segments = vec![Segment::Arena(0..bytes.len())];
+        TxBatch { arena: bytes, segments, ..TxBatch::default() }
+    }
+
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()

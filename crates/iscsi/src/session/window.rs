@@ -32,6 +32,11 @@ impl Window {
         Window { exp_cmd_sn, max_cmd_sn, told_max_cmd_sn: max_cmd_sn, size, in_use: 0, shut: false, early: Vec::new() }
     }
 
+    /// The window of a session that goes on: the initiator knows this MaxCmdSN.
+    pub fn at(exp_cmd_sn: u32, told_max_cmd_sn: u32, size: u32) -> Window {
+        Window { max_cmd_sn: told_max_cmd_sn, told_max_cmd_sn, ..Window::new(exp_cmd_sn, size) }
+    }
+
     pub fn classify(&self, cmd_sn: u32) -> Arrival {
         if cmd_sn == self.exp_cmd_sn && at_most(cmd_sn, self.max_cmd_sn) {
             Arrival::Next
@@ -90,6 +95,27 @@ impl Window {
     /// Gives no further credit: what was allowed may still come, and nothing after it.
     pub fn shut(&mut self) {
         self.shut = true;
+    }
+
+    /// Gives credit again.
+    pub fn open(&mut self) {
+        self.shut = false;
+    }
+
+    /// Whether nothing came before its turn.
+    pub fn is_in_order(&self) -> bool {
+        self.early.is_empty()
+    }
+
+    /// The first number behind all that have come.
+    pub fn behind_all(&self) -> u32 {
+        let after = self.early.iter().map(|(cmd_sn, _)| cmd_sn.wrapping_add(1));
+        after.fold(self.exp_cmd_sn, |last, next| if precedes(last, next) { next } else { last })
+    }
+
+    /// ExpCmdSN, and MaxCmdSN as last told.
+    pub fn told(&self) -> (u32, u32) {
+        (self.exp_cmd_sn, self.told_max_cmd_sn)
     }
 
     /// A credit is held by a task.

@@ -4,6 +4,7 @@
 //! reach the unit anyway, it is forgotten when it was not used for as long as its maker asked, or when
 //! newer ones need the room, and with the process.
 
+use crate::handover::TokenAtRest;
 use crate::reservation::Nexus;
 use scsi::copy::token::{Range, Token};
 use std::collections::VecDeque;
@@ -91,6 +92,37 @@ impl Tokens {
     /// The token is of no use any more.
     pub fn forget(&self, token: &[u8]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| !equal(&known.token, token));
+    }
+}
+
+impl Tokens {
+    /// All of them, for a process that goes on with them.
+    pub fn at_rest(&self) -> Vec<TokenAtRest> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |known: &Known| TokenAtRest {
+            token: known.token.to_vec(),
+            maker: (*known.maker).clone(),
+            ranges: known.represented.ranges.iter().map(|range| (range.block, range.blocks)).collect(),
+            block_length: known.represented.block_length,
+            timeout: known.timeout,
+            used: known.used,
+        };
+        known.iter().map(one).collect()
+    }
+
+    /// The inverse.
+    pub fn revive(&self, tokens: &[TokenAtRest]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in tokens.iter().take(MAXIMUM_TOKENS) {
+            let ranges = one.ranges.iter().map(|(block, blocks)| Range { block: *block, blocks: *blocks }).collect();
+            known.push_back(Known {
+                token: one.token.clone().into(),
+                maker: Arc::new(one.maker.clone()),
+                represented: Represented { ranges, block_length: one.block_length },
+                timeout: one.timeout,
+                used: one.used,
+            });
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) use task::Uses;
 use crate::clock::{Clock, Ticks};
 use crate::command::Outcome;
 use crate::copy::{CopyRecords, Random};
+use crate::handover::ViewAtRest;
 use crate::mail::{Extent, Mailbox, Place, Ticket, Wake};
 use crate::operation::{Answer, Held};
 use crate::reservation;
@@ -342,6 +343,52 @@ impl Lane {
     /// Tasks that have not ended, those of the units themselves among them.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Whether nothing is under way, and no letter unread.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+            && self.busy.is_empty()
+            && self.waits.is_empty()
+            && self.events.is_empty()
+            && !self.mailbox.is_waiting()
+    }
+
+    /// The units of a nexus as it has them.
+    pub(crate) fn views_at_rest(&self, id: NexusId) -> Option<(Vec<ViewAtRest>, bool)> {
+        let nexus = self.nexuses.get(&id).filter(|nexus| !nexus.closing && nexus.tasks == 0)?;
+        let place = self.place(id);
+        let of = |(entry, view): (&LunEntry, &View)| ViewAtRest {
+            number: entry.number,
+            attentions: view.attentions.iter().copied().collect(),
+            media_event: view.media_event.map_or(0, |event| event as u8),
+            eject_requested: view.eject_requested,
+            prevents: entry.unit.commons.is_prevented_by(place),
+        };
+        let views = nexus.description.units.entries.iter().zip(&nexus.views).map(of).collect();
+        Some((views, nexus.inventory_changed))
+    }
+
+    /// What a nexus can see has changed, which was not yet told.
+    pub(crate) fn inventory_has_changed(&mut self, id: NexusId) {
+        if let Some(nexus) = self.nexuses.get_mut(&id) {
+            nexus.inventory_changed = true;
+        }
+    }
+
+    /// A unit of a nexus that goes on.
+    pub(crate) fn revive_view(&mut self, id: NexusId, rest: &ViewAtRest) {
+        let place = self.place(id);
+        let Some(nexus) = self.nexuses.get_mut(&id) else { return };
+        let entries = &nexus.description.units.entries;
+        let Some(at) = entries.iter().position(|entry| entry.number == rest.number) else { return };
+        let (Some(entry), Some(view)) = (entries.get(at), nexus.views.get_mut(at)) else { return };
+        view.attentions = rest.attentions.iter().copied().collect();
+        view.media_event = MediaEvent::from_code(rest.media_event);
+        view.eject_requested = rest.eject_requested;
+        if rest.prevents {
+            entry.unit.commons.prevent(place, &nexus.identity, true);
+        }
     }
 
     fn place(&self, nexus: NexusId) -> Place {

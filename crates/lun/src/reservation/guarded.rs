@@ -268,6 +268,11 @@ impl Guarded {
     }
 
     /// Lanes ask anew only where something has changed.
+    /// The unit goes on with these.
+    pub(crate) fn revive(&self, reservations: Reservations) {
+        self.change(|state| *state = reservations);
+    }
+
     fn change_if(&self, change: impl FnOnce(&mut Reservations) -> bool) {
         if change(&mut self.lock()) {
             self.epoch.fetch_add(1, Ordering::Release);

@@ -28,8 +28,21 @@ pub enum StoredError {
 impl Reservations {
     /// The state as bytes. Without APTPL there is nothing to remember: an empty state.
     pub fn to_stored(&self) -> Vec<u8> {
-        let empty = Reservations::default();
-        let state = if self.persists { self } else { &empty };
+        if self.persists { self.written() } else { Reservations::default().written() }
+    }
+
+    /// All of it for a process that goes on with it, and who holds the unit by RESERVE of SPC-2.
+    pub(crate) fn at_rest(&self) -> (Vec<u8>, Option<Nexus>) {
+        (self.written(), self.exclusive.clone())
+    }
+
+    /// The inverse of [`Reservations::at_rest`].
+    pub(crate) fn revive(bytes: &[u8], exclusive: Option<Nexus>) -> Result<Reservations, StoredError> {
+        Ok(Reservations { exclusive, ..Reservations::from_stored(bytes)? })
+    }
+
+    fn written(&self) -> Vec<u8> {
+        let state = self;
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&VERSION.to_be_bytes());
         out.push(u8::from(state.persists));

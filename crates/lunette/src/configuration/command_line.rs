@@ -33,6 +33,15 @@ pub fn from_arguments(arguments: &Arguments) -> Result<(Document, Configuration,
     Ok((document, configuration, warnings))
 }
 
+/// The same of a document that another process has served, whose place these arguments name.
+pub fn from_text(arguments: &Arguments, text: &str) -> Result<(Document, Configuration, Vec<String>), Failure> {
+    let document = Document::of(arguments.config.as_deref(), text);
+    let read = file::read(&document.name(), text, document.path()).whole();
+    let (mut configuration, warnings) = read.map_err(|all| Failure::Findings(finding::text(&all)))?;
+    Overrides::of(arguments).apply(&mut configuration);
+    Ok((document, configuration, warnings.iter().map(Found::in_a_line).collect()))
+}
+
 /// What the command line says before whatever a file says.
 #[derive(Debug, Clone)]
 pub struct Overrides {

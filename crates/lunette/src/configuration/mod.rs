@@ -18,7 +18,7 @@ mod secrets;
 mod written;
 
 pub use administration::Administration;
-pub use command_line::{Overrides, from_arguments};
+pub use command_line::{Overrides, from_arguments, from_text};
 pub use disk::{Disk, is_memory};
 pub use file::{check, load, read};
 pub use finding::{Found, Severity};

@@ -30,6 +30,7 @@ pub use json::timestamp;
 
 use crate::failure::{Cause, Failure};
 use crate::serve::administrator::Administrator;
+use crate::upgrade;
 use remote::Remote;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
@@ -98,6 +99,27 @@ impl Control {
         &self.path
     }
 
+    /// The socket that the process before this one has opened at that place.
+    pub fn inherit(named: Option<&Path>, state_directory: Option<&Path>, listener: UnixListener) -> Option<Control> {
+        Some(Control { path: path(named, state_directory)?, listener, own: true })
+    }
+
+    /// The socket is another process's, and stays.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
+    /// The socket once more.
+    pub fn listener(&self) -> Option<UnixListener> {
+        self.listener.try_clone().ok()
+    }
+
+    /// The socket of upgrades beside this one.
+    pub fn upgrades(&self) -> Option<UnixListener> {
+        let path = upgrade::socket(&self.path);
+        bind(&path).inspect_err(|why| tracing::warn!("there are no upgrades: {}: {why}", path.display())).ok()
+    }
+
     /// Serves it as long as the process lives.
     pub fn serve(&self, administrator: Administrator) -> std::io::Result<()> {
         let listener = self.listener.try_clone()?;
@@ -132,6 +154,7 @@ impl Drop for Control {
         if self.own {
             let _ = std::fs::remove_file(&self.path);
         }
+        let _ = std::fs::remove_file(upgrade::socket(&self.path));
     }
 }
 

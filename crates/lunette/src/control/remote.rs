@@ -44,7 +44,9 @@ pub struct Remote {
 
 impl Remote {
     /// Opens it. Key and token must be the owner's alone.
-    pub fn open(wanted: &Administration) -> Result<Remote, Failure> {
+    ///
+    /// `inherited` is the listener where the process before this one has opened it.
+    pub fn open(wanted: &Administration, inherited: Option<TcpListener>) -> Result<Remote, Failure> {
         let Administration { listen, certificate, key, token_file } = wanted;
         let failed = |path: &Path, why: String| Failure::input(format!("[administration]: {}: {why}", path.display()));
         let certificates = CertificateDer::pem_file_iter(certificate)
@@ -61,11 +63,16 @@ impl Remote {
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, secret))
             .map_err(|error| failed(certificate, format!("cannot be served with {}: {error}", key.display())))?;
-        let listener = TcpListener::bind(listen).map_err(|error| {
+        let listener = inherited.map_or_else(|| TcpListener::bind(listen), Ok).map_err(|error| {
             Failure::input(format!("[administration]: {listen}: {error}; choose another address or port"))
         })?;
         listener.set_nonblocking(true).map_err(Failure::runtime)?;
         Ok(Remote { listener, acceptor: TlsAcceptor::from(Arc::new(settings)), token })
+    }
+
+    /// Its socket once more.
+    pub fn socket(&self) -> Option<TcpListener> {
+        self.listener.try_clone().ok()
     }
 
     /// Where it listens.

@@ -27,9 +27,16 @@ const CONNECTION_TIME: Duration = Duration::from_secs(300);
 pub struct Server(TcpListener);
 
 impl Server {
+    /// Its socket once more.
+    pub fn socket(&self) -> Option<TcpListener> {
+        self.0.try_clone().ok()
+    }
+
     /// Binds it; nobody is answered yet.
-    pub fn open(address: SocketAddr) -> Result<Server, Failure> {
-        let listener = TcpListener::bind(address).and_then(|listener| {
+    ///
+    /// `inherited` is the listener where the process before this one has opened it.
+    pub fn open(address: SocketAddr, inherited: Option<TcpListener>) -> Result<Server, Failure> {
+        let listener = inherited.map_or_else(|| TcpListener::bind(address), Ok).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok(listener)
         });

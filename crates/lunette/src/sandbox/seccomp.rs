@@ -147,6 +147,9 @@ const COMMON: &[c_long] = &[
     libc::SYS_getrandom,
     libc::SYS_wait4,
     libc::SYS_waitid,
+    // The process that takes our place, watched and, where it does not answer, ended.
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
     // It says that it is not there by a filter of its own, so that a C library takes clone, whose flags can be seen.
     libc::SYS_clone3,
     // Sockets that are there, and pairs of them.

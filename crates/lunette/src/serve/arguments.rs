@@ -142,6 +142,15 @@ pub struct Arguments {
     /// How events are written [default: text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<Format>,
+    /// Take the place of the process behind this socket
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub take_over: Option<PathBuf>,
+    /// Seconds that its sessions may take to come to rest
+    #[arg(long, value_name = "SECONDS", hide = true, default_value = "1", value_parser = crate::upgrade::seconds)]
+    pub take_over_within: std::time::Duration,
+    /// Serve what --config says, and not what that process does
+    #[arg(long, hide = true)]
+    pub take_over_anew: bool,
     /// Tell more; twice, tell everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -9,6 +9,7 @@ mod flush;
 pub mod isns;
 mod refresh;
 pub mod service;
+mod sockets;
 mod targets;
 mod units;
 mod watch;
@@ -16,20 +17,25 @@ mod watch;
 pub use arguments::Arguments;
 
 use crate::configuration::{self, Configuration, Listen, RulePlan};
-use crate::control::Control;
 use crate::control::remote::Remote;
+use crate::control::{self, Control};
 use crate::failure::Failure;
 use crate::logging;
 use crate::metrics;
 use crate::sandbox::{self, Needs};
+use crate::upgrade;
+use crate::upgrade::giver::{Giver, Gone};
+use crate::upgrade::taker::Inheritance;
 use access_states::AccessStates;
 use activation::Handed;
 use administrator::{Administrator, Listening, Machine, Served, ServedTarget};
 use banner::Banner;
 use io::engine::Engines;
 use lun::{LogicalUnit, StateStore};
+use sockets::Sockets;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -42,7 +48,15 @@ const BACKLOG: i32 = 1024;
 /// Serves until it is told to stop.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut handed = Handed::take()?;
-    let (document, configuration, warnings) = configuration::from_arguments(arguments)?;
+    let mut inheritance = match &arguments.take_over {
+        Some(path) => Some(Inheritance::ask(path, arguments.take_over_within)?),
+        None => None,
+    };
+    let inherited = inheritance.as_ref().and_then(|inheritance| inheritance.document.as_deref());
+    let (document, configuration, warnings) = match inherited.filter(|_| !arguments.take_over_anew) {
+        Some(text) => configuration::from_text(arguments, text)?,
+        None => configuration::from_arguments(arguments)?,
+    };
     logging::start(configuration.log_format, configuration.log_level);
     metrics::starts();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -54,23 +68,42 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         None => None,
     };
-    let listeners = bind(&configuration, &mut handed)?;
-    let metrics = configuration.metrics.map(metrics::Server::open).transpose()?;
+    let mut sockets = Sockets::new(inheritance.as_mut());
+    let listeners = bind(&configuration, &mut handed, &mut sockets)?;
+    let metrics =
+        configuration.metrics.map(|asked| metrics::Server::open(asked, sockets.inherited(asked))).transpose()?;
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
     warn_of_strangers(&configuration, &portals);
     let mut needs = needs(&configuration);
     sandbox::prepare(&configuration.sandbox, &needs.directories)?;
     let (control, state_dir) = (configuration.control.as_deref(), configuration.state_dir.as_deref());
-    let control = Control::open(control, state_dir, handed.control.take())?;
-    let remote = configuration.administration.as_ref().map(Remote::open).transpose()?;
+    let place = control::path(control, state_dir);
+    // What is the other process's is not ours before its sessions are: who has it takes it away at his end.
+    let (control, upgrades) = match &mut inheritance {
+        Some(inheritance) => (None, Some(inheritance.upgrades()?)),
+        None => {
+            let control = Control::open(control, state_dir, handed.control.take())?;
+            let upgrades = control.as_ref().and_then(Control::upgrades);
+            (control, upgrades)
+        }
+    };
+    let place = control.as_ref().map(|control| control.path().to_owned()).or(place);
+    let remote = configuration.administration.as_ref();
+    let remote = remote.map(|wanted| Remote::open(wanted, sockets.inherited(wanted.listen))).transpose()?;
     if let Some(remote) = &remote {
         tracing::info!(address = %remote.address().map_err(Failure::runtime)?, "administered over TLS with a token");
     }
+    let others = [
+        configuration.metrics.zip(metrics.as_ref().and_then(metrics::Server::socket)),
+        configuration.administration.as_ref().map(|wanted| wanted.listen).zip(remote.as_ref().and_then(Remote::socket)),
+    ];
     // From here on other threads are started, and each is in it.
-    needs.sockets.extend(control.as_ref().map(|control| control.path().to_owned()));
+    needs.sockets.extend(place.iter().map(|place| upgrade::socket(place)).chain(place.clone()));
     sandbox::enter(&configuration.sandbox, &needs)?;
     let notified = configuration.isns.as_ref().map_or(Ok(Vec::new()), |isns| isns.bind(&portals))?;
-    let state = state(configuration.state_dir.as_ref())?;
+    let locks = inheritance.as_mut().map_or(Vec::new(), |inheritance| std::mem::take(&mut inheritance.locks));
+    let files = state(configuration.state_dir.as_ref(), locks)?;
+    let state = files.clone().map(|files| files as Arc<dyn StateStore>);
     let units = units::open(&configuration.targets, state.as_ref())?;
     // The groups begin as the file of their states says: nothing has changed yet.
     let mut begun = configuration.clone();
@@ -96,12 +129,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::runtime(format!("no runtime: {error}")))?;
     let served = Served { document, configuration: Arc::new(configuration), bound, targets };
     let overrides = configuration::Overrides::of(arguments);
-    let parts =
-        Parts { listeners, metrics, notified, control, remote, states, state, overrides, watch: arguments.watch };
+    let others = others.into_iter().flatten().collect();
+    let succession = Succession { inheritance, files, upgrades, others };
+    let watch = arguments.watch;
+    let parts = Parts { listeners, metrics, notified, control, remote, states, state, overrides, watch, succession };
     let outcome = runtime.block_on(serve(served, parts));
+    if let Ok(None) = outcome {
+        // Nothing is closed, flushed or told: all of it is the other process's.
+        std::process::exit(0);
+    }
     // A look at a store that hangs must not keep the process.
     runtime.shutdown_background();
-    flush::all(&outcome?)
+    flush::all(&outcome?.unwrap_or_default())
 }
 
 /// What of the machine a daemon in its sandbox still needs.
@@ -130,12 +169,25 @@ struct Parts {
     state: Option<Arc<dyn StateStore>>,
     overrides: configuration::Overrides,
     watch: bool,
+    succession: Succession,
 }
 
-/// Serves to the end. Returns what is to be flushed.
-async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Failure> {
+/// What comes from the process before this one, and what goes to the next.
+struct Succession {
+    inheritance: Option<Inheritance>,
+    files: Option<Arc<StateFiles>>,
+    upgrades: Option<UnixListener>,
+    /// Listeners that are no portals, by the addresses that were asked for.
+    others: Vec<(SocketAddr, TcpListener)>,
+}
+
+/// Serves to the end. Returns what is to be flushed; nothing where another process goes on with it.
+async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUnit>>>, Failure> {
     let configuration = Arc::clone(&served.configuration);
-    let Parts { listeners, metrics, notified, control, remote, states, state, overrides, watch } = parts;
+    let Parts { listeners, metrics, notified, mut control, remote, states, state, overrides, watch, succession } =
+        parts;
+    let Succession { inheritance, files, upgrades, others } = succession;
+    let takes_over = inheritance.is_some();
     let limits = Arc::new(configuration.limits.clone());
     limits.slow.set(configuration.slow);
     let grace = limits.grace;
@@ -156,14 +208,22 @@ async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Fa
     let targets = targets::all(&configuration, &served.targets, &portals);
     let units: Vec<_> = served.targets.iter().map(|target| &target.units[..]).collect();
     let ready = Banner::new(targets.all(), &units, &portals).text(configuration.log_format);
+    let door = Door::new(targets, Arc::clone(&limits), workers.clone());
+    if let Some(mut inheritance) = inheritance {
+        let administration = inheritance.control.take();
+        let units: Vec<_> = served.units().map(|unit| Arc::clone(&unit.unit)).collect();
+        // Until here nothing of what is served was touched.
+        inheritance.take_over(&door, &units)?;
+        let (named, state_dir) = (configuration.control.as_deref(), configuration.state_dir.as_deref());
+        control = administration.and_then(|own| Control::inherit(named, state_dir, own));
+    }
     let isns = match &configuration.isns {
         Some(isns) => Some(
-            targets::start_isns(isns, &targets, notified, &limits)
+            targets::start_isns(isns, &door.targets(), notified, &limits)
                 .map_err(|error| Failure::runtime(format!("iSNS: {error}")))?,
         ),
         None => None,
     };
-    let door = Door::new(targets, Arc::clone(&limits), workers.clone());
     let runtime = tokio::runtime::Handle::current();
     let mut listening = listeners
         .into_iter()
@@ -188,6 +248,15 @@ async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Fa
         let served = crate::control::serve_remote(remote, administrator.clone());
         served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
     }
+    let giver = Giver {
+        administrator: administrator.clone(),
+        others,
+        state: files,
+        control: control.as_ref().and_then(Control::listener),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let handed_over = upgrades.map(|upgrades| giver.start(upgrades)).transpose();
+    let handed_over = handed_over.map_err(|error| Failure::runtime(format!("no upgrades: {error}")))?;
     let counted = administrator.clone();
     let counts = move || {
         let served = counted.served();
@@ -199,10 +268,18 @@ async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Fa
     let applying = tokio::spawn(watch::apply_when_asked(administrator.clone(), signals.apply()?, watch));
     let refreshing = tokio::spawn(refresh::now_and_then(administrator.clone(), signals.look()?));
     let watching = states.map(|states| tokio::spawn(access_states::watch(states, administrator.clone())));
-    // Whoever reads this may have gone; that is no reason to stop serving.
-    let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
+    if !takes_over {
+        // Whoever reads this may have gone; that is no reason to stop serving.
+        let _ = std::io::stdout().write_all(ready.as_bytes()).and_then(|()| std::io::stdout().flush());
+    }
     service::ready(&service::line(targets, disks, 0));
     let died = tokio::select! {
+        process = gone(handed_over) => {
+            service::succeeded_by(process);
+            tracing::info!(process, "this process ends");
+            control.into_iter().for_each(Control::leave);
+            return Ok(None);
+        }
         signal = signals.next() => {
             tracing::info!(signal, sessions = door.sessions(), "stopping: what is in flight is finished and flushed");
             false
@@ -227,10 +304,21 @@ async fn serve(served: Served, parts: Parts) -> Result<Vec<Arc<LogicalUnit>>, Fa
     };
     tokio::select! {
         () = ended => match died {
-            false => Ok(administrator.served().units().map(|unit| Arc::clone(&unit.unit)).collect()),
+            false => Ok(Some(administrator.served().units().map(|unit| Arc::clone(&unit.unit)).collect())),
             true => Err(Failure::runtime("a worker died; please report what stands above")),
         },
         signal = signals.next() => Err(Failure::runtime(format!("{signal} again: stopped at once"))),
+    }
+}
+
+/// Comes back when another process serves, with its number.
+async fn gone(handed_over: Option<tokio::sync::oneshot::Receiver<Gone>>) -> u32 {
+    match handed_over {
+        Some(handed_over) => match handed_over.await {
+            Ok(Gone(process)) => process,
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 
@@ -251,11 +339,16 @@ async fn any_ended(workers: &[WorkerHandle]) {
     .await;
 }
 
-fn bind(configuration: &Configuration, handed: &mut Handed) -> Result<Vec<(TcpListener, Portal)>, Failure> {
+fn bind(
+    configuration: &Configuration,
+    handed: &mut Handed,
+    sockets: &mut Sockets,
+) -> Result<Vec<(TcpListener, Portal)>, Failure> {
     let listens = &configuration.listens;
     let mut listeners = Vec::new();
     for wanted in listens {
-        listeners.push(bind_one(wanted, listens, handed.portal(wanted.address))?);
+        let own = sockets.inherited(wanted.address).or_else(|| handed.portal(wanted.address));
+        listeners.push(bind_one(wanted, listens, own)?);
     }
     for (listener, group) in handed.rest() {
         let address = listener.local_addr().map_err(Failure::runtime)?;
@@ -324,8 +417,8 @@ fn warn_of_strangers(configuration: &Configuration, portals: &[Portal]) {
 
 /// Where reservations are kept. A place that was named must work; without one, a disk that forgets its
 /// reservations at the end is better than none, and says so.
-fn state(directory: Option<&PathBuf>) -> Result<Option<Arc<dyn StateStore>>, Failure> {
-    let open = |directory: &PathBuf| StateFiles::open(directory).map(|files| Arc::new(files) as Arc<dyn StateStore>);
+fn state(directory: Option<&PathBuf>, locks: Vec<std::fs::File>) -> Result<Option<Arc<StateFiles>>, Failure> {
+    let open = |directory: &PathBuf| StateFiles::inherit(directory, locks).map(Arc::new);
     if let Some(directory) = directory {
         return open(directory).map(Some).map_err(|error| Failure::input(format!("--state-dir: {error}")));
     }

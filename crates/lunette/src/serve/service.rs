@@ -36,6 +36,11 @@ pub fn reloading() {
     }
 }
 
+/// Another process serves now, which was not started by the service manager: only we are listened to until then.
+pub fn succeeded_by(process: u32) {
+    tell(&[NotifyState::MainPid(process)]);
+}
+
 /// We stop, and may take this long.
 pub fn stopping(grace: Duration) {
     let more = u32::try_from(grace.as_micros()).unwrap_or(u32::MAX);

@@ -22,6 +22,11 @@ impl Notes {
         known
     }
 
+    /// All that were written.
+    pub fn all(&self) -> impl Iterator<Item = (u16, &[u8; BYTES])> {
+        self.0.iter().map(|(code, value)| (*code, value))
+    }
+
     /// What was written there.
     pub fn get(&self, code: u16) -> [u8; BYTES] {
         self.0.get(&code).copied().unwrap_or([0; BYTES])

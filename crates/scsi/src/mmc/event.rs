@@ -12,6 +12,15 @@ pub enum MediaEvent {
     Removed = 3,
 }
 
+impl MediaEvent {
+    /// The event of this number.
+    pub fn from_code(code: u8) -> Option<MediaEvent> {
+        [MediaEvent::EjectRequested, MediaEvent::New, MediaEvent::Removed]
+            .into_iter()
+            .find(|event| *event as u8 == code)
+    }
+}
+
 /// What the drive is like now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drive {

@@ -129,31 +129,48 @@ impl Values {
     /// that exist are taken, so that neither damage nor an older program can set what is not ours to set.
     pub fn restore(facts: Facts, saved: &[u8]) -> Values {
         let mut values = Values::new(facts);
-        let mut rest = saved;
+        values.lay(saved);
+        values.saved = Some(values.current.clone());
+        values
+    }
+
+    /// The pages of a unit that goes on in another program: those in force, and those that were saved.
+    pub fn revive(facts: Facts, current: &[u8], saved: Option<&[u8]>) -> Values {
+        let mut values = saved.map_or_else(|| Values::new(facts), |saved| Values::restore(facts, saved));
+        values.lay(current);
+        values
+    }
+
+    /// Lays the changeable bits of these pages over those in force.
+    fn lay(&mut self, mut rest: &[u8]) {
+        let facts = self.facts;
         while let Some((&[code, subpage, length], after)) = rest.split_first_chunk::<3>() {
             let Some((bytes, after)) = after.split_at_checked(usize::from(length)) else { break };
             rest = after;
             let Some(page) = pages(facts).find(|page| (page.code, page.subpage) == (code, subpage)) else { continue };
-            let Some(stored) = values.current.iter_mut().find(|one| (one.code, one.subpage) == (code, subpage)) else {
+            let Some(stored) = self.current.iter_mut().find(|one| (one.code, one.subpage) == (code, subpage)) else {
                 continue;
             };
             for ((byte, mask), new) in stored.bytes.iter_mut().zip((page.changeable)(facts)).zip(bytes) {
                 *byte = *byte & !mask | new & mask;
             }
         }
-        values.saved = Some(values.current.clone());
-        values
+    }
+
+    /// Whether pages were saved.
+    pub fn is_saved(&self) -> bool {
+        self.saved.is_some()
+    }
+
+    /// The pages in force, as [`Values::to_saved`] writes those that were saved.
+    pub fn to_current(&self) -> Vec<u8> {
+        written(&self.current)
     }
 
     /// What [`Values::restore`] reads: for each page its code, subpage, length and bytes. Plain; who
     /// keeps it also guards it against damage.
     pub fn to_saved(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for one in self.saved.as_ref().unwrap_or(&self.current) {
-            out.extend_from_slice(&[one.code, one.subpage, u8::try_from(one.bytes.len()).unwrap_or(u8::MAX)]);
-            out.extend_from_slice(&one.bytes);
-        }
-        out
+        written(self.saved.as_ref().unwrap_or(&self.current))
     }
 
     /// LOGICAL UNIT RESET: the saved values, or else the defaults (SPC-5 5.10).
@@ -166,6 +183,15 @@ impl Values {
         let page = self.current.iter().find(|one| (one.code, one.subpage) == (code, subpage));
         page.and_then(|one| one.bytes.get(at).copied()).unwrap_or(0)
     }
+}
+
+fn written(pages: &[Stored]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for one in pages {
+        out.extend_from_slice(&[one.code, one.subpage, u8::try_from(one.bytes.len()).unwrap_or(u8::MAX)]);
+        out.extend_from_slice(&one.bytes);
+    }
+    out
 }
 
 /// The pages of a unit of these facts.

@@ -5,8 +5,8 @@ use aes::Aes256;
 use aes::cipher::KeyInit;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use xts_mode::{Xts128, get_tweak_default};
@@ -88,6 +88,12 @@ impl std::fmt::Debug for KeyFile {
 }
 
 impl KeyFile {
+    /// The open file with its lock.
+    pub fn held(&self) -> Result<Arc<File>, &'static str> {
+        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner).try_clone();
+        held.map(Arc::new).map_err(|_| "its key file cannot be handed over")
+    }
+
     /// This file and the key in it. For a new disk it is made where it is missing.
     pub fn open(path: &Path, new: bool, disk: Option<Arc<File>>, read_only: bool) -> Result<(KeyFile, Key), Problem> {
         let problem = |what: String, remedy| Problem { path: path.display().to_string(), what, remedy };
@@ -95,7 +101,11 @@ impl KeyFile {
             |error: std::io::Error| problem(error.to_string(), "name a place where it can be read and written");
         // A link stays a link: what is renewed is the file behind it.
         let path = &host::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let opened = host().open(path, How::of(read_only));
+        let inherited = host::metadata(path).ok().and_then(|metadata| crate::inherited::take(&metadata));
+        let opened = match inherited {
+            Some(file) => Ok(file),
+            None => host().open(path, How::of(read_only)),
+        };
         let (file, bytes) = match opened {
             Ok(file) => {
                 if file.try_lock().is_err() {
@@ -178,7 +188,7 @@ fn random() -> std::io::Result<Zeroizing<[u8; KEY_BYTES]>> {
     Ok(bytes)
 }
 
-fn read(mut file: &File) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
+fn read(file: &File) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     if metadata.mode() & 0o077 != 0 {
         return Err(format!("others than its owner may use it (mode {:o})", metadata.mode() & 0o777));
@@ -187,7 +197,7 @@ fn read(mut file: &File) -> Result<Zeroizing<[u8; KEY_BYTES]>, String> {
         return Err(format!("holds {} bytes, not the {KEY_BYTES} of a key", metadata.len()));
     }
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    file.read_exact(&mut bytes[..]).map_err(|error| error.to_string())?;
+    file.read_exact_at(&mut bytes[..], 0).map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 

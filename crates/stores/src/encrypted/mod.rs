@@ -79,6 +79,12 @@ impl Backend for Encrypted {
         gone.map_err(|_| Error::new(ErrorKind::Medium))
     }
 
+    fn hand_over(&self) -> Result<block::Estate, &'static str> {
+        let mut estate = self.inner.hand_over()?;
+        estate.files.push(self.file.held()?);
+        Ok(estate)
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         self.inner.resize(blocks)
     }

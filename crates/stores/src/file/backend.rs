@@ -3,7 +3,7 @@
 use super::channel::Channel;
 use super::facts::{self, Facts, Nature};
 use crate::host::{How, host};
-use block::{Backend, Description, Engine, Error, ErrorKind, Limits, Space, Store, WriteCache};
+use block::{Backend, Description, Engine, Error, ErrorKind, Estate, Limits, Space, Store, WriteCache};
 use std::fs::File;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -148,6 +148,14 @@ impl Backend for FileBackend {
 
     fn file(&self) -> Option<Arc<File>> {
         (self.0.facts.nature == Nature::File).then(|| self.0.file.clone())
+    }
+
+    fn hand_over(&self) -> Result<Estate, &'static str> {
+        if self.0.is_lost() {
+            // The next process would be told that all is well.
+            return Err("a flush of it has failed, and only this process knows");
+        }
+        Ok(Estate { files: vec![self.0.file.clone()], memory: None })
     }
 
     fn resize(&self, blocks: u64) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use super::facts::{self, Nature};
 use super::lock::{self, Hold};
 use crate::encrypted::{Encrypted, KeyFile};
 use crate::host::{self, How};
-use crate::{Address, OpenError, Opened, Size};
+use crate::{Address, OpenError, Opened, Size, inherited};
 use block::Backend;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -25,7 +25,10 @@ pub(super) fn open(address: &Address) -> Result<Opened, OpenError> {
             Err(address.error("is a directory").remedy(format!("name a file in it: {}", inside.display())))
         }
         Ok(metadata) if metadata.is_file() || metadata.file_type().is_block_device() => {
-            let file = open_existing(address, metadata.file_type().is_block_device())?;
+            let file = match inherited::take(&metadata) {
+                Some(file) => file,
+                None => open_existing(address, metadata.file_type().is_block_device())?,
+            };
             take(address, file, Origin::Found)
         }
         Ok(_) => Err(address.error("is neither a file nor a block device")),

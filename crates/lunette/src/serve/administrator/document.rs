@@ -27,6 +27,11 @@ impl Document {
         Document { text: text.into(), path: None }
     }
 
+    /// The document of this file, or of none, with this text.
+    pub fn of(path: Option<&Path>, text: &str) -> Document {
+        Document { text: text.into(), path: path.map(Path::to_owned) }
+    }
+
     /// The document of this file.
     pub fn load(path: &Path) -> Result<Document, Failure> {
         Ok(Document { text: configuration::load(path)?.into(), path: Some(path.to_owned()) })

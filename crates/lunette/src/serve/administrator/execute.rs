@@ -67,6 +67,11 @@ impl Listening {
         self.portal.address
     }
 
+    /// Its socket once more.
+    pub fn socket(&self) -> std::io::Result<TcpListener> {
+        self.listener.try_clone()
+    }
+
     /// Accepts nobody any more.
     pub fn stop(&self) {
         self.task.abort();

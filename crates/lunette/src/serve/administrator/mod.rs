@@ -22,11 +22,11 @@ use super::units::Unit;
 use crate::configuration::{self, Configuration, Overrides};
 use effects::Seen;
 use lun::{LogicalUnit, TargetPortGroups};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 use target::Door;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, MutexGuard, broadcast};
 
 /// Events that a listener may be behind before it loses the oldest.
 const EVENTS: usize = 256;
@@ -71,6 +71,15 @@ impl Served {
     pub fn units(&self) -> impl Iterator<Item = &Unit> {
         self.targets.iter().flat_map(|target| &target.units)
     }
+}
+
+/// What is served while nobody changes it.
+pub struct Still<'a> {
+    /// It.
+    pub served: Arc<Served>,
+    /// The portals' sockets, by the addresses that were asked for.
+    pub listeners: Vec<(SocketAddr, TcpListener)>,
+    _machine: MutexGuard<'a, Machine>,
 }
 
 /// Something that happened, for whoever listens.
@@ -173,6 +182,21 @@ impl Administrator {
             own.carry_out(&mut machine, said?, how).await
         })
         .await
+    }
+
+    /// What is served, which nobody changes as long as this is held, and the portals' sockets by the addresses that
+    /// were asked for.
+    pub async fn still(&self) -> Result<Still<'_>, String> {
+        let machine = self.0.machine.lock().await;
+        if !machine.handed.is_empty() {
+            return Err("the service manager has handed over sockets that no portal of the configuration names".into());
+        }
+        let served = self.served();
+        let mut listeners = Vec::new();
+        for (wanted, listening) in served.configuration.listens.iter().zip(&machine.listening) {
+            listeners.push((wanted.address, listening.socket().map_err(|error| error.to_string())?));
+        }
+        Ok(Still { served, listeners, _machine: machine })
     }
 
     /// Accepts nobody any more, at the daemon's end. A change that is under way is waited for. Returns who tells the

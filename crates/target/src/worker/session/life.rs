@@ -1,12 +1,15 @@
 //! The life of a session on its worker: from the leading connection to the last.
 
 use super::{Driver, Ended};
-use crate::registry::{Registered, SessionOrder};
+use crate::door::Lines;
+use crate::registry::{Registered, Revived, SessionOrder};
 use crate::target::Handover;
 use crate::worker::Shared;
+use block::Account;
 use lun::NexusId;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,16 +20,66 @@ use tokio::time::Sleep;
 use tracing::Instrument;
 
 /// Serves a session to its end. A defect that panics ends this session and no other (F38).
-pub(in crate::worker) async fn serve(shared: Rc<Shared>, handover: Handover, mut registered: Registered) {
-    let (peer, initiator) = (handover.peer, handover.logged_in.asked.initiator_name.clone());
+pub(in crate::worker) async fn serve(shared: Rc<Shared>, handover: Handover, registered: Registered) {
+    let who = Who {
+        peer: handover.peer,
+        initiator: handover.logged_in.asked.initiator_name.clone(),
+        user: handover.logged_in.account.clone(),
+        log: Arc::clone(&handover.lines),
+        came: "session opened",
+        tsih: handover.logged_in.tsih,
+        target: handover.target.name.clone(),
+    };
     let nexus = shared.lane.borrow_mut().open_nexus(handover.nexus.clone());
+    shared.lane.borrow_mut().limit_nexus(nexus, Arc::clone(&handover.limiter));
+    let driver = |account| Driver::new(handover, nexus, account);
+    live(shared, who, driver, registered, nexus).await;
+}
+
+/// The same with a session that another process has begun.
+pub(in crate::worker) async fn revive(shared: Rc<Shared>, revived: Revived, registered: Registered) {
+    let Some(peer) = revived.rest.lines.first().map(|line| line.peer) else { return };
+    let who = Who {
+        peer,
+        initiator: revived.rest.initiator.clone(),
+        user: revived.rest.account.clone(),
+        log: Arc::clone(&revived.lines),
+        came: "session taken over",
+        tsih: revived.rest.tsih,
+        target: revived.rest.target.clone(),
+    };
+    let nexus = shared.lane.borrow_mut().revive_nexus(revived.nexus.clone(), &revived.rest.nexus);
+    shared.lane.borrow_mut().limit_nexus(nexus, Arc::clone(&revived.rule.limiter));
+    let driver = |account| Driver::revive(revived, nexus, account);
+    live(shared, who, driver, registered, nexus).await;
+}
+
+/// Whose session it is, for the log.
+struct Who {
+    peer: SocketAddr,
+    initiator: String,
+    user: Option<String>,
+    log: Arc<Lines>,
+    /// How it began.
+    came: &'static str,
+    tsih: u16,
+    target: String,
+}
+
+async fn live(
+    shared: Rc<Shared>,
+    who: Who,
+    driver: impl FnOnce(Rc<Account>) -> Option<Driver>,
+    mut registered: Registered,
+    nexus: NexusId,
+) {
+    let (peer, initiator) = (who.peer, who.initiator.clone());
     let cells = shared.lane.borrow().counters(nexus);
     cells.into_iter().for_each(|cells| registered.count(cells));
-    shared.lane.borrow_mut().limit_nexus(nexus, Arc::clone(&handover.limiter));
     let died = {
-        let target = handover.target.name.clone();
-        let span = tracing::debug_span!("session", tsih = handover.logged_in.tsih, %initiator, %target);
-        let mut session = Box::pin(converse(&shared, handover, &mut registered, nexus).instrument(span));
+        let (tsih, target) = (who.tsih, who.target.clone());
+        let span = tracing::debug_span!("session", tsih, %initiator, %target);
+        let mut session = Box::pin(converse(&shared, who, driver, &mut registered, nexus).instrument(span));
         poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx))) {
             Ok(polled) => polled.map(|()| false),
             Err(_) => Poll::Ready(true),
@@ -46,15 +99,19 @@ pub(in crate::worker) async fn serve(shared: Rc<Shared>, handover: Handover, mut
     shared.pump();
 }
 
-async fn converse(shared: &Rc<Shared>, handover: Handover, registered: &mut Registered, nexus: NexusId) {
-    let (peer, initiator) = (handover.peer, handover.logged_in.asked.initiator_name.clone());
+async fn converse(
+    shared: &Rc<Shared>,
+    who: Who,
+    driver: impl FnOnce(Rc<Account>) -> Option<Driver>,
+    registered: &mut Registered,
+    nexus: NexusId,
+) {
+    let Who { peer, initiator, user, log, came, tsih, target } = who;
     let Some(account) = shared.lane.borrow().account(nexus) else { return };
-    let (user, log) = (handover.logged_in.account.clone(), Arc::clone(&handover.lines));
-    let (target, tsih) = (handover.target.name.clone(), handover.logged_in.tsih);
-    let Some(driver) = Driver::new(handover, nexus, account) else { return };
+    let Some(driver) = driver(account) else { return };
     let worker = registered.worker();
     log.write(peer, |not_shown| {
-        tracing::info!(event = "login", %peer, %initiator, %target, tsih, account = user, worker, not_shown, "session opened");
+        tracing::info!(event = "login", %peer, %initiator, %target, tsih, account = user, worker, not_shown, "{came}");
     });
     let driver = Rc::new(RefCell::new(driver));
     shared.sessions.borrow_mut().insert(nexus, Rc::clone(&driver));

@@ -34,6 +34,11 @@ impl Driver {
     pub(super) fn turn(cx: &mut Context<'_>, shared: &Shared, driver: &RefCell<Driver>) -> Poll<Ended> {
         // Nobody has to wake a session that is at work.
         driver.borrow_mut().waker = None;
+        if driver.borrow().is_written() {
+            // It is another's now, or about to be.
+            driver.borrow_mut().waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let mut budget = TURNS;
         while budget > 0 {
             let now = Instant::now();

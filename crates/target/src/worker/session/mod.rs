@@ -1,6 +1,7 @@
 //! One session on its worker: between the protocol's core, the lane and the sockets.
 
 mod change;
+mod handover;
 mod joining;
 mod life;
 mod lines;
@@ -8,7 +9,7 @@ mod overview;
 mod told;
 mod watching;
 
-pub(super) use life::serve;
+pub(super) use life::{revive, serve};
 pub use overview::{ConnectionOverview, SessionOverview};
 
 use super::Shared;
@@ -75,6 +76,8 @@ pub(crate) struct Driver {
     /// It has logged the session out.
     logged_out: bool,
     gone: bool,
+    /// It goes over to another process.
+    handing_over: Option<handover::Leaving>,
     identity: Identity,
     /// The rule by which it is there.
     rule: String,
@@ -133,14 +136,35 @@ impl Driver {
         if !target_resets {
             session.forbid_target_resets();
         }
-        let link = Link::new(stream, early);
-        let mut driver = Driver {
+        let line = Line { link: Link::new(stream, early), c, cid, peer, local, since: SystemTime::now() };
+        let memory = TaskMemory::new(account, first_burst);
+        let driver = Driver::with(session, memory, nexus, target, rule, limits, log, traces, identity, initiator);
+        let mut driver = Driver { lines: vec![line], ..driver };
+        driver.watch_by_all();
+        Some(driver)
+    }
+
+    /// One without connections.
+    #[allow(clippy::too_many_arguments, reason = "what makes a session, from as many owners")]
+    fn with(
+        session: Session,
+        memory: TaskMemory,
+        nexus: NexusId,
+        target: Arc<Target>,
+        rule: String,
+        limits: Arc<Limits>,
+        log: Arc<Lines>,
+        traces: Arc<Traces>,
+        identity: Identity,
+        initiator: String,
+    ) -> Driver {
+        Driver {
             session,
-            lines: vec![Line { link, c, cid, peer, local, since: SystemTime::now() }],
+            lines: Vec::new(),
             first: 0,
             joins: Vec::new(),
             lingering: Vec::new(),
-            memory: TaskMemory::new(account, first_burst),
+            memory,
             nexus,
             target,
             limits,
@@ -161,15 +185,14 @@ impl Driver {
             last_words: None,
             logged_out: false,
             gone: false,
+            handing_over: None,
             identity,
             rule,
             #[cfg(debug_assertions)]
             doomed: std::env::var("LUNETTE_DEBUG_PANIC").is_ok_and(|name| name == initiator),
             initiator,
             strayed: false,
-        };
-        driver.watch_by_all();
-        Some(driver)
+        }
     }
 
     /// Ends the session once nothing is in flight, or at once where it is `overdue`. The initiator is asked to
@@ -257,6 +280,9 @@ impl Driver {
 
     /// When the session wants to be looked at though nothing comes.
     fn deadline(&self) -> Option<Instant> {
+        if self.is_written() {
+            return None;
+        }
         if self.dropped {
             return self.last_words;
         }

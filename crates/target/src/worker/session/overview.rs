@@ -1,8 +1,11 @@
 //! What the administration can see of a session.
 
 use super::Driver;
+use crate::handover::{LineAtRest, SessionAtRest};
 use iscsi::key::{ConnectionParameters, SessionParameters};
 use iscsi::login::target::LoggedIn;
+use iscsi::session::AtRest;
+use lun::handover::NexusAtRest;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -91,6 +94,30 @@ impl Identity {
     /// The target's part of the session's identity.
     pub fn tsih(&self) -> u16 {
         self.tsih
+    }
+}
+
+impl Identity {
+    /// That of a session that goes on here.
+    pub fn revive(rest: &SessionAtRest) -> Identity {
+        let SessionAtRest { portal_group, alias, account, isid, tsih, since, .. } = rest;
+        let (alias, account) = (alias.clone(), account.clone());
+        Identity { portal_group: *portal_group, alias, account, isid: *isid, tsih: *tsih, since: *since }
+    }
+
+    /// The session as another process goes on with it.
+    pub fn at_rest(
+        &self,
+        target: String,
+        initiator: String,
+        session: AtRest,
+        nexus: NexusAtRest,
+        lines: Vec<LineAtRest>,
+    ) -> SessionAtRest {
+        let Identity { portal_group, alias, account, isid, tsih, since } = self;
+        let (alias, account) = (alias.clone(), account.clone());
+        let (portal_group, isid, tsih, since) = (*portal_group, *isid, *tsih, *since);
+        SessionAtRest { target, portal_group, initiator, alias, account, isid, tsih, since, session, nexus, lines }
     }
 }
 
