@@ -109,8 +109,8 @@ fn a_disk_in_memory_keeps_what_it_holds() {
 
 #[test]
 fn writes_that_wait_for_their_data_are_finished_first() {
-    // 1 MiB each: several R2Ts.
-    upgraded(&["ram:128M"], 1, |options| options.digests(DigestOffer::Required), 8, 2048);
+    // 320 KiB each: two R2Ts.
+    upgraded(&["ram:128M"], 1, |options| options.digests(DigestOffer::Required), 4, 640);
 }
 
 #[test]
