@@ -77,7 +77,7 @@ fn facts(all: &mut Value, unit: &Arc<LogicalUnit>) {
     let (limits, description) = (unit.limits(), unit.backend().description());
     all["store"] = match description.kind {
         "file" | "device" | "iscsi" => description.address.into(),
-        kind => format!("{kind}:{}", description.address).into(),
+        kind => format!("{kind}:{}", stores::Size(limits.capacity())).into(),
     };
     all["bytes"] = limits.capacity().into();
     let standing = unit.standing();
