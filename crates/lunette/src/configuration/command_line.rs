@@ -105,7 +105,7 @@ fn own(arguments: &Arguments) -> Result<Configuration, Failure> {
     };
     let accounts = chap_accounts(&target.rules);
     Ok(Configuration {
-        log_format: Format::Text,
+        log_format: Format::Auto,
         slow: None,
         metrics: None,
         log_level: "info",

@@ -101,7 +101,7 @@ pub(super) fn parse(name: &str, text: &str, path: &Path) -> Result<(Configuratio
 fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) -> Configuration {
     let log = root.table("log");
     let log_format =
-        log.as_ref().and_then(|log| log.understood("format", format)).map_or(Format::Text, |one| one.value);
+        log.as_ref().and_then(|log| log.understood("format", format)).map_or(Format::Auto, |one| one.value);
     let log_level = log.as_ref().and_then(|log| log.understood("level", level)).map_or("info", |one| one.value);
     let slow = log.as_ref().and_then(|log| log.amount("slow", pace::slow)).map(|one| one.value);
     log.into_iter().for_each(Table::finish);
@@ -173,7 +173,9 @@ fn format(text: &str) -> Result<Format, String> {
     match text {
         "text" => Ok(Format::Text),
         "json" => Ok(Format::Json),
-        _ => Err(format!("is no format; {}", suggest(text, ["text", "json"]))),
+        "journald" => Ok(Format::Journald),
+        "auto" => Ok(Format::Auto),
+        _ => Err(format!("is no format; {}", suggest(text, ["auto", "text", "json", "journald"]))),
     }
 }
 

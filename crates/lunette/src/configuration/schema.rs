@@ -132,7 +132,13 @@ fn log() -> Value {
     table(
         "How events are written",
         &[
-            ("format", choice("text for people, json for machines", &["text", "json"])),
+            (
+                "format",
+                choice(
+                    "text for people, json for machines, journald with facts as fields, auto as standard error is",
+                    &["auto", "text", "json", "journald"],
+                ),
+            ),
             ("level", choice("The least of what is told", &LEVELS)),
             ("slow", amount("A command that takes longer is told of", "500ms")),
         ],

@@ -202,7 +202,13 @@ pub const GROUP: &[Key] = &[
 /// `[log]`.
 pub const LOG: &[Key] = &[
     key("level", "level", "LEVEL", Kind::Word(&crate::logging::LEVELS), "the least of what is told"),
-    key("format", "format", "FORMAT", Kind::Word(&["text", "json"]), "how it is written"),
+    key(
+        "format",
+        "format",
+        "FORMAT",
+        Kind::Word(&["auto", "text", "json", "journald"]),
+        "how it is written, and where",
+    ),
     key("slow", "slow", "TIME", Kind::Amount, "a command that takes longer is told of: 500ms, 2s"),
 ];
 

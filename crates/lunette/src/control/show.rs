@@ -335,8 +335,10 @@ pub async fn log(call: Call) -> Answer {
     let shown = look_at_document(&call)?;
     let configuration = &shown.served.configuration;
     let format = match configuration.log_format {
+        crate::logging::Format::Auto => "auto",
         crate::logging::Format::Text => "text",
         crate::logging::Format::Json => "json",
+        crate::logging::Format::Journald => "journald",
     };
     let mut told = json!({ "level": configuration.log_level, "format": format });
     if let Some(slow) = shown.view.log.get("slow") {

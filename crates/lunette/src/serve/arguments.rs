@@ -139,7 +139,7 @@ pub struct Arguments {
     /// Keep what the daemon does not need: no filter of system calls (seccomp), all files of the user (landlock)
     #[arg(long)]
     pub no_sandbox: bool,
-    /// How events are written [default: text]
+    /// How events are written [default: auto]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<Format>,
     /// Take the place of the process behind this socket

@@ -40,7 +40,7 @@ impl<'a> Banner<'a> {
     /// The whole text, for people or as one JSON object.
     pub fn text(&self, format: Format) -> String {
         match format {
-            Format::Text => self.people().unwrap_or_default(),
+            Format::Auto | Format::Text | Format::Journald => self.people().unwrap_or_default(),
             Format::Json => self.json(),
         }
     }
