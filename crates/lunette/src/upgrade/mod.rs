@@ -109,7 +109,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let _ = child.wait();
         let why = said.last().map_or("the new program ended without a word", String::as_str);
         let why = why.strip_prefix("lunette: ").unwrap_or(why);
-        return Err(Failure::runtime(format!("{why}; the old process ({}) goes on", started.process)));
+        // It can have died in the moment after it took over, before it could say so.
+        let what = match how_started(&path) {
+            Ok(old) => format!("the old process ({}) goes on", old.process),
+            Err(_) => "it ended after it took over, and nobody serves any more: start the daemon again".to_owned(),
+        };
+        return Err(Failure::runtime(format!("{why}; {what}")));
     };
     let text = match arguments.json {
         true => format!("{report}\n"),
