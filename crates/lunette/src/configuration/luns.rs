@@ -125,6 +125,6 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
         device_type,
         place,
     };
-    findings.look_at(at, Look::Store(disk.clone()));
+    findings.look_at(at, Look::Store(Box::new(disk.clone())));
     disk
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub enum Look {
     /// The store of a disk.
-    Store(Disk),
+    Store(Box<Disk>),
     /// An address to listen on.
     Address(SocketAddr),
     /// A file that must be there to be read.
