@@ -27,7 +27,7 @@ use toml::de::DeTable;
 /// More than the configuration of thousands of targets has.
 const MAXIMUM_BYTES: u64 = 64 << 20;
 /// The largest number of a target.
-const MAXIMUM_TID: u32 = i32::MAX as u32;
+pub const MAXIMUM_TID: u32 = i32::MAX as u32;
 /// The longest text of TargetAlias.
 const MAXIMUM_ALIAS: usize = 255;
 

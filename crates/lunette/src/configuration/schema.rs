@@ -4,6 +4,7 @@
 //! exactly the keys that the reader asks for, and takes what the reader takes, is tested (`schema/tests.rs`).
 
 use super::disk::MAXIMUM_LUN;
+use super::file::MAXIMUM_TID;
 use crate::logging::LEVELS;
 use iscsi::auth::Algorithm;
 use scsi::port_groups::AccessState;
@@ -196,6 +197,7 @@ fn isns() -> Value {
         "The iSNS server that is told of the targets",
         &[
             ("server", string("HOST[:PORT]", &["isns.example.com"])),
+            ("enabled", flag("false: it is not told for now", true)),
             ("entity", string("The entity's identifier", &["nas.example.com"])),
             ("period", number("Seconds without a sign after which the server forgets us", 3, u16::MAX.into())),
             (
@@ -330,6 +332,8 @@ fn target() -> Value {
         &[
             ("name", string("Its iSCSI name", &["iqn.2026-11.com.example:disk"])),
             ("alias", string("A line for people, at most 255 bytes", &[])),
+            ("tid", number("Its number for tgtadm; the lowest free one where nothing is said", 1, MAXIMUM_TID.into())),
+            ("online", flag("false: it is there and lets nobody in", true)),
             (
                 "groups",
                 json!({
@@ -369,6 +373,20 @@ fn lun() -> Value {
             ("serial", string("Its serial number, at most 64 printable ASCII characters", &[])),
             ("vendor", string("Its vendor, at most 8", &["LUNETTE"])),
             ("product", string("Its product name, at most 16", &["Disk"])),
+            ("revision", string("Its product revision, at most 4", &[])),
+            (
+                "naa",
+                string(
+                    "Its NAA designator in hexadecimal digits, for a disk that initiators know from another server",
+                    &["60000000000000000e00000000010001"],
+                ),
+            ),
+            ("t10-id", string("Its T10 vendor identification designator", &["IET     00010001"])),
+            ("unmap", flag("false: space is not given back, and UNMAP not offered", true)),
+            ("physical-block", number("Bytes of a physical block, a power of two", 512, 1 << 24)),
+            ("alignment", number("The first block on the boundary of a physical one", 0, 0x3fff)),
+            ("optimal-transfer", number("Bytes of the best transfer", 0, 1 << 30)),
+            ("rotation", string("The kind of medium, or its revolutions a minute", &["solid", "unknown", "7200"])),
             ("removable", flag("The medium can be removed", false)),
             ("limit", limit("all its initiators together")),
         ],
