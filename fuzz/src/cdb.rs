@@ -86,7 +86,7 @@ fn units() -> LunMap {
             serial: format!("000{number}"),
         };
         let removable = device_type == DeviceType::Optical;
-        let options = Options { device_type, read_only, removable };
+        let options = Options { device_type, read_only, removable, ..Options::default() };
         LunEntry { number: u16::from(number), unit: LogicalUnit::new(identity, options, backend), read_only }
     };
     LunMap {

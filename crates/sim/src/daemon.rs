@@ -230,10 +230,14 @@ impl Daemon {
         }
     }
 
-    /// Sends it a signal of this name.
+    /// Sends it a signal of this name. After STOP none of its threads runs any more.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.process_id().to_string()]).status();
+        let process = self.process_id();
+        let sent = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "SIG{name} is sent");
+        while name == "STOP" && !is_stopped(process) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Whether it still runs.
@@ -293,6 +297,14 @@ impl Drop for Daemon {
 fn is_there(process: u32) -> bool {
     let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     state.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Whether none of its threads runs, be it that it is stopped or that it is gone.
+fn is_stopped(process: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    let mut states = states.filter_map(|stat| stat.rsplit_once(')')?.1.trim_start().chars().next());
+    states.all(|state| "TtZX".contains(state))
 }
 
 /// A file that only its owner may read.
