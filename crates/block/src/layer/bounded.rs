@@ -50,9 +50,10 @@ impl Bounded {
     pub fn make_room(&self, blocks: u64) -> Result<u64, Error> {
         let before = self.inner.limits().blocks;
         if blocks > before {
-            let shown = self.limits().blocks;
+            let (shown, bound) = (self.limits().blocks, self.bound());
             self.bind(Some(shown));
-            self.inner.resize(blocks)?;
+            // One that stays as it is goes on to follow what lies behind it.
+            self.inner.resize(blocks).inspect_err(|_| self.bind(bound))?;
         }
         Ok(before)
     }
@@ -182,6 +183,33 @@ mod tests {
         bounded.bind(Some(96));
         assert_eq!((bounded.limits().blocks, bounded.refresh()), (96, Ok(true)));
         assert_eq!(bounded.make_room(8), Ok(96), "nothing is cut off");
+    }
+
+    /// A store that can be made no larger by whoever asks.
+    struct Narrow(Arc<Ram>);
+
+    impl Backend for Narrow {
+        fn limits(&self) -> Arc<Limits> {
+            self.0.limits()
+        }
+        fn description(&self) -> Description {
+            self.0.description()
+        }
+        fn open(&self, engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, Error> {
+            self.0.open(engine)
+        }
+        fn resize(&self, _: u64) -> Result<(), Error> {
+            Err(Error::new(crate::ErrorKind::Unsupported))
+        }
+    }
+
+    #[test]
+    fn where_no_room_can_be_made_it_follows_what_is_behind_it_as_before() {
+        let ram = Ram::new(512, 64);
+        let bounded = Bounded::new(Arc::new(Narrow(ram.clone())), None);
+        assert_eq!((bounded.make_room(128), bounded.bound()), (Err(Error::new(crate::ErrorKind::Unsupported)), None));
+        ram.resize(96).unwrap();
+        assert_eq!(bounded.limits().blocks, 96);
     }
 
     #[test]
