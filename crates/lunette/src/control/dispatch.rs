@@ -86,7 +86,7 @@ async fn respond(
         let call = call(route, administrator, path, request).await?;
         tokio::time::timeout(ACT_TIME, (route.act)(call))
             .await
-            .unwrap_or_else(|_| Err(Problem::new("failed", "it takes too long", "look at it again later")))
+            .unwrap_or_else(|_| Err(Problem::new("pending", "it takes long, and goes on", "look at it again later")))
     };
     match acting.await {
         Ok(Reply::Json(value)) => match checked(route.gives, &value) {

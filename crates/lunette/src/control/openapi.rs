@@ -8,7 +8,7 @@ use super::shapes;
 use serde_json::{Map, Value, json};
 
 /// Errors that any request can end with.
-const ANY: &[&str] = &["bad-request", "unauthorized", "time", "failed", "busy"];
+const ANY: &[&str] = &["bad-request", "unauthorized", "time", "failed", "busy", "pending"];
 
 /// The whole document.
 pub fn document() -> Value {

@@ -37,6 +37,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("input", 422, "it cannot be done as it was asked"),
     ("failed", 500, "it failed; everything is as it was"),
     ("busy", 503, "there are too many at a time"),
+    ("pending", 504, "it takes longer than is waited for, and goes on; what comes of it is seen later"),
 ];
 
 impl Problem {

@@ -5,8 +5,8 @@ use super::route::{Answer, Call, Reply};
 use crate::configuration::edit;
 use crate::configuration::finding::{suggest, there_are};
 use crate::serve::administrator::{Served, ServedTarget};
-use lun::LogicalUnit;
 use lun::reservation::Nexus;
+use lun::{ChangeError, LogicalUnit};
 use scsi::transport_id::TransportId;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -39,8 +39,13 @@ pub async fn clear_reservation(call: Call) -> Answer {
     let served = call.administrator.served();
     let (target, number, unit) = find(&served, &call)?;
     let count = unit.reservations().registrations.len();
-    let cleared = unit.clear_reservations().await;
-    cleared.map_err(|error| Problem::new("failed", format!("LUN {number}: {error}"), "they are as they were"))?;
+    // To its end, although whoever asked for it goes away.
+    let own = Arc::clone(unit);
+    let cleared = target::patiently(async move { own.clear_reservations().await }).await;
+    cleared.map_err(|error| match error {
+        ChangeError::Pending => Problem::new("pending", format!("LUN {number}: {error}"), "look at it again later"),
+        error => Problem::new("failed", format!("LUN {number}: {error}"), "they are as they were"),
+    })?;
     tracing::info!(event = "reservations-cleared", target = %target.name, lun = number, "an administrator has cleared the reservations");
     let line = format!("LUN {number} of {} is reserved by nobody; {count} registrations have ended", target.name);
     Ok(Reply::Json(json!({ "done": true, "line": line })))
