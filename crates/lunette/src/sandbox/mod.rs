@@ -159,21 +159,39 @@ fn confine_opener() {
 }
 
 /// Replaces the configuration file whole, by whoever opens files for this process: written beside, flushed, renamed, and
-/// the directory flushed. Owner and permissions stay; a link stays a link, and the file behind it is replaced.
-pub fn replace_configuration(path: &Path, content: &[u8]) -> std::io::Result<()> {
+/// the directory flushed. Owner and permissions stay; a link stays a link, and the file behind it is replaced. The last
+/// thing before it is renamed is the question whether it still `may` be; returns the answer.
+pub fn replace_configuration(path: &Path, content: &[u8], may: impl FnOnce() -> bool) -> std::io::Result<bool> {
+    replace_by(stores::host::host(), path, content, may)
+}
+
+fn replace_by(
+    host: &dyn stores::host::Host,
+    path: &Path,
+    content: &[u8],
+    may: impl FnOnce() -> bool,
+) -> std::io::Result<bool> {
     use std::io::Write;
-    let host = stores::host::host();
     let path = stores::host::canonicalize(path)?;
     let beside = path.with_added_extension(opener::FRESH);
     // One that a process left that was killed.
     let _ = host.remove(&beside);
     let mut file = host.create_like(&beside, &path)?;
-    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| host.rename(&beside, &path));
-    written.inspect_err(|_| {
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    let renamed = written.and_then(|()| match may() {
+        true => host.rename(&beside, &path).map(|()| true),
+        false => Ok(false),
+    });
+    if !matches!(renamed, Ok(true)) {
         let _ = host.remove(&beside);
-    })?;
-    // Without this the rename may be lost with the power: then the old text is there, which is whole too.
-    host.sync_directory(path.parent().unwrap_or(Path::new("/")))
+        return renamed;
+    }
+    // Without this the rename may be lost with the power: then the old text is there, which is whole too. The new one is
+    // what everybody reads from here on, so that this is no reason to undo anything.
+    if let Err(error) = host.sync_directory(path.parent().unwrap_or(Path::new("/"))) {
+        tracing::warn!("{}: was replaced, and may be the old one after a loss of power: {error}", path.display());
+    }
+    Ok(true)
 }
 
 /// What is in force, for the administration.
@@ -242,4 +260,54 @@ pub fn is_root() -> bool {
 
 fn threads() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Result;
+    use stores::host::{Direct, Host, How};
+
+    /// A host whose directories cannot be flushed.
+    struct Unflushed;
+
+    impl Host for Unflushed {
+        fn open(&self, path: &Path, how: How) -> Result<File> {
+            Direct.open(path, how)
+        }
+        fn reopen(&self, file: &File, how: How) -> Result<File> {
+            Direct.reopen(file, how)
+        }
+        fn create_like(&self, path: &Path, other: &Path) -> Result<File> {
+            Direct.create_like(path, other)
+        }
+        fn remove(&self, path: &Path) -> Result<()> {
+            Direct.remove(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+            Direct.rename(from, to)
+        }
+        fn sync_directory(&self, _: &Path) -> Result<()> {
+            Err(std::io::Error::other("the disk is ill"))
+        }
+        fn attribute(&self, file: &File, name: &str) -> Result<Vec<u8>> {
+            Direct.attribute(file, name)
+        }
+        fn set_attribute(&self, file: &File, name: &str, value: Option<&[u8]>, new: bool) -> Result<()> {
+            Direct.set_attribute(file, name, value, new)
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_is_replaced_although_its_directory_is_not_flushed() {
+        let folder = sim::daemon::Folder::new();
+        let path = folder.path().join("lunette.toml");
+        std::fs::write(&path, "old").unwrap();
+        assert!(!replace_by(&Direct, &path, b"new", || false).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old", "what may not be replaced stays");
+        assert!(replace_by(&Unflushed, &path, b"new", || true).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
 }

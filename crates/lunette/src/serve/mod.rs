@@ -294,9 +294,16 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
     applying.abort();
     refreshing.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    // Who asks the server finds us no more from now on.
-    let leaving = administrator.stop_listening().await.map(|isns| tokio::spawn(isns.stop()));
     let ended = async {
+        // A change that is under way is waited for, unless a store keeps it.
+        let left = tokio::time::timeout(grace, administrator.stop_listening()).await.unwrap_or_else(|_| {
+            tracing::warn!("a change of the configuration has not ended, and is not waited for");
+            door.set_open(false);
+            service::stopping(grace);
+            None
+        });
+        // Who asks the server finds us no more from now on.
+        let leaving = left.map(|isns| tokio::spawn(isns.stop()));
         stop(&workers, grace).await;
         if let Some(leaving) = leaving {
             let _ = leaving.await;

@@ -30,8 +30,8 @@ pub async fn apply_when_asked(administrator: Administrator, mut hang_up: Signal,
         // A file that is away may be on its way.
         if by_signal || (written && seen != Some(None)) {
             apply(&administrator, if by_signal { "SIGHUP" } else { "the file was written" }).await;
-            // What we write ourselves is no news.
-            applied = path.as_deref().map(identity);
+            // As it was before it was read: what is written since then is news.
+            applied = seen;
         }
     }
 }

@@ -68,15 +68,14 @@ fn daemon(running: &Configuration, wanted: &Configuration, difference: &mut Diff
     stuck("[daemon] access-states", path(&running.access_states), path(&wanted.access_states));
     stuck("the sandbox ([sandbox], user and group)", format!("{:?}", running.sandbox), format!("{:?}", wanted.sandbox));
     let remote = |of: &Configuration| match &of.administration {
-        Some(remote) => format!("{} with {}", remote.listen, remote.certificate.display()),
+        Some(remote) => {
+            let [certificate, key, token] =
+                [&remote.certificate, &remote.key, &remote.token_file].map(|path| path.display().to_string());
+            format!("{} with {certificate}, {key}, {token}", remote.listen)
+        }
         None => "none".to_owned(),
     };
     stuck("[administration]", remote(running), remote(wanted));
-    let administration = |of: &Configuration| match &of.administration {
-        Some(one) => format!("{} with {}", one.listen, one.certificate.display()),
-        None => "none".to_owned(),
-    };
-    stuck("[administration]", administration(running), administration(wanted));
     stuck("[log] format", format!("{:?}", running.log_format), format!("{:?}", wanted.log_format));
     let metrics = |address: Option<SocketAddr>| address.map_or("nowhere".to_owned(), |address| address.to_string());
     stuck("[metrics] listen", metrics(running.metrics), metrics(wanted.metrics));

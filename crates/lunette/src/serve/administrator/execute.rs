@@ -17,9 +17,14 @@ use lun::{LogicalUnit, StateStore};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use target::{Closed, Door, Isns, Limits, Notified, Portal, Sessions, Targets};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+
+/// How long a store may take to be opened or to be made larger: as long as the sandbox's opener waits. All other changes
+/// wait for it.
+const STORE_TIME: Duration = Duration::from_secs(120);
 
 /// What a change works on, beside what is served.
 pub struct Machine {
@@ -82,6 +87,8 @@ impl Listening {
 pub struct Change<'a> {
     /// What runs.
     pub served: &'a Served,
+    /// What the file said when the change was begun, where it was read.
+    pub began: Option<Document>,
     /// What is to run.
     pub wanted: Configuration,
     /// What is between.
@@ -142,7 +149,6 @@ impl Machine {
         change: &Change<'_>,
         ready: &mut Ready,
     ) -> Result<Targets, Refused> {
-        let failed = |why: String| Refused::Failed { step: format!("write {}", document.name()), why };
         self.prepare(change, ready).await?;
         let portals = self.portals(&change.wanted.listens, &change.difference.portals, &ready.bound);
         let next = targets::all(&change.wanted, &ready.targets, &portals);
@@ -155,9 +161,13 @@ impl Machine {
                 why: format!("{}; --force does it all the same, and tells the initiators", who.join("; ")),
             });
         }
-        let keeping = document.clone();
-        let kept = tokio::task::spawn_blocking(move || keeping.keep()).await;
-        kept.unwrap_or_else(|_| Err("a defect kept it from being written".to_owned())).map_err(failed)?;
+        let (keeping, began) = (document.clone(), change.began.clone());
+        let kept = tokio::task::spawn_blocking(move || keeping.keep(began.as_ref().map(Document::text))).await;
+        let defect = |_| Refused::Failed {
+            step: format!("write {}", document.name()),
+            why: "a defect kept it from being written".to_owned(),
+        };
+        kept.map_err(defect)??;
         Ok(next)
     }
 
@@ -221,16 +231,15 @@ impl Machine {
         others.extend(ready.targets.iter().flat_map(|target| &target.units).cloned());
         others.extend(own);
         let (state, wish) = (self.state.clone(), disk.clone());
-        let opened =
-            tokio::task::spawn_blocking(move || units::one(&wish, &scope, others.iter(), state.as_ref())).await;
+        let opened = in_time(STORE_TIME, move || units::one(&wish, &scope, others.iter(), state.as_ref())).await;
         let step = || Step::new(Verb::Add, "lun", Some(target.name.as_str()), disk.number).line();
         let failed = |why: String| Refused::Failed { step: step(), why };
-        let opened = opened.map_err(|_| failed("a defect kept it from being opened".to_owned()))?;
-        let unit = opened.map_err(|failure| failed(failure.to_string()))?;
+        let unit = opened.map_err(failed)?.map_err(|failure| failed(failure.to_string()))?;
         if unit.created && unit.unit.backend().description().kind == "file" {
             ready.undo.push(Undo::Created(PathBuf::from(&unit.place)));
         }
-        units::settle(&unit, disk).await.map_err(failed)?;
+        let settled = tokio::time::timeout(STORE_TIME, units::settle(&unit, disk)).await;
+        settled.unwrap_or_else(|_| Err(silent(STORE_TIME))).map_err(failed)?;
         Ok(unit)
     }
 
@@ -247,8 +256,8 @@ impl Machine {
         {
             let blocks = units::blocks(bytes, unit).map_err(|why| (Verb::Resize, why))?;
             let (room, bound) = (Arc::clone(bounded), bounded.bound());
-            let made = tokio::task::spawn_blocking(move || room.make_room(blocks)).await;
-            let made = made.map_err(|_| (Verb::Resize, "a defect kept it from being made larger".to_owned()))?;
+            // Room that is there too late is seen by nobody, and used by whoever asks for it again.
+            let made = in_time(STORE_TIME, move || room.make_room(blocks)).await.map_err(|why| (Verb::Resize, why))?;
             let before = made.map_err(|error| (Verb::Resize, units::cannot_grow(unit, &error)))?;
             undo.push(Undo::Room { bounded: Arc::clone(bounded), blocks: before, bound });
         }
@@ -256,10 +265,10 @@ impl Machine {
         if new.write_cache != old.write_cache
             && let Some(on) = new.write_cache
         {
-            let was = unit.unit.standing().write_cache;
+            // One that takes too long goes on by itself, and what undoes it comes after it.
+            undo.extend(unit.unit.standing().write_cache.map(|was| Undo::WriteCache(Arc::clone(&unit.unit), was)));
             let it = Arc::clone(&unit.unit);
             target::patiently(async move { it.set_write_cache(on).await }).await.map_err(change)?;
-            undo.extend(was.map(|was| Undo::WriteCache(Arc::clone(&unit.unit), was)));
         }
         if new.read_only && !old.read_only {
             undo.push(Undo::Writable(Arc::clone(&unit.unit)));
@@ -291,16 +300,19 @@ impl Machine {
             if was != is {
                 let resized = match is {
                     Some(bytes) => units::resize(unit, new, bytes).await,
-                    None => units::unbind(unit),
+                    None => {
+                        let unit = unit.clone();
+                        in_time(STORE_TIME, move || units::unbind(&unit)).await.and_then(|done| done)
+                    }
                 };
                 remarks.extend(resized.err().map(|why| format!("LUN {} has its old size: {why}", new.number)));
             }
             unit.unit.limiter().set(new.limit);
-            if old.read_only
-                && !new.read_only
-                && let Err(error) = unit.unit.set_read_only(false).await
-            {
-                remarks.push(format!("LUN {} stays read-only: {error}", new.number));
+            if old.read_only && !new.read_only {
+                let it = Arc::clone(&unit.unit);
+                if let Err(error) = target::patiently(async move { it.set_read_only(false).await }).await {
+                    remarks.push(format!("LUN {} stays read-only: {error}", new.number));
+                }
             }
             if old.offline && !new.offline {
                 unit.unit.bring_online();
@@ -468,6 +480,19 @@ async fn leave(door: &Arc<Door>, closed: &[SocketAddr]) {
     }
 }
 
+/// Does what may block, and waits for it, but not for ever: what hangs goes on by itself, and its outcome is dropped.
+async fn in_time<T: Send + 'static>(time: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    match tokio::time::timeout(time, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err("a defect kept it from being done".to_owned()),
+        Err(_) => Err(silent(time)),
+    }
+}
+
+fn silent(time: Duration) -> String {
+    format!("its store has not answered for {} s; see what keeps it, and try again", time.as_secs())
+}
+
 /// Undoes what was done, in reverse.
 async fn undo(ready: Ready) {
     let Ready { undo, targets, bound, notified } = ready;
@@ -481,15 +506,32 @@ async fn undo(ready: Ready) {
                 }
             }
             Undo::Room { bounded, blocks, bound } => {
-                let _ = tokio::task::spawn_blocking(move || bounded.give_back(blocks, bound)).await;
+                let _ = in_time(STORE_TIME, move || bounded.give_back(blocks, bound)).await;
             }
             Undo::Online(unit) => unit.bring_online(),
+            // A store that hangs is left to it.
             Undo::Writable(unit) => {
-                let _ = unit.set_read_only(false).await;
+                let _ = target::patiently(async move { unit.set_read_only(false).await }).await;
             }
             Undo::WriteCache(unit, on) => {
-                let _ = unit.set_write_cache(on).await;
+                let _ = target::patiently(async move { unit.set_write_cache(on).await }).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_hangs_is_not_waited_for_longer_than_it_may_take() {
+        let (go_on, hangs) = std::sync::mpsc::channel::<()>();
+        let late = in_time(Duration::from_millis(50), move || hangs.recv()).await;
+        assert!(late.unwrap_err().contains("has not answered"));
+        drop(go_on);
+        assert_eq!(in_time(STORE_TIME, || 7).await, Ok(7));
+        let broken = in_time(STORE_TIME, || assert!(std::hint::black_box(false), "as it is meant to be")).await;
+        assert!(broken.unwrap_err().contains("a defect"));
     }
 }

@@ -150,7 +150,7 @@ impl Administrator {
             let mut machine = own.0.machine.lock().await;
             let base = own.base(&machine.overrides).await?;
             let text = edit(base.text())?;
-            own.carry_out(&mut machine, base.with(&text), how).await
+            own.carry_out(&mut machine, base.with(&text), Some(base), how).await
         })
         .await
     }
@@ -162,10 +162,12 @@ impl Administrator {
         to_its_end(async move {
             let mut machine = own.0.machine.lock().await;
             let said = own.on_disk().await;
-            if !how.force && !matches!(&said, Some(Ok(said)) if said.text() == text) {
-                own.base(&machine.overrides).await?;
-            }
-            own.carry_out(&mut machine, own.document().with(&text), how).await
+            let began = match said {
+                Some(Ok(said)) if how.force || said.text() == text => Some(said),
+                _ if how.force => None,
+                _ => Some(own.base(&machine.overrides).await?),
+            };
+            own.carry_out(&mut machine, own.document().with(&text), began, how).await
         })
         .await
     }
@@ -179,7 +181,8 @@ impl Administrator {
                 let why = "the daemon has no file to read, as it was started without --config; name a file to apply";
                 return Err(Refused::Input(why.to_owned()));
             };
-            own.carry_out(&mut machine, said?, how).await
+            let said = said?;
+            own.carry_out(&mut machine, said.clone(), Some(said), how).await
         })
         .await
     }
@@ -247,7 +250,14 @@ impl Administrator {
         workers.iter().flatten().flat_map(|worker| &worker.sessions).filter_map(Seen::of).collect()
     }
 
-    async fn carry_out(&self, machine: &mut Machine, document: Document, how: How) -> Result<Plan, Refused> {
+    /// Makes the change to this document, which `began` with what the file said.
+    async fn carry_out(
+        &self,
+        machine: &mut Machine,
+        document: Document,
+        began: Option<Document>,
+        how: How,
+    ) -> Result<Plan, Refused> {
         let told = document.clone();
         let reading =
             tokio::task::spawn_blocking(move || configuration::read(&told.name(), told.text(), told.path())).await;
@@ -268,7 +278,7 @@ impl Administrator {
         if !how.force && plan.forced().next().is_some() {
             return Err(Refused::InUse(Box::new(plan)));
         }
-        let change = execute::Change { served: &served, wanted, difference: &difference, force: how.force };
+        let change = execute::Change { served: &served, began, wanted, difference: &difference, force: how.force };
         let (now, remarks) = machine.carry_out(self.door(), document, change).await?;
         *self.0.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
         (plan.done, plan.remarks) = (true, remarks);
