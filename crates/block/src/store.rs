@@ -68,6 +68,8 @@ pub struct Estate {
     pub files: Vec<crate::OpenFile>,
     /// What is kept in memory and nowhere else.
     pub memory: Option<Arc<dyn Memory>>,
+    /// Where whoever goes on opens the content for himself: what tells it from another.
+    pub mark: Option<u64>,
 }
 
 /// A store's memory, as it is copied while the store is in use: first all of it, then again and again what has

@@ -103,6 +103,27 @@ pub struct ConnectionParameters {
     pub max_send_data_segment_length: u32,
 }
 
+/// What may be agreed for a length (§13.12 to §13.14).
+const LENGTHS: std::ops::RangeInclusive<u32> = 512..=0xff_ffff;
+
+impl ConnectionParameters {
+    /// Whether a login can have come to this.
+    pub fn are_agreeable(&self) -> bool {
+        LENGTHS.contains(&self.max_recv_data_segment_length) && LENGTHS.contains(&self.max_send_data_segment_length)
+    }
+}
+
+impl SessionParameters {
+    /// Whether a login can have come to this.
+    pub fn are_agreeable(&self) -> bool {
+        LENGTHS.contains(&self.max_burst_length)
+            && LENGTHS.contains(&self.first_burst_length)
+            && (1..=0xffff).contains(&self.max_outstanding_r2t)
+            && (1..=0xffff).contains(&self.max_connections)
+            && self.error_recovery_level <= 2
+    }
+}
+
 impl Default for ConnectionParameters {
     /// What holds where nothing is said.
     fn default() -> Self {

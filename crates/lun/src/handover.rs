@@ -49,6 +49,10 @@ pub struct UnitAtRest {
     pub threshold_reached: bool,
     /// How a SANITIZE or FORMAT UNIT ended that did not end well.
     pub occupation: u8,
+    /// Blocks that it shows.
+    pub blocks: u64,
+    /// Bytes of a block.
+    pub block_length: u32,
 }
 
 /// A token of a copy (SPC-4 5.16.6).
@@ -82,6 +86,8 @@ pub struct NexusAtRest {
 pub struct ViewAtRest {
     /// Its number.
     pub number: u16,
+    /// Which unit it is.
+    pub uuid: [u8; 16],
     /// Unit attentions that are owed, the first to be told first.
     pub attentions: Vec<Condition>,
     /// What happened to the medium of a drive and was not told yet (MMC-6, the media event).
@@ -102,6 +108,22 @@ pub enum Unfit {
     /// Its identifying information cannot be read.
     #[error("its identifying information cannot be read")]
     Names,
+    /// Its blocks are of another length.
+    #[error("its blocks have {is} bytes, and initiators were told of {was}")]
+    BlockLength {
+        /// Bytes of a block, as initiators have it.
+        was: u32,
+        /// Bytes of a block here.
+        is: u32,
+    },
+    /// It is smaller.
+    #[error("it would show {is} blocks, and initiators were told of {was}; give it that size in the configuration")]
+    Smaller {
+        /// Blocks, as initiators have it.
+        was: u64,
+        /// Blocks here.
+        is: u64,
+    },
 }
 
 impl LogicalUnit {
@@ -110,6 +132,7 @@ impl LogicalUnit {
         let commons = &self.commons;
         let values = commons.values();
         let (reservations, exclusive) = commons.reservations.snapshot().at_rest();
+        let limits = self.backend().limits();
         UnitAtRest {
             uuid: self.identity().uuid,
             mode_pages: values.to_current(),
@@ -125,12 +148,22 @@ impl LogicalUnit {
             tokens: commons.tokens.at_rest(),
             threshold_reached: commons.is_threshold_reached(),
             occupation: commons.occupation.code(),
+            blocks: limits.blocks,
+            block_length: limits.block_length,
         }
     }
 
-    /// Goes on from where another process left the unit. Nobody uses it yet.
-    pub fn revive(&self, rest: &UnitAtRest) -> Result<(), Unfit> {
+    /// Goes on from where another process left the unit. Nobody uses it yet. Whether it has become larger, of which
+    /// all who know it are to be told.
+    pub fn revive(&self, rest: &UnitAtRest) -> Result<bool, Unfit> {
         let commons = &self.commons;
+        let limits = self.backend().limits();
+        if limits.block_length != rest.block_length {
+            return Err(Unfit::BlockLength { was: rest.block_length, is: limits.block_length });
+        }
+        if limits.blocks < rest.blocks {
+            return Err(Unfit::Smaller { was: rest.blocks, is: limits.blocks });
+        }
         let reservations = Reservations::revive(&rest.reservations, rest.exclusive.clone())?;
         if !commons.naming.revive(&rest.names) {
             return Err(Unfit::Names);
@@ -146,7 +179,7 @@ impl LogicalUnit {
         if commons.occupation.revive(rest.occupation) {
             commons.set_flags(flag::OCCUPIED, 0);
         }
-        Ok(())
+        Ok(limits.blocks > rest.blocks)
     }
 }
 

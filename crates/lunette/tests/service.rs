@@ -4,6 +4,7 @@ use sim::daemon::{Daemon, Folder, TARGET};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,6 +38,27 @@ impl Manager {
             }
         }
         (false, said)
+    }
+}
+
+#[test]
+fn a_process_that_took_over_beats_in_the_place_of_the_one_that_the_service_manager_started() {
+    let manager = Manager::new();
+    // As systemd does: what it started is named by its number.
+    let program = manager.folder.file("started");
+    std::fs::write(&program, format!("#!/bin/sh\nWATCHDOG_PID=$$ exec {LUNETTE} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = manager.folder.file("notify");
+    let environment = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "400000")];
+    let mut daemon = Daemon::start_with(&program, &["ram:4M"], &[], &environment);
+    assert!(manager.until("WATCHDOG=1", Duration::from_secs(10)).0, "the first one beats");
+    daemon.upgrade(LUNETTE, &["--timeout", "20"]).unwrap();
+    let line = format!("MAINPID={}", daemon.process_id());
+    assert!(manager.until(&line, Duration::from_secs(10)).0);
+    // What the old one said last.
+    manager.until("WATCHDOG=1", Duration::from_millis(300));
+    for _ in 0..3 {
+        assert!(manager.until("WATCHDOG=1", Duration::from_secs(5)).0, "the second one beats");
     }
 }
 

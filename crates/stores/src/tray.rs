@@ -7,6 +7,7 @@ use crate::{Address, OpenError, Opened};
 use block::layer::ReadOnly;
 use block::pure::Null;
 use block::{Backend, Description, Engine, Error, Limits, Medium, Store};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -92,7 +93,11 @@ impl Backend for Tray {
         let current = self.current();
         // Another one may lie there by now, which nobody was told of.
         match current.stamp.is_some() && current.stamp == Stamp::of(&self.address.place).ok() {
-            true => current.backend.hand_over(),
+            true => {
+                let mut mark = std::hash::DefaultHasher::new();
+                current.stamp.hash(&mut mark);
+                Ok(block::Estate { mark: Some(mark.finish()), ..current.backend.hand_over()? })
+            }
             false => Err("what lies in the drive is not what lies at its path"),
         }
     }

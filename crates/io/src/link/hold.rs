@@ -36,10 +36,10 @@ pub struct LinkAtRest {
 impl Holding {
     /// Takes a header with what its core says of it. `None`: it is to be handled. Else how many bytes behind it
     /// are to be kept as well, where that can be told.
-    pub fn sort(&mut self, sorted: Sorted, digest_ok: bool, header: &[u8]) -> Option<Option<usize>> {
+    pub fn sort(&mut self, sorted: Sorted, header: &[u8]) -> Option<Option<usize>> {
         match sorted {
-            Sorted::Now if digest_ok => None,
-            Sorted::Later { behind } if digest_ok && self.bytes.len() + header.len() + behind <= KEPT_BYTES => {
+            Sorted::Now => None,
+            Sorted::Later { behind } if self.bytes.len() + header.len() + behind <= KEPT_BYTES => {
                 self.bytes.extend_from_slice(header);
                 Some(Some(behind))
             }
@@ -97,7 +97,8 @@ impl Link {
             }
             core.transmitted(&batch);
         }
-        if is_plain && more.is_empty() {
+        // Half sent headers stay as they are where nothing ends with them.
+        if is_plain && more.is_empty() && !batch.names_tasks() {
             return;
         }
         let mut plain = self.unsent(memory);
@@ -134,6 +135,8 @@ impl Link {
         let mut link = Link::new(stream, unread);
         link.counters = LinkCounters { received_bytes, sent_bytes, ..LinkCounters::default() };
         if !unsent.is_empty() {
+            // An initiator that does not read it has as long for it as for anything.
+            link.sending_since = Some(Instant::now());
             link.batch = Some(TxBatch::plain(unsent));
         }
         link

@@ -3,7 +3,7 @@
 use super::tap::{Direction, feed};
 use super::{Core, DIRECT_BYTES, LARGE_BYTES, Link, LinkError, Memory, Placement, SHORT_STAGING_BYTES, Scratch};
 use crate::crc32c::Crc32c;
-use iscsi::session::{Incoming, Place};
+use iscsi::session::{Incoming, Place, Sorted};
 use iscsi::wire::{BHS_BYTES, header_bytes};
 use std::io::{ErrorKind, IoSliceMut};
 use std::pin::Pin;
@@ -202,7 +202,9 @@ impl Link {
                     let (header, digest) = whole.split_at(plain);
                     let digest_ok = digest.is_empty() || digest == Crc32c::over(header).to_le_bytes();
                     if let Some(holding) = &mut self.holding {
-                        match holding.sort(core.sort(now, c, first), digest_ok, whole) {
+                        // What is damaged is not even looked at.
+                        let sorted = if digest_ok { core.sort(now, c, first) } else { Sorted::Unclear };
+                        match holding.sort(sorted, whole) {
                             None => {}
                             Some(None) => return Ok((bytes.len() - rest.len(), true)),
                             Some(Some(missing)) => {

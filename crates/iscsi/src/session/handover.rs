@@ -105,12 +105,14 @@ impl Session {
         let now_or_never = match Opcode::from_number(basic.opcode()) {
             Some(Opcode::DataOut) => {
                 let tag = DataOut::view(basic).initiator_task_tag.get();
-                self.tasks.by_tag(tag).is_some()
+                // Not what is over and kept in case that its status is asked for once more.
+                self.tasks.by_tag(tag).and_then(|id| self.tasks.get(id)).is_some_and(|task| task.kept.is_none())
             }
             Some(Opcode::SnackRequest) => true,
             Some(Opcode::NopOut) => {
                 let ping = NopOut::view(basic);
-                ping.initiator_task_tag.get() == RESERVED_TAG || numbered(ping.cmd_sn.get())
+                // A ping waits for nobody, and who asks so wants to know soon.
+                basic.immediate() || ping.initiator_task_tag.get() == RESERVED_TAG || numbered(ping.cmd_sn.get())
             }
             // All requests have their CmdSN in the same place.
             Some(Opcode::ScsiCommand | Opcode::TextRequest | Opcode::TaskManagementRequest | Opcode::LogoutRequest) => {

@@ -82,6 +82,11 @@ const BATCH_ARENA_BYTES: usize = 128 << 10;
 const BATCH_SEGMENTS: usize = 500;
 
 impl TxBatch {
+    /// Whether tasks go on, or are over, once it has left.
+    pub fn names_tasks(&self) -> bool {
+        !self.finished.is_empty() || !self.named.is_empty()
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.arena.clear();

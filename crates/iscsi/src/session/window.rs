@@ -34,7 +34,10 @@ impl Window {
 
     /// The window of a session that goes on: the initiator knows this MaxCmdSN.
     pub fn at(exp_cmd_sn: u32, told_max_cmd_sn: u32, size: u32) -> Window {
-        Window { max_cmd_sn: told_max_cmd_sn, told_max_cmd_sn, ..Window::new(exp_cmd_sn, size) }
+        let mut window = Window { max_cmd_sn: told_max_cmd_sn, told_max_cmd_sn, ..Window::new(exp_cmd_sn, size) };
+        // A connection that joined may have been told of more.
+        window.update();
+        window
     }
 
     pub fn classify(&self, cmd_sn: u32) -> Arrival {

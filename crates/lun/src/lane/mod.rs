@@ -360,6 +360,7 @@ impl Lane {
         let place = self.place(id);
         let of = |(entry, view): (&LunEntry, &View)| ViewAtRest {
             number: entry.number,
+            uuid: entry.unit.identity().uuid,
             attentions: view.attentions.iter().copied().collect(),
             media_event: view.media_event.map_or(0, |event| event as u8),
             eject_requested: view.eject_requested,

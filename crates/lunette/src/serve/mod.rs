@@ -49,7 +49,7 @@ const BACKLOG: i32 = 1024;
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut handed = Handed::take()?;
     let mut inheritance = match &arguments.take_over {
-        Some(path) => Some(Inheritance::ask(path, arguments.take_over_within)?),
+        Some(path) => Some(Inheritance::ask(path, arguments.take_over_within, arguments.take_over_anew)?),
         None => None,
     };
     let inherited = inheritance.as_ref().and_then(|inheritance| inheritance.document.as_deref());

@@ -6,13 +6,14 @@
 //! has said so, it has touched none, and they go on here after all.
 
 use super::wire::{Kind, Message, Wire};
-use super::{PATIENCE, is_dead, owner_or_root};
+use super::{PATIENCE, goes_over, is_dead, owner_or_root};
 use crate::serve::administrator::{Administrator, Served, Still};
 use block::{Estate, Memory};
 use lun::LogicalUnit;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,19 +29,6 @@ const FEW: usize = 512;
 const MEMORY_BYTES: usize = 1 << 20;
 /// How long the other may take to say that it serves, and to die when it does not.
 const LAST: Duration = Duration::from_secs(10);
-/// Environment that the next process goes by as well.
-const ENVIRONMENT: [&str; 10] = [
-    "LUNETTE_",
-    "XDG_",
-    "HOME",
-    "PATH",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_",
-    "CREDENTIALS_DIRECTORY",
-    "STATE_DIRECTORY",
-    "RUNTIME_DIRECTORY",
-    "RUST_BACKTRACE",
-];
 
 /// Everything that is handed over.
 pub struct Giver {
@@ -112,6 +100,7 @@ impl Giver {
         let other = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| format!("it has gone: {error}"))?;
         let still = self.runtime.block_on(self.administrator.still())?;
         let estates = estates(&still.served)?;
+        memory_suffices(&estates)?;
         let memories: Vec<Copied> = estates
             .iter()
             .filter_map(|(unit, estate)| Some(Copied { unit: unit.identity().uuid, memory: estate.memory.clone()? }))
@@ -122,6 +111,7 @@ impl Giver {
         copy_while_in_use(wire, &memories)?;
         let begun = Instant::now();
         let frozen = self.runtime.block_on(self.administrator.door().freeze(ask.within))?;
+        same_still(&still.served, &estates)?;
         for copied in &memories {
             copied.send(wire, &copied.memory.changed())?;
         }
@@ -142,13 +132,17 @@ impl Giver {
     ) -> Result<(), String> {
         let said = |error: std::io::Error| error.to_string();
         let locks = self.state.as_ref().map_or(Ok(Vec::new()), |state| state.held()).map_err(said)?;
-        let files: Vec<_> = estates.iter().flat_map(|(_, estate)| &estate.files).collect();
+        let of = |(unit, estate): &(Arc<LogicalUnit>, Estate)| {
+            let uuid = unit.identity().uuid;
+            estate.files.iter().map(|file| (uuid, Arc::clone(file))).collect::<Vec<_>>()
+        };
+        let files: Vec<_> = estates.iter().flat_map(of).collect();
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![stdout.as_fd(), stderr.as_fd(), own.as_fd()];
         descriptors.extend(self.control.as_ref().map(AsFd::as_fd));
         let listeners = || still.listeners.iter().chain(&self.others);
         descriptors.extend(listeners().map(|(_, listener)| listener.as_fd()));
-        descriptors.extend(files.iter().map(|file| file.as_fd()));
+        descriptors.extend(files.iter().map(|(_, file)| file.as_fd()));
         descriptors.extend(locks.iter().map(AsFd::as_fd));
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let offer = Offer {
@@ -156,7 +150,7 @@ impl Giver {
             process: std::process::id(),
             control: self.control.is_some(),
             listeners: listeners().map(|(asked, _)| *asked).collect(),
-            stores: count(files.len()),
+            stores: files.iter().map(|(unit, _)| *unit).collect(),
             locks: count(locks.len()),
             memories: memories.iter().map(|copied| copied.unit).collect(),
             document: Some(still.served.document.text().to_owned()),
@@ -192,22 +186,47 @@ impl Giver {
 
 /// What goes over with each unit's store.
 fn estates(served: &Served) -> Result<Vec<(Arc<LogicalUnit>, Estate)>, String> {
-    let mut needed = 0;
     let mut estates = Vec::new();
     for unit in served.units().map(|unit| &unit.unit) {
         let description = unit.backend().description();
         let place = format!("{}:{}", description.kind, description.address);
         let estate = unit.backend().hand_over().map_err(|why| format!("{place}: {why}"))?;
-        if estate.memory.is_some() {
-            needed += unit.backend().space().map_or(0, |space| space.used);
-        }
         estates.push((Arc::clone(unit), estate));
     }
+    Ok(estates)
+}
+
+/// What the stores hand over is what it was when the other process opened it: no flush has failed since, no key was
+/// erased, no medium exchanged.
+fn same_still(served: &Served, first: &[(Arc<LogicalUnit>, Estate)]) -> Result<(), String> {
+    let now = estates(served)?;
+    let names = |estate: &Estate| -> std::io::Result<Vec<(u64, u64)>> {
+        estate.files.iter().map(|file| file.metadata().map(|own| (own.dev(), own.ino()))).collect()
+    };
+    let same = |one: &Estate, other: &Estate| -> std::io::Result<bool> {
+        Ok(names(one)? == names(other)? && one.mark == other.mark && one.memory.is_some() == other.memory.is_some())
+    };
+    for ((unit, before), (_, after)) in first.iter().zip(&now) {
+        if !same(before, after).map_err(|error| error.to_string())? {
+            let description = unit.backend().description();
+            return Err(format!("{}:{}: its file has just become another", description.kind, description.address));
+        }
+    }
+    match first.len() == now.len() {
+        true => Ok(()),
+        false => Err("a disk has just come or gone".to_owned()),
+    }
+}
+
+/// Whether disks in memory may be there twice for a moment.
+fn memory_suffices(estates: &[(Arc<LogicalUnit>, Estate)]) -> Result<(), String> {
+    let in_memory = estates.iter().filter(|(_, estate)| estate.memory.is_some());
+    let needed: u64 = in_memory.map(|(unit, _)| unit.backend().space().map_or(0, |space| space.used)).sum();
     match available_memory() {
         Some(available) if needed > available / 10 * 9 => Err(format!(
             "disks in memory hold {needed} bytes, of which there are two for a moment, and {available} are available"
         )),
-        _ => Ok(estates),
+        _ => Ok(()),
     }
 }
 
@@ -281,9 +300,6 @@ fn available_memory() -> Option<u64> {
 
 /// How this process was started.
 fn started() -> Started {
-    let kept = |name: &str| {
-        ENVIRONMENT.iter().any(|one| if one.ends_with('_') { name.starts_with(one) } else { name == *one })
-    };
     Started {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         process: std::process::id(),
@@ -291,7 +307,7 @@ fn started() -> Started {
         arguments: std::env::args().skip(1).collect(),
         environment: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| kept(name))
+            .filter(|(name, _)| goes_over(name))
             .collect(),
     }
 }

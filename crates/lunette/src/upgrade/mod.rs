@@ -25,6 +25,27 @@ use wire::{Kind, Wire};
 /// How long one process waits for the next word of the other.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Environment that the next process goes by as well; what ends in `_` begins several names. WATCHDOG_PID is not among
+/// it: the service manager's watchdog would wait for a process that is another one.
+const ENVIRONMENT: [&str; 10] = [
+    "LUNETTE_",
+    "XDG_",
+    "HOME",
+    "PATH",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "CREDENTIALS_DIRECTORY",
+    "STATE_DIRECTORY",
+    "RUNTIME_DIRECTORY",
+    "RUST_BACKTRACE",
+];
+
+/// Whether the next process goes by this of the environment. The command asks so as well: it may be called by root,
+/// and nothing that a daemon says is to load a library into what root starts.
+fn goes_over(name: &str) -> bool {
+    ENVIRONMENT.iter().any(|one| if one.ends_with('_') { name.starts_with(one) } else { name == *one })
+}
+
 const EXAMPLES: &str = "\
 Examples:
   lunette upgrade                                this program takes the place of the one that serves
@@ -91,23 +112,23 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut command = Command::new(&binary);
     command.args(&words).arg("--take-over").arg(&path);
     command.arg("--take-over-within").arg(arguments.timeout.as_secs_f64().to_string());
-    command.current_dir(&started.directory).envs(started.environment);
+    // What a service manager has told the caller is not for the daemon.
+    for name in ["WATCHDOG_PID", "WATCHDOG_USEC", "NOTIFY_SOCKET"] {
+        command.env_remove(name);
+    }
+    command.current_dir(&started.directory);
+    command.envs(started.environment.into_iter().filter(|(name, _)| goes_over(name)));
     // Its end is not the end of whoever called us.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Failure::input(format!("{}: {error}", binary.display())))?;
+    // Read all along: a pipe that is full would hold it up.
+    let complaints = child.stderr.take().map(|stderr| std::thread::spawn(move || last_line(stderr)));
     let told = child.stdout.take().map(BufReader::new).and_then(|out| out.lines().find_map(report));
     let Some(report) = told else {
         // It has said why, in its last line.
-        let said: Vec<String> = child
-            .stderr
-            .take()
-            .map(BufReader::new)
-            .into_iter()
-            .flat_map(BufRead::lines)
-            .map_while(Result::ok)
-            .collect();
+        let said = complaints.and_then(|thread| thread.join().ok()).flatten();
         let _ = child.wait();
-        let why = said.last().map_or("the new program ended without a word", String::as_str);
+        let why = said.as_deref().unwrap_or("the new program ended without a word");
         let why = why.strip_prefix("lunette: ").unwrap_or(why);
         // It can have died in the moment after it took over, before it could say so.
         let what = match how_started(&path) {
@@ -122,6 +143,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+/// The last line of what somebody says, once he has said all.
+fn last_line(from: impl std::io::Read) -> Option<String> {
+    BufReader::new(from).lines().map_while(Result::ok).last()
 }
 
 fn report(line: std::io::Result<String>) -> Option<Value> {
@@ -188,6 +214,16 @@ mod tests {
         let words = ["serve", "a.img", "--take-over", "/run/x", "--threads", "2", "--take-over-within", "1"];
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         assert_eq!(without_take_over(&words), ["serve", "a.img", "--threads", "2"]);
+    }
+
+    #[test]
+    fn the_next_process_goes_by_what_is_the_daemons_and_by_nothing_that_loads_code_or_is_of_one_process() {
+        for name in ["LUNETTE_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "STATE_DIRECTORY"] {
+            assert!(goes_over(name), "{name}");
+        }
+        for name in ["WATCHDOG_PID", "LD_PRELOAD", "LISTEN_PID", "PATHS", "HOMES"] {
+            assert!(!goes_over(name), "{name}");
+        }
     }
 
     #[test]

@@ -38,12 +38,16 @@ pub struct Inheritance {
     pub locks: Vec<File>,
     /// The document that is served.
     pub document: Option<String>,
+    /// Of which unit each of the stores' files is.
+    stores: Vec<[u8; 16]>,
+    /// Another configuration is to be served.
+    anew: bool,
 }
 
 impl Inheritance {
     /// Asks the process that serves for what can be had of it before anything rests. Files go to the stores, which
-    /// find them when they are opened.
-    pub fn ask(path: &Path, within: Duration) -> Result<Inheritance, Failure> {
+    /// find them when they are opened. Where it is not `anew`, nothing is to be served that is not served now.
+    pub fn ask(path: &Path, within: Duration, anew: bool) -> Result<Inheritance, Failure> {
         let failed = |why: String| Failure::runtime(format!("{}: {why}", path.display()));
         let stream = UnixStream::connect(path).map_err(|error| failed(error.to_string()))?;
         let wire = Wire::new(stream, PATIENCE + within).map_err(Failure::runtime)?;
@@ -64,11 +68,12 @@ impl Inheritance {
         for asked in offer.listeners {
             listeners.push((asked, TcpListener::from(next()?)));
         }
-        let files = (0..offer.stores).map(|_| next().map(File::from)).collect::<Result<_, _>>()?;
-        stores::inherit(files);
+        let files = offer.stores.iter().map(|_| next().map(File::from)).collect::<Result<_, _>>()?;
+        stores::inherit(files, !anew);
         let locks = (0..offer.locks).map(|_| next().map(File::from)).collect::<Result<_, _>>()?;
         let (version, document) = (offer.program, offer.document);
-        Ok(Inheritance { wire, old, version, outputs, upgrades, control, listeners, locks, document })
+        let stores = offer.stores;
+        Ok(Inheritance { wire, old, version, outputs, upgrades, control, listeners, locks, document, stores, anew })
     }
 
     /// The socket of upgrades.
@@ -79,11 +84,11 @@ impl Inheritance {
     /// Takes the sessions over, once everything else is ready, and serves them. Until the very end a failure
     /// leaves them where they are.
     pub fn take_over(self, door: &Arc<Door>, units: &[Arc<LogicalUnit>]) -> Result<(), Failure> {
-        stores::forget_inherited();
         let refuse = |why: String| {
             let _ = self.wire.send_bytes(Kind::Refused, why.as_bytes(), &[]);
             Failure::runtime(why)
         };
+        self.all_is_taken(units).map_err(refuse)?;
         let said = |error: std::io::Error| Failure::runtime(format!("the old process has gone: {error}"));
         self.wire.send(Kind::Ready, &String::new(), &[]).map_err(said)?;
         let (prepared, sessions) = self.prepare(door, units).map_err(refuse)?;
@@ -103,6 +108,24 @@ impl Inheritance {
         Ok(())
     }
 
+    /// Whether every file that is served was found where it is to be: another one there is another disk, even where
+    /// it says that it is the same.
+    fn all_is_taken(&self, units: &[Arc<LogicalUnit>]) -> Result<(), String> {
+        for at in stores::forget_inherited() {
+            let own = self.stores.get(at).and_then(|uuid| units.iter().find(|unit| unit.identity().uuid == *uuid));
+            match own {
+                Some(unit) => {
+                    let place = unit.backend().description().address;
+                    return Err(format!("{place}: the file that lies there is not the one that is served"));
+                }
+                None if !self.anew => return Err("a disk that is served was not found where it is to be".to_owned()),
+                // The configuration does without it.
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     fn prepare(&self, door: &Arc<Door>, units: &[Arc<LogicalUnit>]) -> Result<(Prepared, usize), String> {
         let memories: HashMap<[u8; 16], Arc<dyn Memory>> = units
             .iter()
@@ -113,7 +136,7 @@ impl Inheritance {
             if message.kind != Kind::Memory {
                 let rest: DoorAtRest = message.expect(Kind::State)?;
                 let sessions = rest.sessions.len();
-                return Ok((door.prepare(rest, message.descriptors)?, sessions));
+                return Ok((door.prepare(rest, message.descriptors, !self.anew)?, sessions));
             }
             for MemoryPiece { unit, number, content } in Vec::take(&message.body).map_err(|error| error.to_string())? {
                 let memory = memories.get(&unit).ok_or("a disk in memory is not one of ours")?;

@@ -17,6 +17,20 @@ fn script(folder: &Folder, name: &str, text: &str) -> String {
     path
 }
 
+/// A configuration file with these disks in the place of the daemon's.
+fn file(daemon: &Daemon, target: &str, stores: &[&str]) -> String {
+    let state = daemon.control().with_file_name("");
+    let disks = stores
+        .iter()
+        .zip(1..)
+        .map(|(store, number)| format!("[[target.lun]]\nnumber = {number}\nstore = \"{store}\"\n"));
+    format!(
+        "[daemon]\nstate-dir = \"{}\"\n[[portal]]\nlisten = \"127.0.0.1:0\"\n[[target]]\nname = \"{target}\"\n{}[[target.rule]]\ninitiators = \"any\"\n",
+        state.display(),
+        disks.collect::<String>()
+    )
+}
+
 #[test]
 fn a_new_program_that_cannot_serve_changes_nothing() {
     let folder = Folder::new();
@@ -40,13 +54,9 @@ fn a_new_program_that_cannot_serve_changes_nothing() {
         assert!(why.contains("goes on"), "{why}");
         // One that serves other targets cannot go on with the session.
         let other = folder.file("other.toml");
-        let text = format!(
-            "[[targets]]\nname = \"iqn.2026-01.org.example:other\"\n[[targets.luns]]\nstore = \"ram:1M\"\n[[portals]]\naddress = \"{}\"\n",
-            daemon.as_ref().unwrap().address()
-        );
-        fs::write(&other, text).unwrap();
+        fs::write(&other, file(daemon.as_ref().unwrap(), "iqn.2026-01.org.example:other", &["ram:8M"])).unwrap();
         let why = upgrade(&mut daemon, LUNETTE, &["--config", &other]).await.unwrap_err();
-        assert!(why.contains("goes on"), "{why}");
+        assert!(why.contains("there is no target") && why.contains("goes on"), "{why}");
         assert_eq!(process(&daemon), old);
         assert!(daemon.as_mut().unwrap().is_running());
         assert_eq!(disk.read(0, 1).await.unwrap(), pattern(0, 1));
@@ -98,4 +108,89 @@ fn who_does_not_come_to_rest_is_named_and_goes_on() {
     assert!(client.finish(tag).is_good());
     std::thread::sleep(Duration::from_millis(10));
     daemon.as_mut().unwrap().upgrade(LUNETTE, &["--timeout", "20"]).unwrap();
+}
+
+#[test]
+fn a_disk_whose_file_is_no_longer_the_one_at_its_path_is_not_exchanged_in_silence() {
+    let folder = Folder::new();
+    let (image, copy) = (folder.file("disk.img"), folder.file("copy.img"));
+    let mut daemon = Some(Daemon::start(LUNETTE, &[&format!("{image},size=8M")]));
+    run(async {
+        let session = options(daemon.as_ref().unwrap()).connect().await.unwrap();
+        let disk = session.unit(1);
+        disk.write(0, pattern(0, 1)).await.unwrap();
+        // A copy of it with older content, which calls itself the same disk, has taken its place.
+        let copied = std::process::Command::new("cp").args(["-a", &image, &copy]).status().unwrap();
+        assert!(copied.success());
+        disk.write(0, pattern(0, 2)).await.unwrap();
+        fs::rename(&image, folder.file("served.img")).unwrap();
+        fs::rename(&copy, &image).unwrap();
+        let why = upgrade(&mut daemon, LUNETTE, &["--timeout", "20"]).await.unwrap_err();
+        assert!(why.contains("is not the one that is served") && why.contains("goes on"), "{why}");
+        assert_eq!(disk.read(0, 1).await.unwrap(), pattern(0, 2));
+        // There is none, and none is made.
+        fs::remove_file(&image).unwrap();
+        let why = upgrade(&mut daemon, LUNETTE, &["--timeout", "20"]).await.unwrap_err();
+        assert!(why.contains("does not exist any more, though it is served") && why.contains("goes on"), "{why}");
+        assert!(!std::path::Path::new(&image).exists());
+        assert_eq!(disk.read(0, 1).await.unwrap(), pattern(0, 2));
+        // It is back.
+        fs::rename(folder.file("served.img"), &image).unwrap();
+        upgrade(&mut daemon, LUNETTE, &["--timeout", "20"]).await.unwrap();
+        assert_eq!(disk.read(0, 1).await.unwrap(), pattern(0, 2));
+        assert_eq!((session.statistics().logins, session.statistics().errors), (0, 0));
+    });
+}
+
+#[test]
+fn a_configuration_that_has_another_disk_at_a_number_that_is_in_use_is_refused() {
+    let folder = Folder::new();
+    let (one, other) = (folder.file("one.img"), folder.file("other.img"));
+    let mut daemon = Some(Daemon::start(LUNETTE, &[&format!("{one},size=8M")]));
+    let configured = |name: &str, stores: &[&str]| {
+        let path = folder.file(name);
+        fs::write(&path, file(daemon.as_ref().unwrap(), TARGET, stores)).unwrap();
+        path
+    };
+    fs::write(&other, vec![0; 8 << 20]).unwrap();
+    let exchanged = configured("exchanged.toml", &[&other]);
+    let grown = configured("more.toml", &[&one, &other]);
+    run(async {
+        let session = options(daemon.as_ref().unwrap()).connect().await.unwrap();
+        let disk = session.unit(1);
+        disk.write(0, pattern(0, 1)).await.unwrap();
+        let why = upgrade(&mut daemon, LUNETTE, &["--config", &exchanged, "--timeout", "20"]).await.unwrap_err();
+        assert!(why.contains("LUN 1 would be another disk") && why.contains("goes on"), "{why}");
+        assert_eq!(disk.read(0, 1).await.unwrap(), pattern(0, 1));
+        // One more is no other.
+        upgrade(&mut daemon, LUNETTE, &["--config", &grown, "--timeout", "20"]).await.unwrap();
+        assert_eq!(disk.read(0, 1).await.unwrap(), pattern(0, 1));
+        assert_eq!(session.statistics().logins, 0);
+    });
+}
+
+#[test]
+fn a_disk_that_would_be_smaller_than_initiators_have_it_is_refused() {
+    let folder = Folder::new();
+    let image = folder.file("disk.img");
+    fs::write(&image, vec![0; 8 << 20]).unwrap();
+    let mut daemon = Some(Daemon::start(LUNETTE, &[&image]));
+    run(async {
+        let session = options(daemon.as_ref().unwrap()).connect().await.unwrap();
+        let disk = session.unit(1);
+        disk.read(8191, 1).await.unwrap();
+        let file = fs::File::options().write(true).open(&image).unwrap();
+        file.set_len(4 << 20).unwrap();
+        let why = upgrade(&mut daemon, LUNETTE, &["--timeout", "20"]).await.unwrap_err();
+        assert!(why.contains("initiators were told of 16384") && why.contains("goes on"), "{why}");
+        // Larger is told to who knows it.
+        file.set_len(16 << 20).unwrap();
+        upgrade(&mut daemon, LUNETTE, &["--timeout", "20"]).await.unwrap();
+        let ready = || initiator::Command::new(&[0; 6]).as_is();
+        let told = disk.execute(ready()).await.result.unwrap_err();
+        assert_eq!(told.scsi().and_then(|error| error.condition()), Some((6, 0x2a, 0x09)), "{told}");
+        disk.execute(ready()).await.result.unwrap();
+        disk.write(32767, pattern(0, 1)).await.unwrap();
+        assert_eq!(session.statistics().logins, 0);
+    });
 }

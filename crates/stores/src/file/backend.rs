@@ -155,7 +155,7 @@ impl Backend for FileBackend {
             // The next process would be told that all is well.
             return Err("a flush of it has failed, and only this process knows");
         }
-        Ok(Estate { files: vec![self.0.file.clone()], memory: None })
+        Ok(Estate { files: vec![self.0.file.clone()], ..Estate::default() })
     }
 
     fn resize(&self, blocks: u64) -> Result<(), Error> {

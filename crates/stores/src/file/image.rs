@@ -18,7 +18,7 @@ use std::time::SystemTime;
 const BLOCK: u32 = 2048;
 
 /// Which file an image is, and in which state. Another one is another medium.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Stamp {
     device: u64,
     inode: u64,

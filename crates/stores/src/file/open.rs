@@ -67,6 +67,10 @@ fn create(address: &Address, size: Option<u64>) -> Result<File, OpenError> {
         let problem = format!("its directory {} does not exist", directory.display());
         return Err(address.error(problem).remedy(format!("make it with: mkdir -p {}", directory.display())));
     }
+    if inherited::is_complete() {
+        let remedy = "give the file its name back";
+        return Err(address.error("does not exist any more, though it is served").remedy(remedy));
+    }
     if address.has("ro") {
         return Err(address.error("does not exist").remedy("with ro it must; leave out ro to create it"));
     }

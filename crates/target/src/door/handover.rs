@@ -4,9 +4,11 @@
 use super::Door;
 use crate::handover::{DoorAtRest, GroupAtRest, SessionAtRest};
 use crate::registry::{Registered, Revived, Standing};
+use lun::handover::UnitAtRest;
 use lun::{LogicalUnit, NexusDescription, TargetPort};
 use scsi::port_groups::AccessState;
 use scsi::transport_id::TransportId;
+use scsi::{Condition, SenseKey};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -52,11 +54,19 @@ impl Door {
     }
 
     /// Makes sessions of what another process has written down, with their sockets in the same order. Nothing
-    /// happens to any of them yet. An error, what this process cannot go on with.
-    pub fn prepare(&self, rest: DoorAtRest, sockets: Vec<OwnedFd>) -> Result<Prepared, String> {
-        for unit in self.units() {
+    /// happens to any of them yet. Where this process is to be `complete`, it has all units that the other had. An
+    /// error, what this process cannot go on with.
+    pub fn prepare(&self, rest: DoorAtRest, sockets: Vec<OwnedFd>, complete: bool) -> Result<Prepared, String> {
+        let (units, mut larger) = (self.units(), Vec::new());
+        let is_here = |rest: &&UnitAtRest| units.iter().any(|unit| unit.identity().uuid == rest.uuid);
+        if let Some(missing) = rest.units.iter().find(|rest| complete && !is_here(rest)) {
+            let serial: String = missing.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+            return Err(format!("the disk {serial} would not be served any more"));
+        }
+        for unit in &units {
             let Some(rest) = rest.units.iter().find(|rest| rest.uuid == unit.identity().uuid) else { continue };
-            unit.revive(rest).map_err(|error| format!("a disk of {}: {error}", unit.identity().serial))?;
+            let grown = unit.revive(rest).map_err(|error| format!("the disk {}: {error}", unit.identity().serial))?;
+            larger.extend(grown.then_some(rest.uuid));
         }
         for GroupAtRest { target, number, state } in &rest.groups {
             let state = AccessState::from_code(*state).ok_or("an access state is none")?;
@@ -67,7 +77,11 @@ impl Door {
         }
         let mut sockets = sockets.into_iter();
         let mut sessions = Vec::new();
-        for rest in rest.sessions {
+        for mut rest in rest.sessions {
+            for view in rest.nexus.views.iter_mut().filter(|view| larger.contains(&view.uuid)) {
+                // Capacity data has changed.
+                view.attentions.push(Condition::new(SenseKey::UnitAttention, 0x2a, 0x09));
+            }
             let own: Vec<TcpStream> = sockets.by_ref().take(rest.lines.len()).map(TcpStream::from).collect();
             let initiator = rest.initiator.clone();
             let session = self.prepare_one(rest, own);
@@ -101,6 +115,19 @@ impl Door {
             units: Arc::clone(&rule.units),
             protocol_level: u8::try_from(rest.session.parameters.protocol_level).unwrap_or(u8::MAX),
         };
+        let session = &rest.session;
+        let agreeable = session.connections.iter().all(|connection| connection.parameters.are_agreeable());
+        if !agreeable || !session.parameters.are_agreeable() {
+            return Err("no login comes to what it says was agreed".into());
+        }
+        for view in &rest.nexus.views {
+            let entry = rule.units.entries.iter().find(|entry| entry.number == view.number);
+            match entry.map(|entry| entry.unit.identity().uuid) {
+                Some(uuid) if uuid == view.uuid => {}
+                Some(_) => return Err(format!("its LUN {} would be another disk", view.number)),
+                None => return Err(format!("it would have no LUN {} any more", view.number)),
+            }
+        }
         let registered = self.registry.revive(&rest, standing, self.workers.len()).ok_or("its TSIH is another's")?;
         let revived = Revived {
             rest,

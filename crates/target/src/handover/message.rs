@@ -49,8 +49,8 @@ pub struct Offer {
     pub control: bool,
     /// The listeners, by the address that was asked for.
     pub listeners: Vec<SocketAddr>,
-    /// Files of stores.
-    pub stores: u32,
+    /// Files of stores: of which unit each is.
+    pub stores: Vec<[u8; 16]>,
     /// Locks of kept state.
     pub locks: u32,
     /// Units whose content is in memory alone.

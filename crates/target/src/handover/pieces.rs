@@ -22,11 +22,12 @@ records! {
     }
     UnitAtRest {
         1 uuid, 2 mode_pages, 3 saved_mode_pages, 4 flags, 5 reservations, 6 exclusive, 7 greeted, 8 names, 9 clock,
-        0x800a counters, 0x800b notes, 12 tokens, 13 threshold_reached, 14 occupation,
+        0x800a counters, 0x800b notes, 12 tokens, 13 threshold_reached, 14 occupation, 15 blocks,
+        16 block_length,
     }
     TokenAtRest { 1 token, 2 maker, 3 ranges, 4 block_length, 5 timeout, 6 used }
     NexusAtRest { 1 views, 2 inventory_changed }
-    ViewAtRest { 1 number, 2 attentions, 3 media_event, 4 eject_requested, 5 prevents }
+    ViewAtRest { 1 number, 2 attentions, 3 media_event, 4 eject_requested, 5 prevents, 6 uuid }
 }
 
 impl Piece for TaskReporting {

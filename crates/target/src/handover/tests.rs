@@ -36,6 +36,8 @@ fn whole() -> DoorAtRest {
         }],
         threshold_reached: true,
         occupation: 2,
+        blocks: 1 << 33,
+        block_length: 4096,
     };
     let connection = ConnectionAtRest {
         cid: 3,
@@ -54,8 +56,14 @@ fn whole() -> DoorAtRest {
         connections: vec![connection],
     };
     let link = LinkAtRest { unread: b"half a PDU".to_vec(), unsent: vec![7; 5], received_bytes: 10, sent_bytes: 20 };
-    let view =
-        ViewAtRest { number: 1, attentions: vec![attention], media_event: 2, eject_requested: true, prevents: true };
+    let view = ViewAtRest {
+        number: 1,
+        uuid: *b"0123456789abcdef",
+        attentions: vec![attention],
+        media_event: 2,
+        eject_requested: true,
+        prevents: true,
+    };
     DoorAtRest {
         units: vec![unit],
         groups: vec![GroupAtRest { target: "iqn.2026-11.com.example:disk".into(), number: 1, state: 2 }],
@@ -117,7 +125,7 @@ fn messages_come_back_as_they_were() {
         process: 1,
         control: true,
         listeners: vec!["[::]:3260".parse().unwrap()],
-        stores: 3,
+        stores: vec![[3; 16]; 3],
         locks: 2,
         memories: vec![[1; 16], [2; 16]],
         document: Some("[[targets]]".into()),
