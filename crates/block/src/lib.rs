@@ -23,4 +23,4 @@ pub use error::{Error, ErrorKind};
 pub use limits::{AtomicLimits, Limits, Rotation, UnmapLimits, WriteCache};
 pub use request::{Completion, Extent, ExtentState, Operation, Outcome, Request, RequestId};
 pub use slots::Slots;
-pub use store::{Backend, Description, Estate, Medium, Memory, Space, Store};
+pub use store::{Backend, Description, Estate, Flushed, Medium, Memory, Space, Store};

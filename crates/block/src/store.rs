@@ -55,11 +55,21 @@ pub trait Backend: Send + Sync {
         Err("a store of its kind cannot be handed over")
     }
 
+    /// Makes stable what the process before wrote into what it handed over ([`Backend::hand_over`]), where no channel
+    /// was opened yet that could do that; `done` is called by any thread, when it is through. Stores of which nothing
+    /// unstable goes over have nothing to do.
+    fn flush_inherited(&self, done: Flushed) {
+        done(Ok(()));
+    }
+
     /// Changes the size, where the store can, to this many blocks.
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::Unsupported))
     }
 }
+
+/// Hears how a flush has ended; dropped unheard, that it has failed.
+pub type Flushed = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 /// What goes over from one process to another with a store.
 #[derive(Clone, Default)]

@@ -6,6 +6,7 @@
 //! Where no session ever used the unit there is no lane, and nothing to wait for.
 
 use crate::commons::flag;
+use crate::fault::condition_of;
 use crate::mail::{Extent, Fence, Letter, Sweep, Ticket, Whom};
 use crate::operation::Raised;
 use crate::reservation::{Attention, Nexus};
@@ -332,11 +333,27 @@ impl LogicalUnit {
         let (ticket, done) = Ticket::awaited();
         let letter = || Letter::Flush { unit: Arc::clone(self), flushed: Arc::clone(&flushed), ticket };
         if !self.commons.post_to_one(letter) {
-            return Ok(());
+            return self.flush_inherited().await;
         }
         done.await;
         let result = flushed.lock().unwrap_or_else(PoisonError::into_inner).take();
         result.unwrap_or(Err(Condition::INTERNAL_TARGET_FAILURE)).map_err(ChangeError::NotFlushed)
+    }
+
+    /// Nobody has used it since the process began; but the one before may have written.
+    async fn flush_inherited(&self) -> Result<(), ChangeError> {
+        let outcome = Arc::new(Mutex::new(None));
+        let (ticket, done) = Ticket::awaited();
+        let told = Arc::clone(&outcome);
+        self.backend().flush_inherited(Box::new(move |result| {
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            drop(ticket);
+        }));
+        done.await;
+        let result = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let block_length = self.limits().block_length;
+        let condition = |error| ChangeError::NotFlushed(condition_of(&error, true, block_length));
+        result.unwrap_or_else(|| Err(block::Error::new(block::ErrorKind::Aborted))).map_err(condition)
     }
 
     async fn sweep(self: &Arc<LogicalUnit>, sweep: Sweep) {

@@ -52,10 +52,10 @@ pub struct Limiter {
     on: AtomicBool,
     operations: Bucket,
     bytes: Bucket,
-    /// Sessions that wait.
+    /// Sessions that wait, and beside them those whose copies do.
     waiting: AtomicUsize,
     rate: Mutex<Rate>,
-    /// Lanes in which somebody has waited.
+    /// Lanes in which somebody may wait.
     lanes: Mutex<Vec<Weak<Mailbox>>>,
 }
 
@@ -94,7 +94,7 @@ impl Limiter {
         self.on.load(Ordering::Acquire)
     }
 
-    /// How many sessions wait for it.
+    /// How many sessions wait for it; one that waits with commands and with steps of copies counts twice.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -113,14 +113,18 @@ impl Limiter {
         turn.max(now.saturating_sub(LEAST_BURST.as_nanos() as u64)).saturating_add(cost.saturating_mul(sharing))
     }
 
-    /// A session of this lane begins to wait.
-    pub(crate) fn wait(&self, lane: &Arc<Mailbox>) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+    /// This lane hears of changes from now on.
+    pub(crate) fn tell(&self, lane: &Arc<Mailbox>) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if !lanes.iter().any(|other| other.as_ptr() == Arc::as_ptr(lane)) {
             lanes.retain(|other| other.strong_count() > 0);
             lanes.push(Arc::downgrade(lane));
         }
+    }
+
+    /// A session begins to wait.
+    pub(crate) fn wait(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A session does not wait any more.

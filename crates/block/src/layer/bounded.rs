@@ -134,6 +134,10 @@ impl Backend for Bounded {
         self.inner.hand_over()
     }
 
+    fn flush_inherited(&self, done: crate::Flushed) {
+        self.inner.flush_inherited(done);
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         if blocks > self.inner.limits().blocks {
             self.inner.resize(blocks)?;

@@ -99,6 +99,10 @@ impl Backend for Delay {
         self.inner.hand_over()
     }
 
+    fn flush_inherited(&self, done: crate::Flushed) {
+        self.inner.flush_inherited(done);
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         self.inner.resize(blocks)
     }

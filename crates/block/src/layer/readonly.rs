@@ -64,6 +64,10 @@ impl Backend for ReadOnly {
         self.inner.hand_over()
     }
 
+    fn flush_inherited(&self, done: crate::Flushed) {
+        self.inner.flush_inherited(done);
+    }
+
     fn resize(&self, _blocks: u64) -> Result<(), Error> {
         Err(Error::new(crate::ErrorKind::ReadOnly))
     }

@@ -1,6 +1,6 @@
 //! The steps of copies: tasks of their own at the units that they touch, and the memory between them.
 
-use super::task::{Kind, PartTask};
+use super::task::{GivenUp, Kind, PartTask, Task};
 use super::{COPIES, Lane};
 use crate::operation::{Answer, Held, Part, Want, Wanted};
 use crate::{NexusId, TaskTag};
@@ -60,7 +60,7 @@ impl Lane {
         let nexus = task.nexus;
         let writes = !matches!(operation, Operation::Read | Operation::Extents);
         let wanted = Wanted { operation, offset: extent.offset, length: extent.length, memory, origin };
-        let kind = Kind::Part(Box::new(PartTask { parent, wanted: Some(wanted), reads, writes }));
+        let kind = Kind::Part(Box::new(PartTask { parent, wanted: Some(wanted), reads, writes, passed: false }));
         let tag = self.begin_own(nexus, at, kind, extent);
         match self.channels[at].open(&self.context.engine) {
             Ok(()) => self.start_part(tag),
@@ -122,6 +122,14 @@ impl Lane {
             }
         }
         self.release(task.nexus);
+    }
+
+    /// A copy is given up whose step has not come to its store: it waits for that no longer.
+    pub(super) fn give_up_part(&mut self, parent: TaskTag) {
+        let waits = |task: &Task| matches!(&task.kind, Kind::Part(part) if part.parent == parent) && !task.in_store;
+        if let Some(part) = self.tasks.iter().find(|(_, task)| waits(task)).map(|(tag, _)| *tag) {
+            self.give_up(part, GivenUp::Silently);
+        }
     }
 
     /// A task of this nexus that no transport knows of has ended.

@@ -235,6 +235,7 @@ impl Lane {
         match (&task.kind, task.in_store) {
             (Kind::Long(_), true) => {
                 task.given_up.get_or_insert(GivenUp::Refused(why));
+                self.give_up_part(tag);
             }
             (_, true) => {}
             (_, false) => {

@@ -436,6 +436,51 @@ fn what_an_administrator_has_set_outlives_a_reset_of_the_unit() {
     assert!(!standing.online && standing.read_only && standing.write_cache == Some(false));
 }
 
+/// What the process before has written may not be stable.
+struct Inherited(Result<(), Error>);
+
+impl Backend for Inherited {
+    fn limits(&self) -> Arc<Limits> {
+        Cached(ram(64)).limits()
+    }
+
+    fn description(&self) -> Description {
+        ram(64).description()
+    }
+
+    fn open(&self, _engine: &Rc<dyn Engine>) -> Result<Box<dyn Store>, Error> {
+        panic!("nobody uses it");
+    }
+
+    fn flush_inherited(&self, done: block::Flushed) {
+        done(self.0.clone());
+    }
+}
+
+#[test]
+fn what_was_inherited_is_stable_too_before_a_unit_that_nobody_uses_says_that_all_is() {
+    let ready = |future: std::pin::Pin<&mut dyn Future<Output = Result<(), ChangeError>>>| match future
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("nobody is asked"),
+    };
+    for told in [Ok(()), Err(Error::new(block::ErrorKind::Medium))] {
+        let unit = unit(7, Arc::new(Inherited(told.clone())));
+        for result in [
+            ready(pin!(unit.flush())),
+            ready(pin!(unit.set_write_cache(false))),
+            ready(pin!(unit.take_offline())),
+            ready(pin!(unit.retire())),
+        ] {
+            match &told {
+                Ok(()) => assert_eq!(result, Ok(())),
+                Err(_) => assert!(matches!(result, Err(ChangeError::NotFlushed(_))), "{result:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_cache_that_cannot_be_flushed_stays_on_and_a_store_without_one_says_so() {
     let plan = FaultPlan::default();

@@ -209,6 +209,7 @@ impl Lane {
         let channel = *self.channel_of.entry(Arc::as_ptr(unit).addr()).or_insert(next);
         if channel == next {
             self.channels.push(Channel::new(unit, unit.commons.attach(&self.mailbox)));
+            unit.commons.limiter.tell(&self.mailbox);
         }
         View {
             channel,
@@ -599,6 +600,8 @@ impl Lane {
             self.forget_paced(tag);
             self.channels[channel].parked.retain(|other| *other != tag);
             self.end_given_up(tag);
+        } else if let Kind::Long(_) = task.kind {
+            self.give_up_part(tag);
         }
     }
 

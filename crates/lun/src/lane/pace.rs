@@ -12,8 +12,15 @@ use crate::{Command, Limiter, NexusId, TaskAttribute, TaskTag};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// A nexus at a unit, by its channel.
-type Key = (NexusId, usize);
+/// Whose commands wait together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    nexus: NexusId,
+    /// Where their unit stands among the channels.
+    channel: usize,
+    /// They are steps of its copies: these take their turns beside its own commands at the unit.
+    steps: bool,
+}
 
 /// Those who wait.
 #[derive(Default)]
@@ -24,10 +31,10 @@ pub(super) struct Paced {
     nexuses: HashMap<NexusId, (u64, usize)>,
     /// Flows with commands, in the order of the round.
     round: VecDeque<Key>,
-    /// Steps of copies.
-    parts: VecDeque<TaskTag>,
     /// When to look again; nothing where nobody waits.
     due: Option<u64>,
+    /// Nobody is held back.
+    suspended: bool,
 }
 
 #[derive(Default)]
@@ -41,7 +48,7 @@ struct Flow {
 impl Paced {
     /// Whether anybody waits.
     fn is_idle(&self) -> bool {
-        self.round.is_empty() && self.parts.is_empty()
+        self.round.is_empty()
     }
 
     /// A limit has changed: whoever waits is looked at in the next run.
@@ -59,7 +66,7 @@ impl Paced {
     /// A nexus has ended, and with it all of its tasks.
     pub fn forget(&mut self, nexus: NexusId) {
         if self.nexuses.remove(&nexus).is_some() {
-            self.flows.retain(|(other, _), _| *other != nexus);
+            self.flows.retain(|key, _| key.nexus != nexus);
         }
     }
 }
@@ -76,10 +83,18 @@ impl Lane {
             *turn = 0;
             if *flows > 0 {
                 before.inspect(|before| before.leave());
-                limiter.wait(&self.mailbox);
+                limiter.wait();
             }
         }
+        limiter.tell(&self.mailbox);
         // Those who waited for the one before wait for this one.
+        self.paced.look_again();
+    }
+
+    /// Holds nobody back from now on, or again as the limits say. What passes meanwhile is charged. Whoever waits passes
+    /// in the next run.
+    pub fn suspend_limits(&mut self, suspended: bool) {
+        self.paced.suspended = suspended;
         self.paced.look_again();
     }
 
@@ -93,32 +108,39 @@ impl Lane {
         if !is_limited(command.cdb.bytes().first().copied().unwrap_or(0xff)) {
             return false;
         }
-        let key = (command.nexus, channel);
+        let key = Key { nexus: command.nexus, channel, steps: false };
+        let first = command.attribute == TaskAttribute::HeadOfQueue;
+        let waits = self.waits_in(key, command.tag, bytes, first);
+        if waits && let Some(task) = self.tasks.get_mut(&command.tag) {
+            task.course.asked = 0;
+        }
+        waits
+    }
+
+    /// Whether a task that moves so many bytes has to wait, which it then does; `first`, before its fellows.
+    fn waits_in(&mut self, key: Key, tag: TaskTag, bytes: u64, first: bool) -> bool {
         let waits = self.paced.flows.get(&key).is_some_and(|flow| !flow.held.is_empty());
         if !waits {
             let Some(ready) = self.try_to_pass(key, bytes) else { return false };
             self.begin_to_wait(key, ready);
         }
-        if let Some(task) = self.tasks.get_mut(&command.tag) {
-            task.course.asked = 0;
-        }
         let held = &mut self.paced.flows.entry(key).or_default().held;
-        match command.attribute {
-            TaskAttribute::HeadOfQueue => held.push_front((command.tag, bytes)),
-            _ => held.push_back((command.tag, bytes)),
+        match first {
+            true => held.push_front((tag, bytes)),
+            false => held.push_back((tag, bytes)),
         }
         true
     }
 
     /// Lets a command of these bytes pass where it may, or tells when to look again.
     fn try_to_pass(&mut self, key: Key, bytes: u64) -> Option<u64> {
-        let (nexus, channel) = key;
+        let Key { nexus, channel, .. } = key;
         let unit = &self.channels[channel].unit.commons.limiter;
         let own = self.nexuses.get(&nexus).and_then(|nexus| nexus.limiter.as_deref());
         let turn = self.paced.flows.get(&key).map_or(0, |flow| flow.turn);
         let (own_turn, flows) = self.paced.nexuses.get(&nexus).copied().unwrap_or((0, 0));
         let ready = unit.ready(turn).max(own.map_or(0, |own| own.ready(own_turn)));
-        if ready > self.now {
+        if ready > self.now && !self.paced.suspended {
             return Some(ready);
         }
         let turn = unit.charge(self.now, bytes, turn);
@@ -129,21 +151,21 @@ impl Lane {
     }
 
     fn begin_to_wait(&mut self, key: Key, ready: u64) {
-        let (nexus, channel) = key;
-        self.channels[channel].unit.commons.limiter.wait(&self.mailbox);
+        let Key { nexus, channel, .. } = key;
+        self.channels[channel].unit.commons.limiter.wait();
         let (_, flows) = self.paced.nexuses.entry(nexus).or_default();
         *flows += 1;
         if *flows == 1
             && let Some(own) = self.nexuses.get(&nexus).and_then(|nexus| nexus.limiter.as_deref())
         {
-            own.wait(&self.mailbox);
+            own.wait();
         }
         self.paced.round.push_back(key);
         self.paced.wait_until(ready);
     }
 
     fn end_of_waiting(&mut self, key: Key) {
-        let (nexus, channel) = key;
+        let Key { nexus, channel, .. } = key;
         self.channels[channel].unit.commons.limiter.leave();
         let (_, flows) = self.paced.nexuses.entry(nexus).or_default();
         *flows = flows.saturating_sub(1);
@@ -187,15 +209,20 @@ impl Lane {
                     self.end_of_waiting(key);
                 }
             }
-            if let Some(first) = self.tasks.get(&tag).map(|task| First::of(&task.kind)) {
-                self.set_off(tag, first);
+            match self.tasks.get_mut(&tag).map(|task| &mut task.kind) {
+                Some(Kind::Part(part)) => {
+                    part.passed = true;
+                    self.start_part(tag);
+                }
+                Some(kind) => {
+                    let first = First::of(kind);
+                    self.set_off(tag, first);
+                }
+                None => {}
             }
         }
         if !self.paced.round.is_empty() {
             self.paced.wait_until(next);
-        }
-        for tag in std::mem::take(&mut self.paced.parts) {
-            self.start_part(tag);
         }
     }
 
@@ -204,8 +231,9 @@ impl Lane {
         if self.paced.is_idle() {
             return;
         }
-        self.paced.parts.retain(|other| *other != tag);
-        let Some(key) = self.tasks.get(&tag).map(|task| (task.nexus, task.channel)) else { return };
+        let Some(task) = self.tasks.get(&tag) else { return };
+        let steps = matches!(task.kind, Kind::Part(_));
+        let key = Key { nexus: task.nexus, channel: task.channel, steps };
         if let Some(flow) = self.paced.flows.get_mut(&key)
             && !flow.held.is_empty()
         {
@@ -218,39 +246,31 @@ impl Lane {
 
     /// A channel is closed, at which nobody has a task any more; the last one comes in its place.
     pub(super) fn close_paced(&mut self, channel: usize) {
-        let waiting: Vec<Key> = self.paced.round.iter().copied().filter(|(_, at)| *at == channel).collect();
+        let waiting: Vec<Key> = self.paced.round.iter().copied().filter(|key| key.channel == channel).collect();
         waiting.into_iter().for_each(|key| self.end_of_waiting(key));
         let last = self.channels.len().saturating_sub(1);
-        self.paced.flows.retain(|(_, at), _| *at != channel);
-        let moved: Vec<Key> = self.paced.flows.keys().copied().filter(|(_, at)| *at == last).collect();
-        for (nexus, _) in moved {
-            if let Some(flow) = self.paced.flows.remove(&(nexus, last)) {
-                self.paced.flows.insert((nexus, channel), flow);
+        self.paced.flows.retain(|key, _| key.channel != channel);
+        let moved: Vec<Key> = self.paced.flows.keys().copied().filter(|key| key.channel == last).collect();
+        for key in moved {
+            if let Some(flow) = self.paced.flows.remove(&key) {
+                self.paced.flows.insert(Key { channel, ..key }, flow);
             }
         }
-        self.paced.round.iter_mut().filter(|(_, at)| *at == last).for_each(|(_, at)| *at = channel);
+        self.paced.round.iter_mut().filter(|key| key.channel == last).for_each(|key| key.channel = channel);
     }
 
     /// Whether a limit holds back a step of a copy, which then waits; it has touched nothing.
     pub(super) fn is_part_paced(&mut self, tag: TaskTag) -> bool {
         let Some(task) = self.tasks.get(&tag) else { return false };
-        let Kind::Part(_) = &task.kind else { return false };
-        let unit = &self.channels[task.channel].unit.commons.limiter;
+        let Kind::Part(part) = &task.kind else { return false };
         let own = self.nexuses.get(&task.nexus).and_then(|nexus| nexus.limiter.as_deref());
-        if !unit.is_on() && !own.is_some_and(Limiter::is_on) {
+        let limited = self.channels[task.channel].unit.commons.limiter.is_on() || own.is_some_and(Limiter::is_on);
+        // A fence may have come between its passing and its request.
+        if part.passed || !limited {
             return false;
         }
-        // Whoever has a turn waits for it; a copy takes what is there.
-        let ready = unit.ready(0).max(own.map_or(0, |own| own.ready(0)));
-        if ready > self.now {
-            self.paced.parts.push_back(tag);
-            self.paced.wait_until(ready);
-            return true;
-        }
-        unit.charge(self.now, task.extent.length, 0);
-        if let Some(own) = own {
-            own.charge(self.now, task.extent.length, 0);
-        }
-        false
+        let key = Key { nexus: task.nexus, channel: task.channel, steps: true };
+        let length = task.extent.length;
+        self.waits_in(key, tag, length, false)
     }
 }

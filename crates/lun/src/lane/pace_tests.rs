@@ -1,9 +1,13 @@
 //! Limits of a unit and of nexuses: what passes when, in which order, and what is not held back.
 
+use super::copy_tests::{cdb_83, list, pattern, segment, write};
 use super::rig::{Rig, cdb_16, ram};
 use super::*;
 use crate::{Rate, TaskManagementFunction};
+use scsi::copy::list::Form;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 
 const MILLISECOND: u64 = 1_000_000;
 const READ: [u8; 16] = [0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
@@ -20,7 +24,11 @@ struct Paced {
 
 impl Paced {
     fn new(lanes: usize) -> Paced {
-        let mut rig = Rig::new(ram(64), lanes);
+        Paced::of(Rig::new(ram(64), lanes))
+    }
+
+    fn of(mut rig: Rig) -> Paced {
+        let lanes = rig.lanes.len();
         let time = Arc::new(AtomicU64::new(1_000_000 * MILLISECOND));
         for lane in &mut rig.lanes {
             let time = Arc::clone(&time);
@@ -202,4 +210,98 @@ fn a_session_that_ends_takes_those_that_wait_with_it() {
     paced.rig.settle();
     assert_eq!(paced.rig.closed, [nexus]);
     assert_eq!(paced.rig.unit.limiter().waiting(), 1);
+}
+
+/// A rig with two units, and an EXTENDED COPY that reads of LUN 2 and writes to LUN 1.
+fn with_copy() -> (Paced, Vec<u8>) {
+    let mut paced = Paced::of(Rig::with_units(vec![ram(16384), ram(16384)], 1));
+    write(&mut paced.rig, 2, 0, &pattern(64, 3));
+    (paced, list(vec![segment(1, 0, 0, 100, 64)]).encode(Form::Lid1))
+}
+
+/// Sends the copy, which comes as far as a limit that lets nothing pass.
+fn held_copy(paced: &mut Paced, unit: usize, bytes: &[u8]) -> u64 {
+    let limiter = paced.rig.units[unit].limiter();
+    limiter.set(Rate { bytes: 512, ..Rate::default() });
+    // Uses up what may pass for a good while.
+    paced.rig.lun[1] = unit as u8 + 1;
+    paced.rig.good(0, &cdb_16(0x88, 0, 0, 1000), &[]);
+    paced.rig.lun = rig::UNIT;
+    let copy = paced.rig.send(0, &cdb_83(0, 0, bytes.len()), bytes);
+    paced.rig.settle();
+    assert_eq!(paced.rig.take(copy), None, "it waits");
+    copy
+}
+
+#[test]
+fn a_copy_has_its_turns_beside_commands_that_use_a_limit_up() {
+    let (mut paced, bytes) = with_copy();
+    paced.limit(100, 0);
+    paced.load(&[16], 1, 1_000_000);
+    let copy = paced.rig.send(0, &cdb_83(0, 0, bytes.len()), &bytes);
+    paced.ended[0] = 0;
+    paced.load(&[16], 3, 1_000_000);
+    let (status, sense) = paced.rig.take(copy).expect("it ended");
+    assert_eq!(status, Status::Good, "{sense:02x?}");
+    assert!(paced.ended[0] >= 200, "and the others went on: {}", paced.ended[0]);
+}
+
+#[test]
+fn a_copy_whose_step_a_limit_holds_back_is_aborted_at_once() {
+    let (mut paced, bytes) = with_copy();
+    let copy = held_copy(&mut paced, 0, &bytes);
+    let rig = &mut paced.rig;
+    let function = TaskManagementFunction::AbortTask { tag: TaskTag(copy) };
+    rig.lanes[0].task_management(rig.nexuses[0], 9, rig::UNIT, function);
+    rig.settle();
+    assert_eq!((rig.take(copy), rig.lanes[0].tasks()), (None, 0));
+    assert_eq!(rig.functions, [9]);
+    assert_eq!(rig.unit.limiter().waiting(), 0);
+}
+
+#[test]
+fn a_copy_whose_step_a_limit_of_another_unit_holds_back_ends_when_its_own_goes_offline() {
+    let (mut paced, bytes) = with_copy();
+    let copy = held_copy(&mut paced, 1, &bytes);
+    let rig = &mut paced.rig;
+    let unit = Arc::clone(&rig.unit);
+    let mut offline = pin!(unit.take_offline());
+    for _ in 0..20 {
+        if offline.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            let (status, sense) = rig.take(copy).expect("it has ended");
+            assert_eq!((status, sense[2]), (Status::CheckCondition, 2), "{sense:02x?}");
+            return;
+        }
+        rig.step(0);
+    }
+    panic!("it does not go offline");
+}
+
+#[test]
+fn a_copy_that_waits_alone_hears_that_the_limit_has_changed() {
+    let (mut paced, bytes) = with_copy();
+    let copy = held_copy(&mut paced, 0, &bytes);
+    paced.limit(0, 0);
+    paced.rig.settle();
+    assert_eq!(paced.rig.take(copy).map(|(status, _)| status), Some(Status::Good));
+    assert_eq!(paced.rig.unit.limiter().waiting(), 0);
+}
+
+#[test]
+fn while_limits_are_suspended_nobody_waits_and_afterwards_again() {
+    let mut paced = Paced::new(1);
+    paced.limit(10, 0);
+    let tags: Vec<u64> = (0..128).map(|_| paced.rig.send(0, &READ, &[])).collect();
+    paced.rig.settle();
+    assert!(paced.rig.lanes[0].tasks() > 100);
+    paced.rig.lanes[0].suspend_limits(true);
+    paced.rig.settle();
+    assert_eq!((paced.rig.lanes[0].tasks(), paced.rig.lanes[0].rests()), (0, Ok(())));
+    assert!(tags.iter().all(|tag| paced.rig.take(*tag).is_some()));
+    assert_eq!(paced.rig.unit.limiter().waiting(), 0);
+    paced.rig.good(0, &READ, &[]);
+    paced.rig.lanes[0].suspend_limits(false);
+    let late = paced.rig.send(0, &READ, &[]);
+    paced.rig.settle();
+    assert_eq!(paced.rig.take(late), None, "what passed is charged");
 }

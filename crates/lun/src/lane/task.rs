@@ -68,6 +68,8 @@ pub(super) struct PartTask {
     pub reads: Option<(usize, Extent)>,
     /// It changes the medium.
     pub writes: bool,
+    /// It has waited for a limit and passed.
+    pub passed: bool,
 }
 
 /// A command that is an async function.

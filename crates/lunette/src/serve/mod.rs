@@ -205,6 +205,7 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
         }
     }
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
+    targets::tell_groups(&served.targets);
     let targets = targets::all(&configuration, &served.targets, &portals);
     let units: Vec<_> = served.targets.iter().map(|target| &target.units[..]).collect();
     let ready = Banner::new(targets.all(), &units, &portals).text(configuration.log_format);

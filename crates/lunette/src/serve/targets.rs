@@ -26,7 +26,6 @@ pub fn groups(
 
 /// The target of a plan, with its units.
 pub fn target(plan: &TargetPlan, units: &[Unit], groups: &Arc<TargetPortGroups>, portals: &[Portal]) -> Target {
-    groups.serve(units.iter().map(|unit| &unit.unit));
     // Most rules show all of it: they share one map.
     let whole = Arc::new(units::map(units, None, false));
     let rule = |plan: &crate::configuration::RulePlan| {
@@ -68,7 +67,12 @@ pub fn states(before: &Configuration, after: &Configuration, targets: &[ServedTa
     }
 }
 
-/// All targets, as the door serves them.
+/// The groups of these targets hear which units they are of, from now on.
+pub fn tell_groups(targets: &[ServedTarget]) {
+    targets.iter().for_each(|target| target.groups.serve(target.units.iter().map(|unit| &unit.unit)));
+}
+
+/// All targets, as the door is to serve them. Nothing that runs is touched.
 pub fn all(configuration: &Configuration, served: &[ServedTarget], portals: &[Portal]) -> Targets {
     let plans = configuration.targets.iter().zip(served);
     let all = plans.map(|(plan, own)| target(plan, &own.units, &own.groups, portals)).collect();
@@ -83,4 +87,42 @@ pub fn start_isns(
     limits: &Arc<Limits>,
 ) -> std::io::Result<Isns> {
     Isns::start(isns.settings.clone(), targets.all().to_vec(), notified, Arc::clone(limits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::Disk;
+    use lun::GroupSettings;
+    use scsi::inquiry::TargetPortGroupSupport;
+
+    #[test]
+    fn a_target_that_may_still_be_refused_leaves_the_groups_that_run_alone() {
+        let disk = Disk { number: 1, ..Disk::from_address("ram:1M").unwrap().0 };
+        let plan = TargetPlan {
+            tid: None,
+            offline: false,
+            name: iscsi::name::Name::parse("iqn.2026-01.org.example:disk").unwrap(),
+            alias: None,
+            groups: vec![1],
+            disks: vec![disk],
+            rules: Vec::new(),
+        };
+        let open = || units::open(std::slice::from_ref(&plan), None).unwrap().remove(0);
+        let (runs, wanted) = (open(), open());
+        let groups = TargetPortGroups::new(&[GroupSettings::new(1)], TargetPortGroupSupport::Both);
+        let served = |units: &[Unit]| ServedTarget {
+            name: plan.name.as_str().to_owned(),
+            groups: Arc::clone(&groups),
+            units: units.to_vec(),
+        };
+        // The groups hold what they were told of weakly.
+        let told = |units: &[Unit]| Arc::weak_count(&units[0].unit);
+        let nobody = told(&wanted);
+        tell_groups(&[served(&runs)]);
+        drop(target(&plan, &wanted, &groups, &[]));
+        assert_eq!((told(&runs), told(&wanted)), (nobody + 1, nobody));
+        tell_groups(&[served(&wanted)]);
+        assert_eq!((told(&runs), told(&wanted)), (nobody, nobody + 1));
+    }
 }

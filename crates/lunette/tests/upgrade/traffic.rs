@@ -5,7 +5,7 @@ use crate::rig::{LUNETTE, options, pattern, run};
 use crate::{process, upgrade};
 use initiator::{DigestOffer, Options, Session};
 use sim::Daemon;
-use sim::daemon::Folder;
+use sim::daemon::{Folder, TARGET};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -123,6 +123,33 @@ fn several_connections_with_digests_at_recovery_level_2_go_on() {
 #[test]
 fn statuses_that_are_kept_at_recovery_level_1_are_acknowledged_first() {
     upgraded(&["ram:64M"], 1, |options| options.error_recovery_level(1), 16, 16);
+}
+
+#[test]
+fn what_a_limit_holds_back_does_not_keep_an_upgrade_waiting() {
+    let mut daemon = Some(Daemon::configured(
+        LUNETTE,
+        &format!(
+            "[daemon]\nstate-dir = \"FOLDER/state\"\n[[portal]]\nlisten = \"127.0.0.1:0\"\n[[target]]\nname = \"{TARGET}\"\n[[target.lun]]\n\
+             store = \"ram:8M\"\nlimit = {{ operations = 2 }}\n[[target.rule]]\ninitiators = \"any\"\n"
+        ),
+    ));
+    run(async {
+        let session = options(daemon.as_ref().unwrap()).connect().await.unwrap();
+        let reads: Vec<_> = (0..24)
+            .map(|at| {
+                let disk = session.unit(1);
+                tokio::spawn(async move { disk.read(at, 1).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(reads.iter().filter(|read| !read.is_finished()).count() > 16, "most of them wait");
+        // At their limit they would take twelve seconds.
+        upgrade(&mut daemon, LUNETTE, &["--timeout", "3"]).await.unwrap();
+        for read in reads {
+            read.await.unwrap().unwrap();
+        }
+    });
 }
 
 #[test]

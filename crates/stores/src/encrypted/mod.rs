@@ -85,6 +85,10 @@ impl Backend for Encrypted {
         Ok(estate)
     }
 
+    fn flush_inherited(&self, done: block::Flushed) {
+        self.inner.flush_inherited(done);
+    }
+
     fn resize(&self, blocks: u64) -> Result<(), Error> {
         self.inner.resize(blocks)
     }

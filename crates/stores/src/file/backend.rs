@@ -3,7 +3,7 @@
 use super::channel::Channel;
 use super::facts::{self, Facts, Nature};
 use crate::host::{How, host};
-use block::{Backend, Description, Engine, Error, ErrorKind, Estate, Limits, Space, Store, WriteCache};
+use block::{Backend, Description, Engine, Error, ErrorKind, Estate, Flushed, Limits, Space, Store, WriteCache};
 use std::fs::File;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -156,6 +156,26 @@ impl Backend for FileBackend {
             return Err("a flush of it has failed, and only this process knows");
         }
         Ok(Estate { files: vec![self.0.file.clone()], ..Estate::default() })
+    }
+
+    fn flush_inherited(&self, done: Flushed) {
+        if self.0.access.read_only {
+            return done(Ok(()));
+        }
+        let shared = self.0.clone();
+        // May take long; nobody waits on his own thread for a disk that hangs.
+        let flush = move || {
+            let flushed = match shared.is_lost() {
+                true => Err(Error::new(ErrorKind::Medium)),
+                false => shared.file.sync_data().map_err(|error| from_io(&error)),
+            };
+            if flushed.is_err() {
+                shared.set_lost();
+            }
+            done(flushed);
+        };
+        // Without a thread `done` is dropped, which says that nothing was flushed.
+        let _ = std::thread::Builder::new().name("flush".into()).spawn(flush);
     }
 
     fn resize(&self, blocks: u64) -> Result<(), Error> {

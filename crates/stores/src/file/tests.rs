@@ -320,6 +320,12 @@ fn sbc_05_after_a_failed_flush_no_later_flush_says_good() {
     let engine: Rc<dyn Engine> = scripted.clone();
     let (mut one, mut other) = (opened.backend.open(&engine).unwrap(), opened.backend.open(&engine).unwrap());
     let flush = |id| vec![Request::over(RequestId(id), Operation::Flush, 0, 0)];
+    let inherited = || {
+        let (told, result) = std::sync::mpsc::channel();
+        opened.backend.flush_inherited(Box::new(move |result| told.send(result).unwrap()));
+        result.recv().unwrap()
+    };
+    assert_eq!(inherited(), Ok(()));
     let mut done = Vec::new();
     one.submit(&mut flush(1), &mut done);
     scripted.end_all(Err(block::Error::from_os(5)));
@@ -332,6 +338,7 @@ fn sbc_05_after_a_failed_flush_no_later_flush_says_good() {
     assert_eq!(ids(&done), [2, 3]);
     assert!(done.iter().all(|completion| completion.result.as_ref().unwrap_err().kind == ErrorKind::Medium));
     assert_eq!(scripted.syncs.get(), 1);
+    assert_eq!(inherited().unwrap_err().kind, ErrorKind::Medium);
     done.clear();
 
     // Opened anew it works again.

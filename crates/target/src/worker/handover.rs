@@ -20,6 +20,8 @@ pub(super) async fn freeze(shared: Rc<Shared>, until: Instant) -> Result<(), Str
     tokio::task::yield_now().await;
     let turn = shared.freezes.get().wrapping_add(1);
     shared.freezes.set(turn);
+    // What a limit holds back has begun, and would keep its session from rest.
+    shared.lane.borrow_mut().suspend_limits(true);
     loop {
         if shared.freezes.get() != turn {
             return Err("the worker goes on".to_owned());
@@ -70,6 +72,7 @@ pub(super) fn write_down(shared: &Shared) -> Result<Vec<Written>, String> {
 /// All go on.
 pub(super) fn thaw(shared: &Shared) {
     shared.freezes.set(shared.freezes.get().wrapping_add(1));
+    shared.lane.borrow_mut().suspend_limits(false);
     for driver in shared.sessions.borrow().values() {
         driver.borrow_mut().thaw();
     }

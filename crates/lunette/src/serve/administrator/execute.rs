@@ -319,6 +319,7 @@ impl Machine {
             }
         }
         let portals = self.portals(&wanted.listens, &difference.portals, &bound);
+        targets::tell_groups(&now);
         targets::states(&served.configuration, &wanted, &now);
         // Whoever logs in from here on finds the new configuration, and those who are there as well.
         match door.change(next, Sessions::Disturb).await {
