@@ -1,6 +1,7 @@
 //! The old commands with the real binary: the server half of the walk-through as written, and what tgt's users rely on.
 
 use sim::daemon::Folder;
+use sim::raw::{Client, Command as Scsi, Login};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -195,6 +196,60 @@ fn an_initiator_reads_what_the_listing_says_and_a_target_in_use_is_not_deleted()
     assert_eq!(tgt.adm("--mode target --op show"), "");
     let _ = perf.kill();
     let _ = perf.wait();
+}
+
+/// features.md 4.1.4: what each session did at each LUN, and nothing of one that is not there.
+#[test]
+fn what_each_session_did_at_each_lun_is_told() {
+    const HEADING: &str =
+        "tgt lun sid rd_subm(bytes,cmds) rd_done(bytes,cmds) wr_subm(bytes,cmds) wr_done(bytes,cmds) errs";
+    let tgt = Tgt::start();
+    let images = [tgt.image("a.img", 1 << 20), tgt.image("b.img", 1 << 20)];
+    tgt.adm("--lld iscsi --mode target --op new --tid 1 -T iqn.2026-11.com.example:a");
+    tgt.adm("--lld iscsi --mode target --op new --tid 2 -T iqn.2026-11.com.example:b");
+    tgt.adm("--mode target --op bind --tid 1 -I ALL");
+    for (lun, image) in [1, 2].into_iter().zip(&images) {
+        tgt.adm(&format!("--mode logicalunit --op new --tid 1 --lun {lun} -b {image}"));
+    }
+    let stat = |line: &str| -> Vec<String> {
+        let told = tgt.adm(line);
+        let mut lines = told.lines().map(str::to_owned);
+        assert_eq!(lines.next().as_deref(), Some(HEADING), "{line}");
+        lines.collect()
+    };
+    assert_eq!(stat("--mode target --op stat --tid 1"), [""; 0]);
+    let log_in = |isid: u8| {
+        let mut client = Client::connect(([127, 0, 0, 1], tgt.port).into());
+        client.login(&Login { isid: [0x40, 0, 0, 1, 0, isid], ..Login::normal("iqn.2026-11.com.example:a") });
+        let attentions = client.take_attentions().len();
+        (client, attentions)
+    };
+    let ((mut one, first), (mut other, second)) = (log_in(1), log_in(2));
+    one.good(&Scsi::read(0, 8));
+    one.good(&Scsi::read(8, 4));
+    one.good(&Scsi::write(0, &[7; 1024]));
+    assert!(!one.execute(&Scsi::read(1 << 20, 1)).is_good(), "behind the end");
+    other.good(&Scsi::write(0, &[7; 2048]));
+    let row = |lun: u16, sid: u16, [read, reads, written, writes]: [u32; 4], failed: u32, errors: usize| {
+        format!(
+            "{:>3} {lun:>3} {sid:>3} {read:>12} {:>6} {read:>12} {reads:>6} {written:>12} {writes:>6} \
+             {written:>12} {writes:>6} {errors:>4}",
+            1,
+            reads + failed,
+        )
+    };
+    let rows = [row(1, 1, [6144, 2, 1024, 1], 1, first + 1), row(1, 2, [0, 0, 2048, 1], 0, second)];
+    assert_eq!(stat("--mode logicalunit --op stat --tid 1 --lun 1"), rows);
+    for whole in ["--mode target --op stat --tid 1", "--mode system --op stat"] {
+        let told = stat(whole);
+        assert_eq!(told.iter().filter(|line| line.starts_with("  1   1 ")).collect::<Vec<_>>(), [&rows[0], &rows[1]]);
+    }
+    let told = stat("--mode session --op stat --tid 1 --sid 2");
+    assert!(told[0] == rows[1] && !told.contains(&rows[0]), "{told:?}");
+    let behind = told.iter().position(String::is_empty).expect("an empty line");
+    let connections = "sid cid rxdata_octets txdata_octets dataout_pdus datain_pdus cmd_pdus rsp_pdus";
+    assert_eq!(told[behind + 1], connections);
+    assert_eq!(stat("--mode target --op stat --tid 2"), [""; 0]);
 }
 
 #[test]

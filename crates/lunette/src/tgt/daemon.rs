@@ -7,7 +7,7 @@ use super::paper::Paper;
 use super::show::{self, Answers};
 use compat::tgt::admin::Whole;
 use compat::tgt::{Change, Daemon, Error, Failure, NewUnit, View};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// How long a daemon may take to end.
@@ -147,7 +147,7 @@ impl Daemon for Served {
             sessions: self.link.get("/v1/sessions")?,
             portals: self.link.get("/v1/portals")?,
             ready: door["open"].as_bool().unwrap_or(true),
-            statistics: Value::Null,
+            statistics: self.link.get("/v1/statistics")?,
         };
         show::view(&paper, &answers)
     }

@@ -19,7 +19,7 @@ pub struct Answers {
     pub portals: Value,
     /// Whether anybody may log in.
     pub ready: bool,
-    /// `/v1/statistics`, where there is such a thing.
+    /// `/v1/statistics`.
     pub statistics: Value,
 }
 
@@ -221,16 +221,21 @@ fn connection(told: &Value, session: &Value) -> Connection {
     }
 }
 
-/// What this session did at this unit, as far as anybody counts it.
+/// What this session did at this unit, as far as it is counted. Commands are counted when they have ended: none is
+/// submitted and not done, but those that failed.
 fn counted(answers: &Answers, sid: u64, lun: u16) -> Option<(u64, Counters)> {
-    let rows = list(&answers.statistics["rows"]);
-    let row = rows.iter().find(|row| row["tsih"] == sid && row["lun"] == lun).copied()?;
-    let pair = |bytes: &str, commands: &str| {
-        (row[bytes].as_u64().unwrap_or_default(), row[commands].as_u64().unwrap_or_default())
+    let sessions = list(&answers.statistics["sessions"]);
+    let session = sessions.into_iter().find(|session| session["tsih"] == sid)?;
+    let unit = list(&session["luns"]).into_iter().find(|unit| unit["lun"] == lun)?;
+    let of_kind = |name: &str| {
+        let number = |key: &str| unit["kinds"][name][key].as_u64().unwrap_or_default();
+        let (bytes, commands) = (number("bytes"), number("commands"));
+        ((bytes, commands), (bytes, commands.saturating_sub(number("failed"))))
     };
-    let (read, write) = (pair("read_bytes", "reads"), pair("written_bytes", "writes"));
-    let errors = row["errors"].as_u64().unwrap_or_default();
-    Some((sid, Counters { read_submitted: read, read_done: read, write_submitted: write, write_done: write, errors }))
+    let ((read_submitted, read_done), (write_submitted, write_done)) = (of_kind("read"), of_kind("write"));
+    let kinds = unit["kinds"].as_object().into_iter().flatten();
+    let errors = kinds.filter_map(|(_, kind)| kind["failed"].as_u64()).sum();
+    Some((sid, Counters { read_submitted, read_done, write_submitted, write_done, errors }))
 }
 
 fn list(value: &Value) -> Vec<&Value> {
