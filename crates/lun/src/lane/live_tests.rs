@@ -453,7 +453,7 @@ impl Backend for Inherited {
     }
 
     fn flush_inherited(&self, done: block::Flushed) {
-        done(self.0.clone());
+        done(self.0);
     }
 }
 
@@ -466,7 +466,7 @@ fn what_was_inherited_is_stable_too_before_a_unit_that_nobody_uses_says_that_all
         Poll::Pending => panic!("nobody is asked"),
     };
     for told in [Ok(()), Err(Error::new(block::ErrorKind::Medium))] {
-        let unit = unit(7, Arc::new(Inherited(told.clone())));
+        let unit = unit(7, Arc::new(Inherited(told)));
         for result in [
             ready(pin!(unit.flush())),
             ready(pin!(unit.set_write_cache(false))),
