@@ -235,7 +235,10 @@ fn held_copy(paced: &mut Paced, unit: usize, bytes: &[u8]) -> u64 {
 
 #[test]
 fn a_copy_has_its_turns_beside_commands_that_use_a_limit_up() {
-    let (mut paced, bytes) = with_copy();
+    let (mut paced, _) = with_copy();
+    // Many steps: a few find room that the commands leave.
+    let segments = (0..24).map(|at| segment(1, 0, 0, 1000 + 200 * at, 64)).collect();
+    let bytes = list(segments).encode(Form::Lid1);
     paced.limit(100, 0);
     paced.load(&[16], 1, 1_000_000);
     let copy = paced.rig.send(0, &cdb_83(0, 0, bytes.len()), &bytes);
