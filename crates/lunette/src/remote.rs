@@ -130,6 +130,44 @@ fn shown(text: &str) -> String {
     }
 }
 
+/// An address for everybody's eyes: with `instead` in the place of every secret that is written in it. One without
+/// secrets, and one of another kind, stays as it was said.
+pub fn without_secrets(address: &str, instead: &str) -> String {
+    if !is_remote(address) {
+        return address.to_owned();
+    }
+    let mut parts: Vec<String> = Vec::new();
+    for part in address.split(',') {
+        match parts.last_mut().filter(|last| last.ends_with('\\')) {
+            // A comma that is a part's own.
+            Some(last) => *last = format!("{last},{part}"),
+            None => parts.push(part.to_owned()),
+        }
+    }
+    let shown = parts.iter().map(|part| if part.contains("://") { url_without(part, instead) } else { part.clone() });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+/// A URL, with what stands before it, without its secrets.
+fn url_without(url: &str, instead: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    // A secret may have an @, a slash and a question mark in it.
+    let (who, rest) = rest.rsplit_once('@').map_or((None, rest), |(who, rest)| (Some(who), rest));
+    let who = who.map_or(String::new(), |who| match who.find(['%', ':']) {
+        Some(at) => format!("{}{instead}@", &who[..=at]),
+        None => format!("{who}@"),
+    });
+    let (place, arguments) = rest.split_once('?').map_or((rest, None), |(place, rest)| (place, Some(rest)));
+    let arguments = arguments.map_or(String::new(), |arguments| {
+        let shown = arguments.split('&').map(|argument| match argument.split_once('=') {
+            Some((key, _)) if key.contains("password") => format!("{key}={instead}"),
+            _ => argument.to_owned(),
+        });
+        format!("?{}", shown.collect::<Vec<_>>().join("&"))
+    });
+    format!("{scheme}://{who}{place}{arguments}")
+}
+
 /// Whether an address is one that could be opened, as far as it says by itself.
 pub fn check(text: &str) -> Result<(), OpenError> {
     Wanted::parse(text).map(drop)
@@ -190,6 +228,24 @@ mod tests {
 
     fn refused(text: &str) -> String {
         Wanted::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn chp_18_what_is_shown_of_an_address_has_no_secret() {
+        for (said, shown) in [
+            ("iscsi://h/iqn.a:b/1", "iscsi://h/iqn.a:b/1"),
+            ("iscsi://a@h/t/1?secret_file=/s", "iscsi://a@h/t/1?secret_file=/s"),
+            ("iscsi://a%sesame@h/t/1,ro", "iscsi://a%(kept)@h/t/1,ro"),
+            ("ISCSI://a:ses%a/m@e@[::1]:1/t/1", "ISCSI://a:(kept)@[::1]:1/t/1"),
+            (
+                "iscsi://a%sesame@h/t/1?target_user=t&target_password=sesame&auth=md5,path=iscsi://a%sesame@i/t/1",
+                "iscsi://a%(kept)@h/t/1?target_user=t&target_password=(kept)&auth=md5,path=iscsi://a%(kept)@i/t/1",
+            ),
+            ("iscsi://a%ses\\,ame@h/t/1,policy=round-robin", "iscsi://a%(kept)@h/t/1,policy=round-robin"),
+            ("/srv/a%b@c://d@e", "/srv/a%b@c://d@e"),
+        ] {
+            assert_eq!(without_secrets(said, "(kept)"), shown);
+        }
     }
 
     #[test]

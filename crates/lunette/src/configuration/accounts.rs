@@ -6,7 +6,6 @@ use super::secrets;
 use iscsi::auth::{Account, Secret};
 use std::cell::Cell;
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use target::Chap;
 
@@ -185,9 +184,7 @@ fn account(name: &Said<String>, table: &Table<'_>, findings: &Findings<'_>, path
     };
     let secret = match key {
         "secret" => {
-            let mode =
-                path.and_then(|path| stores::host::metadata(path).ok()).map_or(0, |facts| facts.permissions().mode());
-            if let Some(path) = path.filter(|_| mode & secrets::OTHERS != 0) {
+            if let Some(path) = path.filter(|path| secrets::is_open(path)) {
                 let file = path.display();
                 let help = format!("chmod 600 {file}, or use secret-file");
                 wrong(format!("everybody can read {file}, and the secret of `{}` in it", name.value), &help);

@@ -140,7 +140,7 @@ fn root<'a>(root: Table<'a>, findings: &'a Findings<'a>, path: Option<&Path>) ->
         algorithms
     });
     let separate = root.table("discovery").and_then(|table| discovery(table, &accounts, findings));
-    let targets = targets(&root, &groups, &accounts, findings);
+    let targets = targets(&root, &groups, &accounts, findings, path);
     accounts.check();
     let discovery = separate.unwrap_or_else(|| Discovery::AsTargets { own: common(&targets) });
     root.finish();
@@ -369,6 +369,7 @@ fn targets<'a>(
     groups: &[GroupSettings],
     accounts: &Accounts<'a>,
     findings: &'a Findings<'a>,
+    path: Option<&Path>,
 ) -> Vec<TargetPlan> {
     let mut targets: Vec<TargetPlan> = Vec::new();
     let mut names = std::collections::HashSet::new();
@@ -392,7 +393,7 @@ fn targets<'a>(
         let offline = table.has("online") && !table.flag("online");
         let alias = table.understood("alias", alias).map(|one| one.value);
         let at_groups = groups_of(&table, groups, findings);
-        let disks = luns::read(&table, findings);
+        let disks = luns::read(&table, findings, path);
         let shown = said.map_or_else(|| "the target".to_owned(), |name| name.value);
         let rules = rules::read(&table, &shown, &disks, accounts, findings);
         table.finish();

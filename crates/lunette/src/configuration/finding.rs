@@ -207,6 +207,12 @@ fn without_secret(line: &str) -> String {
             return format!("{}= …", &line[..line.len() - value.len()]);
         }
     }
+    // Nor is one in the address of a remote store.
+    if let Some(at) = line.to_ascii_lowercase().find("iscsi://")
+        && crate::remote::without_secrets(&line[at..], "") != line[at..]
+    {
+        return format!("{}…", &line[..at + "iscsi://".len()]);
+    }
     line.to_owned()
 }
 
@@ -267,7 +273,8 @@ mod tests {
     fn chp_18_a_line_is_shown_without_its_secret() {
         assert_eq!(without_secret("secret = \"alice-secret-12\"  # mine"), "secret = …");
         assert_eq!(without_secret("alice = { user = \"a\", \"secret\"='x' }"), "alice = { user = \"a\", \"secret\"= …");
-        for line in ["secret-file = \"/etc/a\"", "# a secret", "listen = \"secret\""] {
+        assert_eq!(without_secret("store = \"iscsi://a%sesame@h/t/1\""), "store = \"iscsi://…");
+        for line in ["secret-file = \"/etc/a\"", "# a secret", "listen = \"secret\"", "store = \"iscsi://a@h/t/1\""] {
             assert_eq!(without_secret(line), line);
         }
         let content = "\n\tsecret = \"alice-secret-12\"";

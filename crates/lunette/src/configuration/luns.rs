@@ -1,22 +1,26 @@
 //! The disks of a target of a configuration file: `[[target.lun]]`.
 
 use super::disk::{self, Disk, MAXIMUM_LUN};
+use super::edit::KEPT;
 use super::finding::Findings;
 use super::machine::Look;
 use super::pace;
 use super::reader::{Said, Table};
+use super::secrets;
 use crate::remote;
 use lun::{DeviceType, Shown};
+use std::path::Path;
 
-/// The disks of a target, in ascending order of number.
-pub fn read(target: &Table<'_>, findings: &Findings<'_>) -> Vec<Disk> {
+/// The disks of a target, in ascending order of number. `path` is the document's, which only its owner may read where
+/// an address has a secret in it.
+pub fn read(target: &Table<'_>, findings: &Findings<'_>, path: Option<&Path>) -> Vec<Disk> {
     let tables = target.tables("lun");
     let (mut disks, mut wishes) = (Vec::new(), Vec::new());
     for table in tables {
         let number = table.number("number", 0..=MAXIMUM_LUN);
         let place = number.as_ref().map_or_else(|| table.at.clone(), |number| number.at.clone());
         wishes.push((number.map(|number| number.value), place));
-        disks.push(disk(table, findings));
+        disks.push(disk(table, findings, path));
     }
     let numbers = disk::numbers(&wishes.iter().map(|(number, _)| *number).collect::<Vec<_>>());
     match numbers {
@@ -40,7 +44,7 @@ pub fn read(target: &Table<'_>, findings: &Findings<'_>) -> Vec<Disk> {
 }
 
 /// One `[[target.lun]]`, whose number is found when all are known.
-fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
+fn disk(table: Table<'_>, findings: &Findings<'_>, path: Option<&Path>) -> Disk {
     let store = table.needed("store", "\"/srv/disk.img,size=10G\"");
     let ascii = |name: &'static str| {
         let fits = |text: &str| disk::ascii(name, text.to_owned()).map_err(|(_, error)| error);
@@ -89,6 +93,17 @@ fn disk(table: Table<'_>, findings: &Findings<'_>) -> Disk {
         };
         if let Err(error) = checked {
             refuse(error.to_string());
+        }
+        let shown = remote::without_secrets(&said, KEPT);
+        if said.contains(KEPT) && shown == said && remote::is_remote(&said) {
+            refuse(format!("{KEPT} stands for a secret that is not shown; write it, or use ?secret_file=PATH"));
+        } else if shown != said
+            && let Some(path) = path.filter(|path| secrets::is_open(path))
+        {
+            let file = path.display();
+            refuse(format!(
+                "everybody can read {file}, and the secret in {shown}; chmod 600 {file}, or use ?secret_file=PATH"
+            ));
         }
     }
     let (address, own_size) = disk::sized(&address).unwrap_or((address, None));

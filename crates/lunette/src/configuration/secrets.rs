@@ -7,7 +7,13 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The permissions of others than the owner and his group.
-pub const OTHERS: u32 = 0o007;
+const OTHERS: u32 = 0o007;
+
+/// Whether others than the owner and his group may read a document, in which no secret can stand then.
+pub fn is_open(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    stores::host::metadata(path).is_ok_and(|facts| facts.permissions().mode() & OTHERS != 0)
+}
 
 /// Where one secret is looked for.
 pub struct Source<'a> {

@@ -21,10 +21,10 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
@@ -38,10 +38,14 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const ACT_TIME: Duration = Duration::from_secs(300);
 /// Who may read events at a time.
 const READERS: usize = 8;
-/// How long a reader of events may read nothing.
+/// How long a reader of events or of a trace may read nothing.
 const STUCK_TIME: Duration = Duration::from_secs(60);
 /// How often a reader is told that nothing happens.
 const BREATH_TIME: Duration = Duration::from_secs(15);
+
+/// Marks a request that did not come by the owner's socket.
+#[derive(Clone, Copy)]
+pub struct FromAfar;
 
 /// The routes of this administrator.
 pub fn router(administrator: Administrator) -> Router {
@@ -121,6 +125,9 @@ async fn call(
     let bad = |line: &str| Problem::line("bad-request", line);
     let raw_query = request.uri().query().unwrap_or_default().to_owned();
     let query = query(&raw_query);
+    if request.extensions().get::<FromAfar>().is_some() && asks_for_secrets(&query) {
+        return Err(bad("secrets are shown at the daemon's own socket alone; ask there"));
+    }
     for (name, value) in &query {
         let parameter = route.query.iter().find(|parameter| parameter.name == name);
         let parameter = parameter.ok_or_else(|| {
@@ -155,6 +162,10 @@ async fn call(
         }
     }
     Ok(Call { administrator, path, query, raw_query, body })
+}
+
+fn asks_for_secrets(query: &[(String, String)]) -> bool {
+    query.iter().any(|(name, value)| name == "secrets" && value != "false")
 }
 
 /// A text that TOML cannot hold as it is meant here: control characters are nothing for names.
@@ -256,17 +267,43 @@ fn stream(kinds: Vec<String>, holding: Option<Holding>) -> Response {
 
 /// An answer that goes on as long as it is read, and its connection with it.
 fn lasting(kind: &'static str, body: Body, holding: Option<Holding>) -> Response {
-    let mut response = Response::new(Body::new(Held { body, _holding: holding }));
+    let mut response = Response::new(Body::new(Held::new(body, holding, STUCK_TIME)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, axum::http::HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
     response
 }
 
-/// A body with what keeps its connection.
+/// A body with what keeps its connection, as long as somebody reads it: who takes nothing of what there is for so long
+/// has lost interest, and gives his place to others.
 struct Held {
     body: Body,
-    _holding: Option<Holding>,
+    keeping: Arc<Mutex<Keeping>>,
+}
+
+struct Keeping {
+    holding: Option<Holding>,
+    /// Since when the reader has not come for more.
+    given: Option<Instant>,
+}
+
+impl Held {
+    fn new(body: Body, holding: Option<Holding>, patience: Duration) -> Held {
+        let keeping = Arc::new(Mutex::new(Keeping { holding, given: None }));
+        let watched = Arc::downgrade(&keeping);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(patience / 4).await;
+                let Some(keeping) = watched.upgrade() else { return };
+                let mut keeping = keeping.lock().unwrap_or_else(PoisonError::into_inner);
+                if keeping.given.is_some_and(|given| given.elapsed() > patience) {
+                    keeping.holding = None;
+                    return;
+                }
+            }
+        });
+        Held { body, keeping }
+    }
 }
 
 impl hyper::body::Body for Held {
@@ -274,7 +311,13 @@ impl hyper::body::Body for Held {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let held = self.get_mut();
+        let frame = Pin::new(&mut held.body).poll_frame(cx);
+        held.keeping.lock().unwrap_or_else(PoisonError::into_inner).given = match frame {
+            Poll::Ready(_) => Some(Instant::now()),
+            Poll::Pending => None,
+        };
+        frame
     }
 }
 
@@ -293,6 +336,35 @@ impl hyper::body::Body for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test]
+    async fn who_does_not_come_for_more_keeps_no_place() {
+        let patience = Duration::from_millis(200);
+        let (sender, receiver) = mpsc::channel(1);
+        let busy = Busy::default();
+        let mut held = Held::new(Body::new(Stream(receiver)), Some(busy.hold()), patience);
+        // One who waits for what has not happened yet stays.
+        let more = poll_fn(|cx| Poll::Ready(hyper::body::Body::poll_frame(Pin::new(&mut held), cx).is_pending())).await;
+        tokio::time::sleep(patience * 2).await;
+        assert!(more && busy.is_held());
+        sender.send(Bytes::from_static(b"event")).await.unwrap();
+        let frame = poll_fn(|cx| hyper::body::Body::poll_frame(Pin::new(&mut held), cx)).await;
+        assert!(frame.is_some() && busy.is_held());
+        let end = Instant::now() + Duration::from_secs(10);
+        while busy.is_held() && Instant::now() < end {
+            tokio::time::sleep(patience / 4).await;
+        }
+        assert!(!busy.is_held());
+    }
+
+    #[test]
+    fn chp_18_whoever_asks_for_secrets_is_found_out() {
+        for asked in ["secrets=true", "a=b&%73ecrets=tru%65", "secrets=false&secrets=true", "secrets"] {
+            assert!(asks_for_secrets(&query(asked)), "{asked}");
+        }
+        assert!(!asks_for_secrets(&query("secrets=false&session=1")));
+    }
 
     #[test]
     fn what_stands_behind_the_question_mark_is_decoded() {

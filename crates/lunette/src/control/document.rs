@@ -14,7 +14,11 @@ pub async fn show(call: Call) -> Answer {
         true => document.text().to_owned(),
         false => edit::without_secrets(document.text())?,
     };
-    let findings = configuration::read(&document.name(), document.text(), document.path()).findings;
+    // Names are looked up for it and files read, and others are waiting.
+    let read = document.clone();
+    let findings =
+        tokio::task::spawn_blocking(move || configuration::read(&read.name(), read.text(), read.path()).findings);
+    let findings = findings.await.map_err(|_| Problem::new("failed", "a defect kept it from being read", ""))?;
     Ok(Reply::Json(json!({
         "path": document.path().map(|path| path.display().to_string()),
         "text": text,

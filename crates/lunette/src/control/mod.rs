@@ -120,8 +120,8 @@ impl Control {
         bind(&path).inspect_err(|why| tracing::warn!("there are no upgrades: {}: {why}", path.display())).ok()
     }
 
-    /// Serves it as long as the process lives.
-    pub fn serve(&self, administrator: Administrator) -> std::io::Result<()> {
+    /// Serves it as long as the process lives. Returns where, for whoever wants to know whether it is alive.
+    pub fn serve(&self, administrator: Administrator) -> std::io::Result<tokio::runtime::Handle> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         in_a_thread("control", move || async move {
@@ -132,21 +132,22 @@ impl Control {
 
 /// Serves the administration over TCP as long as the process lives.
 pub fn serve_remote(remote: Remote, administrator: Administrator) -> std::io::Result<()> {
-    in_a_thread("control-tls", move || remote.serve(administrator))
+    in_a_thread("control-tls", move || remote.serve(administrator)).map(drop)
 }
 
 /// Does this in a thread with a runtime of its own.
 fn in_a_thread<F: Future<Output = std::io::Result<()>>>(
     name: &str,
     work: impl FnOnce() -> F + Send + 'static,
-) -> std::io::Result<()> {
+) -> std::io::Result<tokio::runtime::Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         if let Err(error) = runtime.block_on(async { work().await }) {
             tracing::warn!("there is no administration any more: {error}");
         }
     })?;
-    Ok(())
+    Ok(handle)
 }
 
 impl Drop for Control {
@@ -184,7 +185,8 @@ fn bind(path: &Path) -> Result<UnixListener, String> {
     open().map_err(|error| error.to_string())
 }
 
-fn is_socket(path: &Path) -> bool {
+/// Whether a socket has this name.
+pub fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 

@@ -43,6 +43,11 @@ impl Busy {
         self.0.fetch_add(1, Ordering::Relaxed);
         Holding(Arc::clone(&self.0))
     }
+
+    /// Whether there is any.
+    pub fn is_held(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
 }
 
 /// See [`Busy::hold`].
@@ -98,7 +103,7 @@ where
     let overtime = async {
         loop {
             tokio::time::sleep(CONNECTION_TIME).await;
-            if busy.0.load(Ordering::Relaxed) == 0 {
+            if !busy.is_held() {
                 return;
             }
         }

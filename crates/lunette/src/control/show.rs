@@ -110,6 +110,9 @@ impl Shown {
 
     fn lun(&self, target: &TargetView, number: u16, values: &Map<String, Value>) -> Value {
         let mut told = values.clone();
+        if let Some(store) = values.get("store").and_then(Value::as_str) {
+            told.insert("store".into(), crate::remote::without_secrets(store, edit::KEPT).into());
+        }
         told.insert("number".into(), number.into());
         told.insert("target".into(), target.name().into());
         let unit = self.running(target).and_then(|running| running.units.iter().find(|unit| unit.number == number));

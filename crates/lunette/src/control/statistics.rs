@@ -2,6 +2,7 @@
 //! twice knows what happened between. Asking takes no lock of the data path.
 
 use super::events;
+use super::problem::Problem;
 use super::route::{Answer, Call, Reply};
 use crate::serve::administrator::Administrator;
 use lun::LogicalUnit;
@@ -18,7 +19,9 @@ pub async fn counters(call: Call) -> Answer {
 
 /// What runs.
 pub async fn daemon(call: Call) -> Answer {
-    Ok(Reply::Json(running(&call.administrator)))
+    // The file is looked at for it, and others are waiting.
+    let running = tokio::task::spawn_blocking(move || running(&call.administrator)).await;
+    running.map(Reply::Json).map_err(|_| Problem::new("failed", "a defect kept it from being looked at", ""))
 }
 
 /// Everything. `latencies` has numbers of commands by bucket: bucket 0 ends at 1,024 ns, of the others four divide each

@@ -241,9 +241,11 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
         let served = metrics.serve(Arc::clone(&door));
         served.map_err(|error| Failure::runtime(format!("no metrics: {error}")))?;
     }
+    let mut asked = None;
     if let Some(control) = &control {
         let served = control.serve(administrator.clone());
-        served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
+        let served = served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
+        asked = Some((control.path().to_owned(), served));
     }
     if let Some(remote) = remote {
         let served = crate::control::serve_remote(remote, administrator.clone());
@@ -264,8 +266,7 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
         (served.targets.len(), served.units().count())
     };
     let (targets, disks) = counts();
-    let place = control.as_ref().map(|control| control.path().to_owned());
-    let telling = tokio::spawn(service::watch(Arc::clone(&door), place, counts));
+    let telling = tokio::spawn(service::watch(Arc::clone(&door), asked, counts));
     let applying = tokio::spawn(watch::apply_when_asked(administrator.clone(), signals.apply()?, watch));
     let refreshing = tokio::spawn(refresh::now_and_then(administrator.clone(), signals.look()?));
     let watching = states.map(|states| tokio::spawn(access_states::watch(states, administrator.clone())));

@@ -1,20 +1,18 @@
 //! What the service manager hears of us (sd_notify): that we serve, that we read our configuration anew, that we
 //! stop, in a line how we are; and, for as long as all of us really answers, that we live.
 
+use crate::control;
 use sd_notify::NotifyState;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use target::Door;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 
 /// How long the administration may take to answer; workers have a time of their own.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the line is told anew.
 const TELL: Duration = Duration::from_secs(15);
-/// What is read of an answer: the line with its status.
-const ANSWER: usize = 12;
 
 fn tell(states: &[NotifyState<'_>]) {
     // Without a service manager there is nobody to tell; one that does not hear is no reason to stop.
@@ -54,8 +52,9 @@ pub fn line(targets: usize, disks: usize, sessions: usize) -> String {
 }
 
 /// Tells for ever how we are, and, where a watchdog waits for it, that we live: only where every worker and the
-/// administration have just answered. This runs on the door's thread, and so says that the door is alive too.
-pub async fn watch(door: Arc<Door>, control: Option<PathBuf>, counts: impl Fn() -> (usize, usize)) {
+/// administration, whose socket and runtime these are, have just answered. This runs on the door's thread, and so says
+/// that the door is alive too.
+pub async fn watch(door: Arc<Door>, control: Option<(PathBuf, Handle)>, counts: impl Fn() -> (usize, usize)) {
     let watchdog = sd_notify::watchdog_enabled();
     if watchdog.is_none() && std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
@@ -74,7 +73,7 @@ pub async fn watch(door: Arc<Door>, control: Option<PathBuf>, counts: impl Fn() 
         if watchdog.is_none() {
             continue;
         }
-        let complaint = complaint(&door, control.as_deref()).await;
+        let complaint = complaint(&door, control.as_ref()).await;
         match &complaint {
             None => tell(&[NotifyState::Watchdog]),
             Some(why) if ill != complaint => tracing::error!("the watchdog is not told that all is well: {why}"),
@@ -85,28 +84,22 @@ pub async fn watch(door: Arc<Door>, control: Option<PathBuf>, counts: impl Fn() 
 }
 
 /// What does not answer.
-async fn complaint(door: &Door, control: Option<&Path>) -> Option<String> {
+async fn complaint(door: &Door, control: Option<&(PathBuf, Handle)>) -> Option<String> {
     let silent = door.workers().await.iter().position(Option::is_none);
     if let Some(number) = silent {
         return Some(format!("worker {number} does not answer"));
     }
-    let path = control?;
-    match tokio::time::timeout(PATIENCE, ask(path)).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("the administration at {}: {error}", path.display())),
-        Err(_) => Some(format!("the administration at {} does not answer", path.display())),
+    let (path, runtime) = control?;
+    if !control::is_socket(path) {
+        return Some(format!("the administration at {}: its socket is gone", path.display()));
     }
+    is_silent(runtime).await.then(|| format!("the administration at {} does not answer", path.display()))
 }
 
-async fn ask(path: &Path) -> std::io::Result<()> {
-    let mut stream = UnixStream::connect(path).await?;
-    stream.write_all(b"GET /v1/door HTTP/1.1\r\nHost: lunette\r\nConnection: close\r\n\r\n").await?;
-    let mut answer = [0; ANSWER];
-    stream.read_exact(&mut answer).await?;
-    match answer.ends_with(b" 200") {
-        true => Ok(()),
-        false => Err(std::io::Error::other(String::from_utf8_lossy(&answer).into_owned())),
-    }
+/// Whether a runtime does nothing any more. It is asked by itself and not by its socket: where all places for
+/// connections are taken, it is busy and not ill.
+async fn is_silent(runtime: &Handle) -> bool {
+    !matches!(tokio::time::timeout(PATIENCE, runtime.spawn(async {})).await, Ok(Ok(())))
 }
 
 #[cfg(test)]
@@ -116,5 +109,18 @@ mod tests {
     #[test]
     fn the_line_is_for_people() {
         assert_eq!(line(1, 2, 0), "Serving 2 disks of 1 target to 0 sessions");
+    }
+
+    #[test]
+    fn a_runtime_whose_thread_does_nothing_is_silent() {
+        let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (own, other) = (build(), build());
+        let handle = other.handle().clone();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || other.block_on(ended));
+        assert!(!own.block_on(is_silent(&handle)));
+        end.send(()).unwrap();
+        let _ = thread.join().unwrap();
+        assert!(own.block_on(is_silent(&handle)));
     }
 }

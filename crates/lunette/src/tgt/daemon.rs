@@ -5,6 +5,7 @@ use super::export;
 use super::link::{Link, Problem};
 use super::paper::Paper;
 use super::show::{self, Answers};
+use crate::configuration::edit;
 use compat::tgt::admin::Whole;
 use compat::tgt::{Change, Daemon, Error, Failure, NewUnit, View};
 use serde_json::json;
@@ -100,6 +101,15 @@ impl Served {
 
     /// The unit anew: out, and in again as the paper has it. What it says of itself cannot change while it is there.
     fn reopen(&self, paper: &Paper, before: &Paper, tid: u32, lun: u64) -> Result<(), Failure> {
+        // What is out has no secret to keep any more.
+        let answer = self.link.get("/v1/configuration?secrets=true")?;
+        let known = answer["text"].as_str().ok_or(Error::Unknown)?;
+        let whole = |paper: &Paper| {
+            let text =
+                edit::with_secrets_of(paper.text(), known).map_err(|why| Failure::because(Error::Unknown, why))?;
+            Ok::<_, Failure>(Paper::new(&text, self.combining))
+        };
+        let (paper, before) = (&whole(paper)?, &whole(before)?);
         let mut without = before.clone();
         without.apply(&Change::DeleteUnit { tid, lun })?;
         self.serve(&without, true, Error::UnitActive).map_err(Unserved::failure)?;

@@ -109,7 +109,6 @@ fn every_route_answers_as_its_document_says() {
                 "get" => {
                     let path = path.replace("{session}", &session).replace("{portal}", &portal);
                     let path = path.replace("{connection}", &connection);
-                    let path = path.replace("{session}", &session).replace("{portal}", &portal);
                     let (status, answer) = ask(&daemon, "GET", &path, None);
                     assert_eq!(status, 200, "{path}: {answer}");
                     as_described(&document, "get", template, status, &answer);

@@ -11,7 +11,7 @@ mod view;
 
 pub use fields::Fields;
 pub use find::{DEFAULT_PORTAL, same_name, same_portal};
-pub use view::{TargetView, View, view, with_secrets_of, without_secrets};
+pub use view::{KEPT, TargetView, View, view, with_secrets_of, without_secrets};
 
 use find::Found;
 use toml_edit::{DocumentMut, Item, Table, TableLike};

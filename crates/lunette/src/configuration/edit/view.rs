@@ -1,6 +1,7 @@
 //! What a document says, entry by entry, as JSON: keys have underscores, and secrets stay where they are.
 
 use super::{Kind, Wrong, find, table_like};
+use crate::remote;
 use serde_json::{Map, Value as Json};
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
@@ -88,6 +89,13 @@ pub fn without_secrets(text: &str) -> Result<String, Wrong> {
         *secret = kept_in_place_of(secret, KEPT);
         Ok(())
     })?;
+    each_store(&mut document, &mut |store, said| {
+        let shown = remote::without_secrets(said, KEPT);
+        if shown != said {
+            *store = kept_in_place_of(store, &shown);
+        }
+        Ok(())
+    })?;
     Ok(document.to_string())
 }
 
@@ -114,6 +122,23 @@ pub fn with_secrets_of(text: &str, known: &str) -> Result<String, Wrong> {
         *secret = kept_in_place_of(secret, own);
         Ok(())
     })?;
+    let mut stores: Vec<(String, String)> = Vec::new();
+    each_store(&mut parse(known)?, &mut |_, said| {
+        stores.push((remote::without_secrets(said, KEPT), said.to_owned()));
+        Ok(())
+    })?;
+    each_store(&mut document, &mut |store, said| {
+        if !said.contains(KEPT) {
+            return Ok(());
+        }
+        let own = stores.iter().find(|(shown, _)| shown == said).map(|(_, own)| own);
+        let own = own.ok_or_else(|| {
+            let what = format!("the store {said} is to keep its secret, and there is none like it");
+            Wrong::new(Kind::Edit, what, "write the secret, or name its place by secret_file")
+        })?;
+        *store = kept_in_place_of(store, own);
+        Ok(())
+    })?;
     Ok(document.to_string())
 }
 
@@ -136,6 +161,34 @@ fn each_secret(
         }
     }
     Ok(())
+}
+
+/// What is done with a store: the value, and the address that it is.
+type WithStore<'a> = &'a mut dyn FnMut(&mut Value, &str) -> Result<(), Wrong>;
+
+/// The stores of other machines, in whose addresses secrets may stand.
+fn each_store(document: &mut DocumentMut, act: WithStore<'_>) -> Result<(), Wrong> {
+    for target in tables(document.get_mut("target")) {
+        for lun in tables(target.get_mut("lun")) {
+            let Some(Item::Value(store)) = lun.get_mut("store") else { continue };
+            let said = store.as_str().filter(|said| remote::is_remote(said)).map(str::to_owned);
+            if let Some(said) = said {
+                act(store, &said)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tables(item: Option<&mut Item>) -> Vec<&mut dyn TableLike> {
+    match item {
+        Some(Item::ArrayOfTables(list)) => list.iter_mut().map(|table| table as &mut dyn TableLike).collect(),
+        Some(Item::Value(Value::Array(list))) => {
+            let tables = list.iter_mut().filter_map(Value::as_inline_table_mut);
+            tables.map(|table| table as &mut dyn TableLike).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn parse(text: &str) -> Result<DocumentMut, Wrong> {
@@ -189,6 +242,17 @@ mod tests {
         );
         let moved = shown.replace("account.a", "account.c");
         assert!(with_secrets_of(&moved, text).unwrap_err().to_string().contains("account c is to keep"));
+    }
+
+    #[test]
+    fn chp_18_secrets_in_addresses_of_stores_stay_where_they_are() {
+        let text = "[[target]]\nname = \"iqn.a\"\n[[target.lun]]\nstore = \"iscsi://a%sesame-open@h/t/1\" # far\n\
+                    [[target]]\nname = \"iqn.b\"\nlun = [{ store = \"/srv/x%sesame-open@y\" }]\n";
+        let shown = without_secrets(text).unwrap();
+        assert_eq!(shown, text.replace("a%sesame-open@h", "a%(kept)@h"));
+        assert_eq!(with_secrets_of(&shown, text).unwrap(), text);
+        let moved = shown.replace("h/t/1", "h/t/2");
+        assert!(with_secrets_of(&moved, text).unwrap_err().to_string().contains("is to keep its secret"));
     }
 
     #[test]

@@ -226,7 +226,14 @@ fn chp_18_a_file_with_secrets_that_everybody_can_read_is_refused() {
         from_file(&path).map(|_| ()).map_err(|failure| failure.to_string())
     };
     let (open, closed) = (with_mode(0o644), with_mode(0o640));
+    let far = "[[target]]\nname = \"iqn.2026-11.com.example:disk\"\n[[target.lun]]\n\
+               store = \"iscsi://a%sesame-open-up@192.0.2.1/iqn.2026-11.com.example:far/1\"\n[[target.rule]]\n\
+               initiators = \"any\"\n";
+    std::fs::write(&path, far).unwrap();
+    let (far_open, far_closed) = (with_mode(0o644).unwrap_err(), with_mode(0o640));
     let _ = std::fs::remove_file(&path);
+    assert!(far_open.contains("everybody can read") && !far_open.contains("sesame"), "{far_open}");
+    assert_eq!(far_closed, Ok(()));
     assert!(open.unwrap_err().contains("everybody can read"), "a file of mode 644");
     assert_eq!(closed, Ok(()));
 }

@@ -2,7 +2,9 @@
 //! two.
 
 use super::plan::{Step, Stuck, Verb, size};
+use crate::configuration::edit::KEPT;
 use crate::configuration::{Configuration, Disk, Listen, RulePlan, ShownUnit, TargetPlan, is_memory, pace};
+use crate::remote;
 use crate::serve::isns::Isns;
 use iscsi::auth::Algorithm;
 use lun::GroupSettings;
@@ -113,7 +115,7 @@ fn portals(running: &Configuration, bound: &[SocketAddr], wanted: &Configuration
         .enumerate()
         .map(|(at, listen)| (at, listen, bound.get(at).copied().unwrap_or(listen.address)))
         .collect();
-    let mut added = Vec::new();
+    let (mut added, mut fresh) = (Vec::new(), Vec::new());
     for listen in &wanted.listens {
         // A port that the system chose is as good as the same said again.
         let same = |(_, old, at): &(usize, &Listen, SocketAddr)| {
@@ -127,6 +129,7 @@ fn portals(running: &Configuration, bound: &[SocketAddr], wanted: &Configuration
                 None => format!("group {}", listen.group),
             };
             added.push(Step::new(Verb::Add, "portal", None, listen.address).with(details));
+            fresh.push(listen.address);
             continue;
         };
         if old.group != listen.group {
@@ -136,6 +139,24 @@ fn portals(running: &Configuration, bound: &[SocketAddr], wanted: &Configuration
             let shown = |of: &Listen| of.advertise.as_ref().map_or("nothing".to_owned(), ToString::to_string);
             let details = format!("advertised as {} → {}", shown(old), shown(listen));
             added.push(Step::new(Verb::Change, "portal", None, at).with(details));
+        }
+    }
+    // The new one is bound while the old one listens: until then nothing is lost.
+    for ((_, _, old), new) in left.iter().flat_map(|old| fresh.iter().map(move |new| (old, *new))) {
+        let alone = |address: &SocketAddr| {
+            address.is_ipv4()
+                || !running
+                    .listens
+                    .iter()
+                    .any(|other| other.address.is_ipv4() && other.address.port() == address.port())
+        };
+        let everywhere = |one: &SocketAddr, other: &SocketAddr| {
+            one.ip().is_unspecified() && (one.is_ipv4() == other.is_ipv4() || one.is_ipv6() && alone(one))
+        };
+        if old.port() == new.port() && (everywhere(old, &new) || everywhere(&new, old)) {
+            difference
+                .stuck
+                .push(Stuck::new(format!("portal {old}"), format!("{old} → {new}, which is a part of the other")));
         }
     }
     let removed = left.into_iter().map(|(_, _, at)| Step::new(Verb::Remove, "portal", None, at).taking_away());
@@ -244,7 +265,7 @@ fn targets(running: &Configuration, wanted: &Configuration, difference: &mut Dif
                 }
                 Some((old_target, old)) => {
                     if old_target.name != target.name || old.number != disk.number {
-                        let details = format!("was LUN {} of {}, {}", old.number, old_target.name, old.address);
+                        let details = format!("was LUN {} of {}, {}", old.number, old_target.name, public(old));
                         let step = Step::new(Verb::Move, "lun", Some(name), disk.number).with(details);
                         difference.steps.push(step.taking_away());
                     }
@@ -266,7 +287,7 @@ fn targets(running: &Configuration, wanted: &Configuration, difference: &mut Dif
             continue;
         }
         for (_, disk) in old.disks.iter().enumerate().filter(|(disk, _)| !kept(at, *disk)) {
-            removed.push(Step::new(Verb::Remove, "lun", Some(name), disk.number).with(&disk.address).taking_away());
+            removed.push(Step::new(Verb::Remove, "lun", Some(name), disk.number).with(public(disk)).taking_away());
         }
     }
     difference.steps.extend(removed);
@@ -332,8 +353,13 @@ pub fn wanted_size(disk: &Disk) -> Option<u64> {
     if is_memory(&disk.address) { memory(&disk.address).1 } else { disk.size }
 }
 
+/// The address of a disk as everybody may see it.
+fn public(disk: &Disk) -> String {
+    remote::without_secrets(&disk.address, KEPT)
+}
+
 fn described(disk: &Disk) -> String {
-    let mut parts = vec![disk.address.clone()];
+    let mut parts = vec![public(disk)];
     parts.extend(disk.size.map(size));
     parts.extend(disk.read_only.then(|| "read-only".to_owned()));
     parts.extend(disk.offline.then(|| "offline".to_owned()));
@@ -360,7 +386,9 @@ fn changed_disk(target: &str, old: &Disk, new: &Disk, difference: &mut Differenc
     }
     stuck("removable", old.removable.to_string(), new.removable.to_string());
     stuck("type", format!("{:?}", old.device_type), format!("{:?}", new.device_type));
-    stuck("store", format!("options {:?}", options(&old.address)), format!("options {:?}", options(&new.address)));
+    let [before, after] = [old, new].map(|disk| format!("options {:?}", options(&public(disk))));
+    let secret = before == after && options(&old.address) != options(&new.address);
+    stuck("store", before, if secret { format!("{after} with another secret") } else { after });
     let step = |verb| Step::new(verb, "lun", Some(target), new.number);
     let (before, after) = (wanted_size(old), wanted_size(new));
     if before != after {
@@ -491,4 +519,60 @@ fn rules(target: &str, old: &[RulePlan], new: &[RulePlan], steps: &mut Vec<Step>
         }
     }
     steps.extend(left.into_iter().map(|rule| Step::new(Verb::Remove, "rule", Some(target), who(rule)).taking_away()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration;
+
+    fn difference(running: &str, wanted: &str) -> Difference {
+        let target = "[[target]]\nname = \"iqn.2026-11.com.example:disk\"\n[[target.rule]]\ninitiators = \"any\"\n";
+        let [running, wanted] = [running, wanted].map(|said| {
+            let reading = configuration::read("lunette.toml", &format!("{said}\n{target}"), None);
+            reading.configuration.expect("a document")
+        });
+        let bound: Vec<_> = running.listens.iter().map(|listen| listen.address).collect();
+        between(&running, &bound, &wanted)
+    }
+
+    #[test]
+    fn a_portal_that_is_a_part_of_another_cannot_take_its_place() {
+        let portal = |listen: &str| format!("[[portal]]\nlisten = \"{listen}\"\n");
+        let stuck = |old: &str, new: &str| difference(&portal(old), &portal(new)).stuck.len();
+        assert_eq!(stuck("0.0.0.0:3260", "127.0.0.1:3260"), 1);
+        assert_eq!(stuck("127.0.0.1:3260", "0.0.0.0:3260"), 1);
+        assert_eq!(stuck("[::]:3260", "127.0.0.1:3260"), 1);
+        assert_eq!(stuck("0.0.0.0:3260", "127.0.0.1:3261"), 0);
+        assert_eq!(stuck("0.0.0.0:3260", "[::1]:3260"), 0);
+        assert_eq!(stuck("127.0.0.1:3260", "127.0.0.2:3260"), 0);
+    }
+
+    #[test]
+    fn chp_18_no_step_shows_a_secret_and_another_key_is_told_of() {
+        let disk = |store: &str| {
+            format!(
+                "[[target]]\nname = \"iqn.2026-01.org.example:b\"\n[[target.rule]]\ninitiators = \"any\"\n[[target.lun]]\nstore = \"{store}\""
+            )
+        };
+        let far = |secret: &str| {
+            disk(&format!(
+                "iscsi://a%{secret}@h/iqn.2026-01.org.example:c/1,path=iscsi://a%{secret}@i/iqn.2026-01.org.example:c/1"
+            ))
+        };
+        let [with, without] = [far("sesame-open-up"), disk("ram:1M")];
+        for (old, new) in [(&without, &with), (&with, &without), (&with, &far("sesame-open-up-2"))] {
+            let difference = difference(old, new);
+            assert!(!difference.steps.is_empty() && !format!("{difference:?}").contains("sesame"), "{difference:?}");
+        }
+        let key = |key: &str| {
+            format!(
+                "[administration]\nlisten = \"127.0.0.1:1\"\ncertificate = \"/c\"\nkey = \"{key}\"\ntoken-file = \"/t\""
+            )
+        };
+        assert_eq!(
+            (difference(&key("/a"), &key("/a")).stuck.len(), difference(&key("/a"), &key("/b")).stuck.len()),
+            (0, 1)
+        );
+    }
 }
