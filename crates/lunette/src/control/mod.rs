@@ -100,8 +100,20 @@ impl Control {
     }
 
     /// The socket that the process before this one has opened at that place.
-    pub fn inherit(named: Option<&Path>, state_directory: Option<&Path>, listener: UnixListener) -> Option<Control> {
-        Some(Control { path: path(named, state_directory)?, listener, own: true })
+    pub fn inherit(
+        named: Option<&Path>,
+        state_directory: Option<&Path>,
+        listener: UnixListener,
+        own: bool,
+    ) -> Option<Control> {
+        let bound = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+        let path = bound.or_else(|| path(named, state_directory))?;
+        Some(Control { path, listener, own })
+    }
+
+    /// Whether it goes with the process, and is not the service manager's.
+    pub fn is_own(&self) -> bool {
+        self.own
     }
 
     /// The socket is another process's, and stays.

@@ -37,6 +37,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use target::{Door, Initiators, Notified, Portal, StateFiles, WorkerHandle};
@@ -201,7 +202,9 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
         .map_err(|error| Failure::runtime(format!("no worker: {error}")))?;
     for (plan, target) in configuration.targets.iter().zip(&served.targets) {
         for (disk, unit) in plan.disks.iter().zip(&target.units) {
-            units::settle(unit, disk).await.map_err(|why| Failure::input(format!("{}: {why}", unit.place)))?;
+            units::settle(unit, disk, takes_over)
+                .await
+                .map_err(|why| Failure::input(format!("{}: {why}", unit.place)))?;
         }
     }
     let portals: Vec<Portal> = listeners.iter().map(|(_, portal)| portal.clone()).collect();
@@ -210,27 +213,38 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
     let units: Vec<_> = served.targets.iter().map(|target| &target.units[..]).collect();
     let ready = Banner::new(targets.all(), &units, &portals).text(configuration.log_format);
     let door = Door::new(targets, Arc::clone(&limits), workers.clone());
-    if let Some(mut inheritance) = inheritance {
-        let administration = inheritance.control.take();
-        let units: Vec<_> = served.units().map(|unit| Arc::clone(&unit.unit)).collect();
-        // Until here nothing of what is served was touched.
-        inheritance.take_over(&door, &units)?;
-        let (named, state_dir) = (configuration.control.as_deref(), configuration.state_dir.as_deref());
-        control = administration.and_then(|own| Control::inherit(named, state_dir, own));
-    }
-    let isns = match &configuration.isns {
-        Some(isns) => Some(
-            targets::start_isns(isns, &door.targets(), notified, &limits)
-                .map_err(|error| Failure::runtime(format!("iSNS: {error}")))?,
-        ),
-        None => None,
-    };
     let runtime = tokio::runtime::Handle::current();
+    let (apply, look) = (signals.apply()?, signals.look()?);
+    // Nobody is accepted before this task waits for something.
     let mut listening = listeners
         .into_iter()
         .map(|(listener, portal)| Listening::start(&door, &runtime, listener, portal))
         .collect::<Result<Vec<_>, _>>()
         .map_err(Failure::runtime)?;
+    // With the sessions of another process behind us, what does not come about is missed and nothing more.
+    let missed = |what: &str, error: String| match takes_over {
+        true => {
+            tracing::error!("{what}: {error}; sessions go on without it");
+            Ok(())
+        }
+        false => Err(Failure::runtime(format!("{what}: {error}"))),
+    };
+    if let Some(mut inheritance) = inheritance {
+        let own = inheritance.control_is_own;
+        let administration = inheritance.control.take();
+        let units: Vec<_> = served.units().map(|unit| Arc::clone(&unit.unit)).collect();
+        // Until here nothing of what is served was touched.
+        inheritance.take_over(&door, &units)?;
+        let (named, state_dir) = (configuration.control.as_deref(), configuration.state_dir.as_deref());
+        control = administration.and_then(|listener| Control::inherit(named, state_dir, listener, own));
+    }
+    let mut isns = None;
+    if let Some(wanted) = &configuration.isns {
+        match targets::start_isns(wanted, &door.targets(), notified, &limits) {
+            Ok(started) => isns = Some(started),
+            Err(error) => missed("iSNS", error.to_string())?,
+        }
+    }
     // Those of the service manager beyond the configured ones stay as long as we do.
     let handed = listening.split_off(configuration.listens.len().min(listening.len()));
     let machine = Machine { runtime, listening, handed, isns, state, limits, overrides };
@@ -239,27 +253,34 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
         let address = metrics.address().map(tracing::field::display);
         tracing::info!(address, "metrics for Prometheus: /metrics");
         let served = metrics.serve(Arc::clone(&door));
-        served.map_err(|error| Failure::runtime(format!("no metrics: {error}")))?;
+        served.or_else(|error| missed("no metrics", error.to_string()))?;
     }
     let mut asked = None;
     if let Some(control) = &control {
         let served = control.serve(administrator.clone());
-        let served = served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
-        asked = Some((control.path().to_owned(), served));
+        match served {
+            Ok(served) => asked = Some((control.path().to_owned(), served)),
+            Err(error) => missed("no administration", error.to_string())?,
+        }
     }
     if let Some(remote) = remote {
         let served = crate::control::serve_remote(remote, administrator.clone());
-        served.map_err(|error| Failure::runtime(format!("no administration: {error}")))?;
+        served.or_else(|error| missed("no administration", error.to_string()))?;
     }
+    let stopping = Arc::new(AtomicBool::new(false));
     let giver = Giver {
         administrator: administrator.clone(),
         others,
         state: files,
         control: control.as_ref().and_then(Control::listener),
+        control_is_own: control.as_ref().is_some_and(Control::is_own),
         runtime: tokio::runtime::Handle::current(),
+        stopping: Arc::clone(&stopping),
     };
-    let handed_over = upgrades.map(|upgrades| giver.start(upgrades)).transpose();
-    let handed_over = handed_over.map_err(|error| Failure::runtime(format!("no upgrades: {error}")))?;
+    let mut handed_over = match upgrades.map(|upgrades| giver.start(upgrades)).transpose() {
+        Ok(handed_over) => handed_over,
+        Err(error) => missed("no upgrades", error.to_string()).map(|()| None)?,
+    };
     let counted = administrator.clone();
     let counts = move || {
         let served = counted.served();
@@ -267,8 +288,8 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
     };
     let (targets, disks) = counts();
     let telling = tokio::spawn(service::watch(Arc::clone(&door), asked, counts));
-    let applying = tokio::spawn(watch::apply_when_asked(administrator.clone(), signals.apply()?, watch));
-    let refreshing = tokio::spawn(refresh::now_and_then(administrator.clone(), signals.look()?));
+    let applying = tokio::spawn(watch::apply_when_asked(administrator.clone(), apply, watch));
+    let refreshing = tokio::spawn(refresh::now_and_then(administrator.clone(), look));
     let watching = states.map(|states| tokio::spawn(access_states::watch(states, administrator.clone())));
     if !takes_over {
         // Whoever reads this may have gone; that is no reason to stop serving.
@@ -276,12 +297,7 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
     }
     service::ready(&service::line(targets, disks, 0));
     let died = tokio::select! {
-        process = gone(handed_over) => {
-            service::succeeded_by(process);
-            tracing::info!(process, "this process ends");
-            control.into_iter().for_each(Control::leave);
-            return Ok(None);
-        }
+        process = gone(&mut handed_over) => return Ok(succeeded(process, control)),
         signal = signals.next() => {
             tracing::info!(signal, sessions = door.sessions(), "stopping: what is in flight is finished and flushed");
             false
@@ -291,6 +307,7 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
             true
         }
     };
+    stopping.store(true, Ordering::SeqCst);
     service::stopping(grace);
     telling.abort();
     applying.abort();
@@ -312,6 +329,8 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
         }
     };
     tokio::select! {
+        // An upgrade that is under way has come to nothing by that flag, or the other process has the sessions already.
+        process = gone(&mut handed_over) => Ok(succeeded(process, control)),
         () = ended => match died {
             false => Ok(Some(administrator.served().units().map(|unit| Arc::clone(&unit.unit)).collect())),
             true => Err(Failure::runtime("a worker died; please report what stands above")),
@@ -320,14 +339,26 @@ async fn serve(served: Served, parts: Parts) -> Result<Option<Vec<Arc<LogicalUni
     }
 }
 
+/// Another process serves: nothing is flushed here.
+fn succeeded(process: u32, control: Option<Control>) -> Option<Vec<Arc<LogicalUnit>>> {
+    service::succeeded_by(process);
+    tracing::info!(process, "this process ends");
+    control.into_iter().for_each(Control::leave);
+    None
+}
+
 /// Comes back when another process serves, with its number.
-async fn gone(handed_over: Option<tokio::sync::oneshot::Receiver<Gone>>) -> u32 {
-    match handed_over {
-        Some(handed_over) => match handed_over.await {
-            Ok(Gone(process)) => process,
-            Err(_) => std::future::pending().await,
-        },
-        None => std::future::pending().await,
+async fn gone(handed_over: &mut Option<tokio::sync::oneshot::Receiver<Gone>>) -> u32 {
+    let process = match handed_over {
+        Some(process) => process.await.ok(),
+        None => None,
+    };
+    match process {
+        Some(Gone(process)) => process,
+        None => {
+            *handed_over = None;
+            std::future::pending().await
+        }
     }
 }
 

@@ -136,9 +136,10 @@ fn is_to_be_made(address: &str) -> bool {
 }
 
 /// Makes the unit what is configured of it, before anybody uses it.
-pub async fn settle(unit: &Unit, disk: &Disk) -> Result<(), String> {
+pub async fn settle(unit: &Unit, disk: &Disk, takes_over: bool) -> Result<(), String> {
     unit.unit.limiter().set(disk.limit);
-    if let Some(on) = disk.write_cache
+    // Of a unit that is served the mode pages come with it, and what is kept of them is still the other process's.
+    if let Some(on) = disk.write_cache.filter(|_| !takes_over)
         && unit.unit.standing().write_cache.is_some_and(|is| is != on)
     {
         unit.unit.set_write_cache(on).await.map_err(|error| format!("write-cache: {error}"))?;

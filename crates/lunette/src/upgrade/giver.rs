@@ -1,21 +1,23 @@
 //! The side of the process that serves: it hands everything over to whoever takes its place, and goes on as if
 //! nothing had been where that does not come about.
 //!
-//! Who has the sessions is decided in one place. Until `Commit` is sent they are this process's, and any failure lets
-//! them go on here. After it they are the other's, who says so before it touches any of them; if it dies before it
-//! has said so, it has touched none, and they go on here after all.
+//! Who has the sessions is decided in one place: the [`Decision`] that goes over with them. The other process takes it
+//! when it hears `Commit` or sees this one dead, and says so before it touches any session; this one takes it before it
+//! lets them go on. So neither a process that stands still nor one that is late can serve what the other serves. If the
+//! other dies between its decision and its word, it has touched none, and they go on here after all.
 
-use super::wire::{Kind, Message, Wire};
+use super::wire::{Decision, Kind, Message, Wire};
 use super::{PATIENCE, goes_over, is_dead, owner_or_root};
 use crate::serve::administrator::{Administrator, Served, Still};
 use block::{Estate, Memory};
 use lun::LogicalUnit;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Resource, getrlimit, pidfd_open};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use target::handover::message::{Ask, MemoryPiece, Offer, Started, VERSION};
 use target::{Frozen, StateFiles};
@@ -27,8 +29,8 @@ const ROUNDS: usize = 10;
 const FEW: usize = 512;
 /// Bytes of memory in one message.
 const MEMORY_BYTES: usize = 1 << 20;
-/// How long the other may take to say that it serves, and to die when it does not.
-const LAST: Duration = Duration::from_secs(10);
+/// How long the other may take for each answer while all rests: initiators do not wait much longer for a ping.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// Everything that is handed over.
 pub struct Giver {
@@ -40,8 +42,12 @@ pub struct Giver {
     pub state: Option<Arc<StateFiles>>,
     /// The administration's socket.
     pub control: Option<UnixListener>,
+    /// Whether that was made by this process or the one before it, and not by the service manager.
+    pub control_is_own: bool,
     /// The runtime of the door.
     pub runtime: tokio::runtime::Handle,
+    /// This process is about to end.
+    pub stopping: Arc<AtomicBool>,
 }
 
 /// The other process serves: its number.
@@ -111,12 +117,15 @@ impl Giver {
         copy_while_in_use(wire, &memories)?;
         let begun = Instant::now();
         let frozen = self.runtime.block_on(self.administrator.door().freeze(ask.within))?;
+        wire.wait_at_most(PAUSE).map_err(|error| error.to_string())?;
         same_still(&still.served, &estates)?;
         for copied in &memories {
             copied.send(wire, &copied.memory.changed())?;
         }
         let sessions = self.commit(wire, &frozen, &other, begun)?;
         frozen.leave();
+        // Nobody changes anything here any more.
+        std::mem::forget(still);
         let milliseconds = begun.elapsed().as_millis();
         tracing::info!(sessions, milliseconds, "handed over: another process serves them now");
         Ok(())
@@ -149,6 +158,8 @@ impl Giver {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
             control: self.control.is_some(),
+            control_is_own: self.control_is_own,
+            open_files: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
             listeners: listeners().map(|(asked, _)| *asked).collect(),
             stores: files.iter().map(|(unit, _)| *unit).collect(),
             locks: count(locks.len()),
@@ -163,24 +174,29 @@ impl Giver {
         let said = |error: std::io::Error| format!("the other process has gone: {error}");
         let (rest, sockets) = self.runtime.block_on(frozen.write_down())?;
         let sessions = rest.sessions.len();
-        let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-        wire.send(Kind::State, &rest, &sockets).map_err(said)?;
-        heard(wire)?.expect::<String>(Kind::Prepared)?;
-        wire.send(Kind::Commit, &begun.elapsed(), &[]).map_err(said)?;
-        // From here on it is the other's unless it is dead.
-        let until = Instant::now() + LAST;
-        loop {
+        let decision = Decision::new().map_err(|error| error.to_string())?;
+        let mut descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        descriptors.push(decision.as_fd());
+        let agree = || {
+            wire.send(Kind::State, &rest, &descriptors).map_err(said)?;
+            heard(wire)?.expect::<String>(Kind::Prepared)?;
+            if self.stopping.load(Ordering::SeqCst) {
+                return Err("this process is about to end".to_owned());
+            }
+            wire.send(Kind::Commit, &begun.elapsed(), &[]).map_err(said)?;
+            heard(wire)?.expect::<String>(Kind::Serving)
+        };
+        let Err(why) = agree() else { return Ok(sessions) };
+        // It has not said so; perhaps it has them none the less.
+        while !decision.is_ours() {
+            let dead = is_dead(other, Duration::from_millis(100));
             match wire.receive() {
                 Ok(Message { kind: Kind::Serving, .. }) => return Ok(sessions),
-                _ if is_dead(other, Duration::from_millis(100)) => {
-                    return Err("the other process died before it served".to_owned());
-                }
-                _ if Instant::now() >= until => {
-                    let _ = pidfd_send_signal(other, Signal::KILL);
-                }
+                _ if dead => return Err("the other process died before it served".to_owned()),
                 _ => {}
             }
         }
+        Err(why)
     }
 }
 

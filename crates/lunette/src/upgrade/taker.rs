@@ -1,13 +1,13 @@
 //! The side of the process that is to serve: it opens what can be opened, takes the rest from the one that serves, and
 //! goes on with it.
 
-use super::wire::{Kind, Wire};
+use super::wire::{Decision, Kind, Wire};
 use super::{PATIENCE, is_dead};
 use crate::failure::Failure;
 use block::Memory;
 use lun::LogicalUnit;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -32,6 +32,8 @@ pub struct Inheritance {
     upgrades: UnixListener,
     /// The administration's socket.
     pub control: Option<UnixListener>,
+    /// Whether that goes with the process, and is not the service manager's.
+    pub control_is_own: bool,
     /// The listeners, by the address that was asked for.
     pub listeners: Vec<(SocketAddr, TcpListener)>,
     /// The locks of kept state.
@@ -56,6 +58,7 @@ impl Inheritance {
         wire.send(Kind::Ask, &ask, &[]).map_err(|error| failed(error.to_string()))?;
         let message = wire.receive().map_err(|error| failed(error.to_string()))?;
         let offer: Offer = message.expect(Kind::Offer).map_err(failed)?;
+        may_open(offer.open_files).map_err(failed)?;
         let pid = i32::try_from(offer.process).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| failed("it does not say who it is".into()))?;
         let old = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.to_string()))?;
@@ -72,8 +75,21 @@ impl Inheritance {
         stores::inherit(files, !anew);
         let locks = (0..offer.locks).map(|_| next().map(File::from)).collect::<Result<_, _>>()?;
         let (version, document) = (offer.program, offer.document);
-        let stores = offer.stores;
-        Ok(Inheritance { wire, old, version, outputs, upgrades, control, listeners, locks, document, stores, anew })
+        let (stores, control_is_own) = (offer.stores, offer.control_is_own);
+        Ok(Inheritance {
+            control_is_own,
+            wire,
+            old,
+            version,
+            outputs,
+            upgrades,
+            control,
+            listeners,
+            locks,
+            document,
+            stores,
+            anew,
+        })
     }
 
     /// The socket of upgrades.
@@ -91,7 +107,7 @@ impl Inheritance {
         self.all_is_taken(units).map_err(refuse)?;
         let said = |error: std::io::Error| Failure::runtime(format!("the old process has gone: {error}"));
         self.wire.send(Kind::Ready, &String::new(), &[]).map_err(said)?;
-        let (prepared, sessions) = self.prepare(door, units).map_err(refuse)?;
+        let (prepared, sessions, decision) = self.prepare(door, units).map_err(refuse)?;
         self.wire.send(Kind::Prepared, &String::new(), &[]).map_err(said)?;
         let rested = match self.wire.receive() {
             Ok(message) => message.expect::<Duration>(Kind::Commit).map_err(Failure::runtime)?,
@@ -99,6 +115,9 @@ impl Inheritance {
             Err(_) if is_dead(&self.old, DYING) => Duration::ZERO,
             Err(error) => return Err(said(error)),
         };
+        if !decision.is_ours() {
+            return Err(Failure::runtime("the old process did not wait any longer"));
+        }
         let begun = Instant::now();
         // Said before any session is touched.
         let _ = self.wire.send(Kind::Serving, &String::new(), &[]);
@@ -126,7 +145,7 @@ impl Inheritance {
         Ok(())
     }
 
-    fn prepare(&self, door: &Arc<Door>, units: &[Arc<LogicalUnit>]) -> Result<(Prepared, usize), String> {
+    fn prepare(&self, door: &Arc<Door>, units: &[Arc<LogicalUnit>]) -> Result<(Prepared, usize, Decision), String> {
         let memories: HashMap<[u8; 16], Arc<dyn Memory>> = units
             .iter()
             .filter_map(|unit| Some((unit.identity().uuid, unit.backend().hand_over().ok()?.memory?)))
@@ -136,7 +155,9 @@ impl Inheritance {
             if message.kind != Kind::Memory {
                 let rest: DoorAtRest = message.expect(Kind::State)?;
                 let sessions = rest.sessions.len();
-                return Ok((door.prepare(rest, message.descriptors, !self.anew)?, sessions));
+                let mut sockets = message.descriptors;
+                let decision = Decision::from(sockets.pop().ok_or("a descriptor is missing")?);
+                return Ok((door.prepare(rest, sockets, !self.anew)?, sessions, decision));
             }
             for MemoryPiece { unit, number, content } in Vec::take(&message.body).map_err(|error| error.to_string())? {
                 let memory = memories.get(&unit).ok_or("a disk in memory is not one of ours")?;
@@ -173,4 +194,18 @@ impl Inheritance {
         }
         tracing::info!(sessions, pause_ms = milliseconds, from = %self.version, "took over");
     }
+}
+
+/// Has this process open as many files as the one before it may: it is started from somebody's shell, and comes to as
+/// many connections.
+fn may_open(files: u64) -> Result<(), String> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= files) {
+        return Ok(());
+    }
+    if let Some(most) = limit.maximum.filter(|most| *most < files) {
+        return Err(format!("this process may open {most} files, and the old one {files}; raise it with: ulimit -n"));
+    }
+    let wanted = Rlimit { current: (files != u64::MAX).then_some(files), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, wanted).map_err(|error| format!("the number of open files: {error}"))
 }

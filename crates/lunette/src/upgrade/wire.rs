@@ -83,15 +83,56 @@ impl Message {
     }
 }
 
+/// Who has the sessions, as the system decides it: one byte in a pipe that both can read, and that one of them gets.
+/// Nobody writes to it any more, so that whoever comes second hears that at once.
+pub struct Decision(OwnedFd);
+
+impl Decision {
+    /// One that is not made.
+    pub fn new() -> Result<Decision> {
+        let (reader, mut writer) = std::io::pipe()?;
+        writer.write_all(&[1])?;
+        Ok(Decision(reader.into()))
+    }
+
+    /// The one that the other process has made.
+    pub fn from(descriptor: OwnedFd) -> Decision {
+        Decision(descriptor)
+    }
+
+    /// Whether whoever asks has the sessions from now on: true once, for one of the two.
+    pub fn is_ours(&self) -> bool {
+        loop {
+            match rustix::io::read(&self.0, &mut [0; 1]) {
+                Ok(length) => return length == 1,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+impl AsFd for Decision {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// One end of a conversation.
 pub struct Wire(UnixStream);
 
 impl Wire {
     /// Over this stream; neither end waits longer than this for the other.
     pub fn new(stream: UnixStream, patience: Duration) -> Result<Wire> {
-        stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
-        Ok(Wire(stream))
+        let wire = Wire(stream);
+        wire.wait_at_most(patience)?;
+        Ok(wire)
+    }
+
+    /// Waits no longer than this from now on.
+    pub fn wait_at_most(&self, patience: Duration) -> Result<()> {
+        self.0.set_read_timeout(Some(patience))?;
+        self.0.set_write_timeout(Some(patience))
     }
 
     /// Sends a message.
@@ -189,6 +230,14 @@ mod tests {
         });
         drop(one);
         assert_eq!(other.receive().err().map(|error| error.kind()), Some(ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn one_of_two_gets_a_decision_and_only_once() {
+        let decision = Decision::new().unwrap();
+        let other = Decision::from(decision.as_fd().try_clone_to_owned().unwrap());
+        assert!(other.is_ours());
+        assert!(!decision.is_ours() && !other.is_ours());
     }
 
     #[test]

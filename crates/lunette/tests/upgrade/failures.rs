@@ -194,3 +194,31 @@ fn a_disk_that_would_be_smaller_than_initiators_have_it_is_refused() {
         assert_eq!(session.statistics().logins, 0);
     });
 }
+
+#[test]
+fn a_new_program_that_stands_still_does_not_keep_the_sessions_and_cannot_serve_them_later() {
+    let folder = Folder::new();
+    let mut daemon = Some(Daemon::start(LUNETTE, &["ram:64M"]));
+    run(async {
+        let session = options(daemon.as_ref().unwrap()).connect().await.unwrap();
+        let disk = session.unit(1);
+        for round in 0..3u64 {
+            // Stopped later and later in its course, and awake again when nobody waits for it any more.
+            let time = format!("0.{:03}", 20 + round * 15);
+            let text = format!(
+                "{LUNETTE} \"$@\" & child=$!; sleep {time}; kill -STOP $child; sleep 4; kill -CONT $child; wait $child"
+            );
+            let stopped = script(&folder, "stopped", &text);
+            let blocks: Vec<u8> = (0..64).flat_map(|block| pattern(block, round)).collect();
+            disk.write(round * 64, blocks.clone()).await.unwrap();
+            let said = upgrade(&mut daemon, &stopped, &["--timeout", "20"]).await;
+            assert!(disk.read(round * 64, 64).await.unwrap() == blocks);
+            assert_eq!((session.statistics().logins, session.statistics().errors), (0, 0), "round {round}");
+            match said {
+                // It was quicker.
+                Ok(_) => return,
+                Err(why) => assert!(why.contains("goes on"), "{why}"),
+            }
+        }
+    });
+}

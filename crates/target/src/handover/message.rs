@@ -47,6 +47,10 @@ pub struct Offer {
     pub process: u32,
     /// Whether it has an administration.
     pub control: bool,
+    /// Whether the administration's socket goes with the process, and is not the service manager's.
+    pub control_is_own: bool,
+    /// How many files it may open.
+    pub open_files: u64,
     /// The listeners, by the address that was asked for.
     pub listeners: Vec<SocketAddr>,
     /// Files of stores: of which unit each is.
@@ -73,6 +77,6 @@ pub struct MemoryPiece {
 records! {
     Ask { 1 version, 2 oldest, 3 program, 4 takes_over, 5 within }
     Started { 1 program, 2 process, 3 directory, 4 arguments, 5 environment }
-    Offer { 1 program, 2 control, 3 listeners, 4 stores, 5 locks, 6 memories, 7 document, 8 process }
+    Offer { 1 program, 2 control, 3 listeners, 4 stores, 5 locks, 6 memories, 7 document, 8 process, 9 control_is_own, 0x800a open_files }
     MemoryPiece { 1 unit, 2 number, 3 content }
 }

@@ -124,6 +124,8 @@ fn messages_come_back_as_they_were() {
         program: "0.1.0".into(),
         process: 1,
         control: true,
+        control_is_own: true,
+        open_files: 1024,
         listeners: vec!["[::]:3260".parse().unwrap()],
         stores: vec![[3; 16]; 3],
         locks: 2,

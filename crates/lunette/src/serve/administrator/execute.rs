@@ -238,7 +238,7 @@ impl Machine {
         if unit.created && unit.unit.backend().description().kind == "file" {
             ready.undo.push(Undo::Created(PathBuf::from(&unit.place)));
         }
-        let settled = tokio::time::timeout(STORE_TIME, units::settle(&unit, disk)).await;
+        let settled = tokio::time::timeout(STORE_TIME, units::settle(&unit, disk, false)).await;
         settled.unwrap_or_else(|_| Err(silent(STORE_TIME))).map_err(failed)?;
         Ok(unit)
     }
