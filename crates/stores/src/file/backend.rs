@@ -172,6 +172,8 @@ impl Backend for FileBackend {
             if flushed.is_err() {
                 shared.set_lost();
             }
+            // Who hears of it may want the file for himself.
+            drop(shared);
             done(flushed);
         };
         // Without a thread `done` is dropped, which says that nothing was flushed.
